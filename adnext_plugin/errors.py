@@ -1,0 +1,50 @@
+"""The family of errors a user can cause. Commands print them as one line and exit with code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AdnextError(Exception):
+    """Something the user can mend. The message names what is wrong, the value, where, and the remedy."""
+
+
+class ImageError(AdnextError):
+    """An image file is missing, damaged or unusable."""
+
+
+class TableError(AdnextError):
+    """A table of subjects, or a column or value in it, is unusable."""
+
+
+class SettingsError(AdnextError):
+    """A setting of a plan, a trainer or a command is unknown, of the wrong type or out of range."""
+
+
+class SplitError(AdnextError):
+    """Cross-validation folds cannot be made, or those on disk do not fit the data."""
+
+
+class PathsError(AdnextError):
+    """A folder, file or environment variable that a stage needs is missing."""
+
+
+class WeightsError(AdnextError):
+    """A checkpoint does not fit the network or the run that wants it."""
+
+
+class UnknownNameError(AdnextError):
+    """A name was looked up and nothing is registered under it."""
+
+
+def nearest_names(name: str, known: Iterable[str]) -> str:
+    """Word a suggestion for a misspelt name.
+
+    Returns:
+        "; did you mean 'x'?" if something registered is close, else "; known: a, b, c".
+    """
+    known = sorted(known)
+    by_lower_case = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    if close:
+        return f"; did you mean {by_lower_case[close[0]]!r}?"
+    return f"; known: {', '.join(known) or 'none'}"

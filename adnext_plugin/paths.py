@@ -1,0 +1,155 @@
+"""Where things lie on disk, and how they are written there. Environment variables are read here only, when used."""
+
+import errno
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adnext_plugin.errors import PathsError, SettingsError
+
+CONFIGURATION = "3d_fullres"
+PLANS_NAME = "ADNeXtPlans"
+SUBJECTS_FILE = "subjects.csv"
+SPLITS_FILE = "splits_final.json"
+
+
+def raw_dir() -> Path:
+    """Folder of raw datasets, from `nnUNet_raw`."""
+    return _folder_from_environment("nnUNet_raw")
+
+
+def preprocessed_dir() -> Path:
+    """Folder of preprocessed datasets, from `nnUNet_preprocessed`."""
+    return _folder_from_environment("nnUNet_preprocessed")
+
+
+def results_dir() -> Path:
+    """Folder of trained models, from `nnUNet_results`."""
+    return _folder_from_environment("nnUNet_results")
+
+
+def hook_dir() -> Path:
+    """The folder that nnU-Net finds our trainers in, to be listed in `nnUNet_extTrainer`."""
+    return Path(__file__).parent / "nnunet_hook"
+
+
+def settings_from_environment() -> dict:
+    """Overrides of trainer settings that a command passes to trainers, from `ADNEXT_SETTINGS` (a JSON object)."""
+    text = os.environ.get("ADNEXT_SETTINGS", "").strip() or "{}"
+    try:
+        settings = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"ADNEXT_SETTINGS is not JSON ({error}): {text!r}") from error
+    if not isinstance(settings, dict):
+        raise SettingsError(f'ADNEXT_SETTINGS must be a JSON object such as {{"epochs": 3}}, got {text!r}')
+    return settings
+
+
+def worker_count(default: int) -> int:
+    """Processes for data loading, from nnU-Net's `nnUNet_n_proc_DA` where it is set."""
+    value = os.environ.get("nnUNet_n_proc_DA")
+    if value is None:
+        return default
+    if not value.isdigit():
+        raise SettingsError(f"nnUNet_n_proc_DA must be a whole number of processes, got {value!r}")
+    return int(value)
+
+
+def dataset_folder_name(dataset: str | int, parents: list[Path]) -> str:
+    """Full name of a dataset given by its number or name.
+
+    Args:
+        dataset: `101`, `"101"` or `"Dataset101_AD"`.
+        parents: folders to look in, e.g. `[raw_dir()]`.
+
+    Raises:
+        PathsError: nothing or more than one thing goes by that number.
+    """
+    names = {path.name for parent in parents for path in parent.glob("Dataset*") if path.is_dir()}
+    where = " or ".join(str(parent) for parent in parents)
+    if str(dataset).isdigit():
+        matches = sorted(name for name in names if re.match(rf"Dataset0*{int(dataset)}_", name))
+        if len(matches) > 1:
+            raise PathsError(f"dataset number {dataset} is used twice in {where}: {', '.join(matches)}; rename one")
+        if matches:
+            return matches[0]
+    elif dataset in names:
+        return str(dataset)
+    raise PathsError(f"no dataset {str(dataset)!r} in {where}; import one with adnext_import, or check the folder")
+
+
+def require_file(path: Path, remedy: str) -> Path:
+    """Return `path`, or say that it is missing and what makes it."""
+    if not path.is_file():
+        raise PathsError(f"{path} does not exist; {remedy}")
+    return path
+
+
+def read_json(path: Path) -> dict | list:
+    """Read a JSON file; a damaged one is a `PathsError`."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise PathsError(f"{path} does not exist") from error
+    except ValueError as error:
+        raise PathsError(f"{path} is not valid JSON ({error}); restore it or make it again") from error
+
+
+def write_json(content: dict | list, path: Path) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def replacing(path: Path, beside: Path | None = None) -> Iterator[Path]:
+    """Give a temporary path whose file replaces `path` when the block ends well, and vanishes when it does not.
+
+    Args:
+        path: the file to write; its folder is made.
+        beside: folder for the temporary file, on the same file system; the file's own folder by default.
+
+    Raises:
+        PathsError: the disk is full.
+    """
+    folder = beside or path.parent
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.name, dir=folder)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        # mkstemp makes private files; give the result the permissions of an ordinary new file
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(path) from error
+        raise
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def disk_full(path: Path) -> PathsError:
+    """The error that says which file no longer fitted on the disk."""
+    return PathsError(f"no space left on the disk while writing {path}; free some and run the command again")
+
+
+def _folder_from_environment(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        raise PathsError(
+            f'the environment variable {variable} is not set; point it at a folder: export {variable}="$PWD/{variable}"'
+        )
+    return Path(value)

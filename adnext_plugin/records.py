@@ -1,0 +1,158 @@
+"""Records that stages hand each other: frozen, keyword-only, checked when made, read from JSON strictly."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, field, fields
+from typing import Any, Literal, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from adnext_plugin.errors import SettingsError, nearest_names
+
+RecordType = TypeVar("RecordType")
+Protocol = Literal["honest", "paper"]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def record(cls: type[RecordType]) -> type[RecordType]:
+    """Make a class a frozen, type-checked record that refuses unknown fields."""
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    return pydantic_dataclass(frozen=True, kw_only=True, config=config)(cls)
+
+
+@record
+class Task:
+    """What is to be learned: the `adnext` block of `dataset.json`."""
+
+    name: str
+    kind: Literal["classification"] = "classification"
+    target: str  # the column of subjects.csv that holds the answer
+    classes: tuple[str, ...]  # class k is output k of the network; the last of two is the "positive" one
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise SettingsError(f"a task needs at least two different classes, got {list(self.classes)}")
+
+    @property
+    def num_outputs(self) -> int:
+        """Length of the network's output vector."""
+        return len(self.classes)
+
+
+@record
+class PreprocessingSettings:
+    """How a scan becomes the network's input. Axis order z, y, x."""
+
+    spacing_mm: tuple[float, float, float] = (1.75, 1.75, 1.75)
+    input_size_voxels: tuple[int, int, int] = (128, 128, 128)
+    fit: Literal["resize", "pad_crop"] = "pad_crop"  # stretch the foreground box to the cube, or keep true size
+    clip_percentiles: tuple[float, float] | None = (0.5, 99.5)  # of the foreground; None leaves intensities alone
+
+    def __post_init__(self) -> None:
+        if min(self.spacing_mm) <= 0:
+            raise SettingsError(f"spacing_mm must be positive, got {list(self.spacing_mm)}")
+        if min(self.input_size_voxels) < 1:
+            raise SettingsError(f"input_size_voxels must be at least 1, got {list(self.input_size_voxels)}")
+        if self.clip_percentiles is not None:
+            low, high = self.clip_percentiles
+            if not 0 <= low < high <= 100:
+                raise SettingsError(f"clip_percentiles must rise within 0 to 100, got {[low, high]}")
+
+
+@record
+class NetworkSettings:
+    """Which network to build; a missing name leaves the choice to the trainer."""
+
+    name: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@record
+class TrainerSettings:
+    """Numbers a trainer is allowed to vary. Defaults: the AD-NeXt paper, Table 5, except where a comment says so."""
+
+    epochs: int = 150
+    batch_size: int = 4
+    learning_rate: float = 1e-5  # absolute, at the peak of the schedule
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: int = 0
+    augmentation: str = "paper"
+    drop_path_rate: float = 0.1
+    # The paper's code weighs classes by their counts, which favours the larger class; see docs/decisions.md
+    class_weights: Literal["inverse_frequency", "none", "counts"] = "inverse_frequency"
+    # honest: the epoch is chosen on `selection`. paper: on the held-out fold, as published, stamped OPTIMISTIC
+    protocol: Protocol = "honest"
+    evaluate_with: Literal["best", "final"] = "best"  # whose weights predict the held-out fold
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise SettingsError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise SettingsError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
+        if not 0 <= self.drop_path_rate < 1:
+            raise SettingsError(f"drop_path_rate must be in [0, 1), got {self.drop_path_rate}")
+
+
+@record
+class Plan:
+    """The `adnext` block of a configuration in the plans file."""
+
+    preprocessing: PreprocessingSettings = PreprocessingSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: dict[str, Any] = field(
+        default_factory=dict
+    )  # overrides of the trainer's settings, checked by the trainer
+    task: Task | None = None  # filled in by the trainer, so that a saved model knows its outputs
+
+
+def from_json(cls: type[RecordType], content: Mapping[str, Any], where: str) -> RecordType:
+    """Read a record from a JSON object.
+
+    Args:
+        cls: the record's class.
+        content: the object as parsed.
+        where: file and key, for messages.
+
+    Raises:
+        SettingsError: an unknown key (with the nearest known one), a missing one or a value of the wrong type.
+    """
+    try:
+        return TypeAdapter(cls).validate_python(dict(content))
+    except ValidationError as error:
+        raise SettingsError(_first_problem(error, cls, where)) from error
+
+
+def to_json(instance: Any) -> dict[str, Any]:
+    """The record as a JSON object; `from_json` gives it back."""
+    return TypeAdapter(type(instance)).dump_python(instance, mode="json")
+
+
+def with_overrides(settings: RecordType, overrides: Mapping[str, Any], where: str) -> RecordType:
+    """A copy of `settings` with some fields replaced by values from JSON, checked like any other."""
+    return from_json(type(settings), {**asdict(settings), **overrides}, where)
+
+
+def _first_problem(error: ValidationError, cls: type, where: str) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _field_names(cls, problem["loc"][:-1])
+        return f"{where}: unknown key {key!r}{nearest_names(str(problem['loc'][-1]), known)}"
+    if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{where}: {key!r} is missing"
+    return f"{where}: {key} = {problem['input']!r}: {problem['msg']}"
+
+
+def _field_names(cls: type, location: tuple) -> list[str]:
+    for part in location:
+        nested = {field.name: field.type for field in fields(cls)}.get(part)
+        if not hasattr(nested, "__dataclass_fields__"):
+            return []
+        cls = nested
+    return [field.name for field in fields(cls)]
