@@ -59,6 +59,27 @@ def worker_count(default: int) -> int:
     return int(value)
 
 
+@contextmanager
+def environment_with(**variables: str) -> Iterator[None]:
+    """Set environment variables for the duration of a block; processes started in it inherit them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def external_trainer_path() -> str:
+    """nnU-Net's search path for trainers, `nnUNet_extTrainer`, with our folder in front."""
+    listed = [path for path in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if path]
+    return os.pathsep.join(dict.fromkeys([str(hook_dir()), *listed]))
+
+
 def dataset_folder_name(dataset: str | int, parents: list[Path]) -> str:
     """Full name of a dataset given by its number or name.
 

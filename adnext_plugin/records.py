@@ -79,12 +79,12 @@ class TrainerSettings:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: int = 0
     augmentation: str = "paper"
-    drop_path_rate: float = 0.1
     # The paper's code weighs classes by their counts, which favours the larger class; see docs/decisions.md
     class_weights: Literal["inverse_frequency", "none", "counts"] = "inverse_frequency"
     # honest: the epoch is chosen on `selection`. paper: on the held-out fold, as published, stamped OPTIMISTIC
     protocol: Protocol = "honest"
     evaluate_with: Literal["best", "final"] = "best"  # whose weights predict the held-out fold
+    pretrained_weights: str | None = None  # checkpoint whose encoder to start from
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -95,8 +95,6 @@ class TrainerSettings:
             raise SettingsError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise SettingsError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
-        if not 0 <= self.drop_path_rate < 1:
-            raise SettingsError(f"drop_path_rate must be in [0, 1), got {self.drop_path_rate}")
 
 
 @record
@@ -108,6 +106,7 @@ class Plan:
     training: dict[str, Any] = field(
         default_factory=dict
     )  # overrides of the trainer's settings, checked by the trainer
+    prepared_by: Literal["adnext", "nnunet"] = "adnext"  # nnunet: volumes of any size, fitted when loaded
     task: Task | None = None  # filled in by the trainer, so that a saved model knows its outputs
 
 

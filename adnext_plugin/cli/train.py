@@ -1,0 +1,241 @@
+"""`adnext_train`: nnU-Net's training command with our trainers, whole cross-validations and checked settings."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.errors import PathsError, SettingsError, WeightsError
+from adnext_plugin.paths import (
+    PLANS_NAME,
+    SUBJECTS_FILE,
+    dataset_folder_name,
+    environment_with,
+    external_trainer_path,
+    preprocessed_dir,
+    raw_dir,
+    read_json,
+    require_file,
+    results_dir,
+    settings_from_environment,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for on the command line; `folds` are numbers, or "all"."""
+
+    dataset: str
+    configuration: str
+    folds: tuple[int | str, ...]
+    is_cross_validation: bool
+    trainer: str
+    plans: str
+    device: str
+    num_gpus: int
+    resume: bool
+    only_validate: bool
+    validate_best: bool
+    disable_checkpointing: bool
+    overrides: dict[str, Any]
+
+
+def build_parser() -> ArgumentParser:
+    """The command's arguments: those of `nnUNetv2_train`, and a few of our own."""
+    parser = new_parser("adnext_train", "Train one fold, or with 'cv' every fold in turn and then evaluate.")
+    parser.add_argument("dataset", help="dataset number or name, e.g. 101")
+    parser.add_argument("configuration", help="configuration of the plans, e.g. 3d_fullres")
+    parser.add_argument("fold", help="fold number; 'all' to train on every case; 'cv' for the whole cross-validation")
+    parser.add_argument("--trainer", "-tr", default="ADNeXtTrainer_B", help="trainer name (default: %(default)s)")
+    parser.add_argument("--plans", "-p", default=PLANS_NAME, help="plans name (default: %(default)s)")
+    parser.add_argument(
+        "--device", "-device", choices=["cuda", "cpu", "mps"], help="default: cuda where there is a GPU"
+    )
+    parser.add_argument("--num-gpus", "-num_gpus", type=int, default=1, help="GPUs to train on (default: 1)")
+    parser.add_argument("--pretrained-weights", "-pretrained_weights", help="checkpoint whose encoder to start from")
+    parser.add_argument("--continue", "--c", dest="resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--val", action="store_true", help="only predict the held-out fold; training must be finished")
+    parser.add_argument(
+        "--val_best", "--val-best", action="store_true", help="predict with checkpoint_best in any case"
+    )
+    parser.add_argument("--disable_checkpointing", "--disable-checkpointing", action="store_true", help="save nothing")
+    parser.add_argument("--npz", action="store_true", help="accepted; probabilities are always saved")
+    parser.add_argument(
+        "--protocol",
+        choices=["honest", "paper"],
+        help="'paper' chooses the epoch on the held-out fold, as published; results are stamped OPTIMISTIC",
+    )
+    parser.add_argument("--seed", type=int, help="of weights, order and augmentation")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the trainer, e.g. --set epochs=50 --set learning_rate=1e-4",
+    )
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    request = _request(build_parser().parse_args(argv))
+    variables = {"nnUNet_extTrainer": external_trainer_path(), "ADNEXT_SETTINGS": json.dumps(request.overrides)}
+    with environment_with(**variables):
+        is_ours = _is_ours(request.trainer)
+        for fold in request.folds:
+            if request.is_cross_validation and request.resume and _is_finished(request, fold):
+                print(f"fold {fold} is finished already")
+            else:
+                _train_fold(request, fold, is_ours)
+    if request.is_cross_validation:
+        from adnext_plugin.cli import evaluate
+
+        arguments = [request.dataset, "-tr", request.trainer, "-p", request.plans, "-c", request.configuration]
+        return evaluate.main(arguments)
+    return 0
+
+
+def _request(arguments: Namespace) -> Request:
+    if arguments.resume and arguments.val:
+        raise SettingsError("--c continues a training and --val skips it; give one of them")
+    raw_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
+    dataset = dataset_folder_name(arguments.dataset, [preprocessed_dir()])
+    plans_file = preprocessed_dir() / dataset / f"{arguments.plans}.json"
+    require_file(plans_file, f"make it with adnext_plan_and_preprocess -d {arguments.dataset}")
+    _check_configuration(read_json(plans_file), arguments)
+    return Request(
+        dataset=dataset,
+        configuration=arguments.configuration,
+        folds=_folds(arguments.fold, dataset),
+        is_cross_validation=arguments.fold == "cv",
+        trainer=arguments.trainer,
+        plans=arguments.plans,
+        device=_device(arguments.device),
+        num_gpus=arguments.num_gpus,
+        resume=arguments.resume,
+        only_validate=arguments.val,
+        validate_best=arguments.val_best,
+        disable_checkpointing=arguments.disable_checkpointing,
+        overrides=_overrides(arguments),
+    )
+
+
+def _overrides(arguments: Namespace) -> dict[str, Any]:
+    from adnext_plugin.records import TrainerSettings, with_overrides
+
+    overrides = settings_from_environment()
+    for item in arguments.set:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise SettingsError(f"--set {item}: write it as KEY=VALUE, e.g. --set epochs=50")
+        try:
+            overrides[key] = json.loads(value)
+        except json.JSONDecodeError:
+            overrides[key] = value
+    for key in ("protocol", "seed"):
+        if getattr(arguments, key) is not None:
+            overrides[key] = getattr(arguments, key)
+    if arguments.pretrained_weights:
+        if arguments.resume:
+            raise WeightsError("--c goes on with its own weights; give -pretrained_weights only at the start of a run")
+        path = Path(arguments.pretrained_weights).absolute()
+        overrides["pretrained_weights"] = str(require_file(path, "check -pretrained_weights"))
+    with_overrides(TrainerSettings(), overrides, "--set")
+    return overrides
+
+
+def _folds(fold: str, dataset: str) -> tuple[int | str, ...]:
+    if fold == "all":
+        return ("all",)
+    from adnext_plugin.records import Task, from_json
+    from adnext_plugin.splits.folds import ensure_splits
+    from adnext_plugin.subjects import read_subjects
+
+    folder = preprocessed_dir() / dataset
+    dataset_json = read_json(folder / "dataset.json")
+    if "adnext" not in dataset_json:
+        raise SettingsError(f"{folder / 'dataset.json'} has no 'adnext' block; import the dataset with adnext_import")
+    task = from_json(Task, dataset_json["adnext"], f"{folder / 'dataset.json'}, adnext")
+    table = folder / SUBJECTS_FILE
+    table = table if table.is_file() else raw_dir() / dataset / SUBJECTS_FILE
+    splits = ensure_splits(folder, read_subjects(table, task), task)
+    if fold == "cv":
+        return tuple(range(len(splits)))
+    if not fold.isdigit() or int(fold) >= len(splits):
+        raise SettingsError(f"there is no fold {fold}; give 0 to {len(splits) - 1}, 'all' or 'cv'")
+    return (int(fold),)
+
+
+def _check_configuration(plans: dict, arguments: Namespace) -> None:
+    from adnext_plugin.errors import nearest_names
+
+    known = plans["configurations"]
+    if arguments.configuration not in known:
+        raise SettingsError(
+            f"plans {arguments.plans} have no configuration {arguments.configuration!r}"
+            f"{nearest_names(arguments.configuration, known)}"
+        )
+
+
+def _is_ours(name: str) -> bool:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    from adnext_plugin.registry import TRAINERS, load, registered_names
+    from adnext_plugin.trainers.base import ADNeXtTrainer
+
+    if name in registered_names(TRAINERS):
+        return True
+    try:
+        return issubclass(recursive_find_trainer_class_by_name(name), ADNeXtTrainer)
+    except RuntimeError:
+        return bool(load(TRAINERS, name))  # raises with the nearest name
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("-device cuda: torch sees no GPU here; use -device cpu")
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _fold_folder(request: Request, fold: int | str) -> Path:
+    run = f"{request.trainer}__{request.plans}__{request.configuration}"
+    return results_dir() / request.dataset / run / f"fold_{fold}"
+
+
+def _is_finished(request: Request, fold: int | str) -> bool:
+    folder = _fold_folder(request, fold)
+    return (folder / "checkpoint_final.pth").is_file() and (folder / "validation" / "summary.json").is_file()
+
+
+def _train_fold(request: Request, fold: int | str, is_ours: bool) -> None:
+    import os
+
+    import torch
+    from nnunetv2.run.run_training import run_training
+
+    torch.set_num_threads(os.cpu_count() if request.device == "cpu" else 1)
+    if request.only_validate and not (_fold_folder(request, fold) / "checkpoint_final.pth").is_file():
+        raise PathsError(
+            f"{_fold_folder(request, fold)} has no checkpoint_final.pth; finish the training with --c first"
+        )
+    run_training(
+        request.dataset,
+        request.configuration,
+        fold,
+        request.trainer,
+        request.plans,
+        # our trainers take the file as a setting: they check its coverage, nnU-Net's own loader cannot
+        pretrained_weights=None if is_ours else request.overrides.get("pretrained_weights"),
+        num_gpus=request.num_gpus,
+        continue_training=request.resume,
+        only_run_validation=request.only_validate,
+        disable_checkpointing=request.disable_checkpointing,
+        val_with_best=request.validate_best,
+        device=torch.device(request.device),
+    )

@@ -1,0 +1,74 @@
+"""Augmentation recipes by name. Each is a MONAI chain that draws from a seed of its own for every sample."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from monai.transforms import (
+    Compose,
+    RandFlip,
+    RandGaussianNoise,
+    RandRotate90,
+    RandScaleIntensity,
+    RandShiftIntensity,
+    Transform,
+)
+
+from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
+
+Z, Y, X = 0, 1, 2  # spatial axes of (C, Z, Y, X) in RAS orientation: to superior, to anterior, to right
+
+
+def _intensity_changes() -> list[Transform]:
+    return [
+        RandScaleIntensity(factors=0.1, prob=0.2),
+        RandShiftIntensity(offsets=0.1, prob=0.2),
+        RandGaussianNoise(std=0.1, prob=0.2),
+    ]
+
+
+def _paper() -> list[Transform]:
+    # Source: AD-NeXt, Appendix, fine-tuning; MONAI's default rotation plane of its x, y, z order is the axial one
+    flips = [RandFlip(prob=0.2, spatial_axis=axis) for axis in (X, Y, Z)]
+    return [*flips, RandRotate90(prob=0.2, max_k=3, spatial_axes=(Y, X)), *_intensity_changes()]
+
+
+def _anatomical() -> list[Transform]:
+    return [RandFlip(prob=0.5, spatial_axis=X), *_intensity_changes()]
+
+
+RECIPES: dict[str, Callable[[], list[Transform]]] = {
+    "none": list,
+    "paper": _paper,  # flips along every axis, quarter turns in the axial plane, intensity
+    "anatomical": _anatomical,  # left-right flips and intensity only: heads stay upright
+}
+
+
+class Augmentation:
+    """A recipe of random changes to one image, a function of the image and a seed alone.
+
+    Args:
+        recipe: a key of `RECIPES`.
+        input_size_voxels: (Z, Y, X) of the images, checked against what the recipe can do.
+
+    Raises:
+        UnknownNameError: no recipe of that name.
+        SettingsError: the recipe turns the axial plane, and that is not square.
+    """
+
+    def __init__(self, recipe: str, input_size_voxels: Sequence[int]) -> None:
+        if recipe not in RECIPES:
+            raise UnknownNameError(f"no augmentation {recipe!r}{nearest_names(recipe, RECIPES)}")
+        transforms = RECIPES[recipe]()
+        turns = any(isinstance(transform, RandRotate90) for transform in transforms)
+        if turns and input_size_voxels[Y] != input_size_voxels[X]:
+            raise SettingsError(
+                f"augmentation {recipe!r} turns the axial plane, which must be square; the input size is "
+                f"{list(input_size_voxels)}: make Y and X equal, or choose augmentation 'anatomical'"
+            )
+        self._chain = Compose(transforms)
+
+    def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
+        """Return a changed copy of an image (C, Z, Y, X); equal seeds give equal changes."""
+        self._chain.set_random_state(seed=seed)
+        changed = self._chain(image_czyx)
+        return changed.as_tensor() if hasattr(changed, "as_tensor") else changed

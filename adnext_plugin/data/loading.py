@@ -1,0 +1,120 @@
+"""Batches in an order that depends on the seed and the epoch alone.
+
+Nothing random is carried from one epoch or process to the next: the order of an epoch is drawn from (seed, epoch), an
+image's augmentation from (seed, epoch, case). A run that was interrupted, or that uses another number of worker
+processes, therefore sees exactly the batches of one that was not.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from adnext_plugin.data.augmentation import Augmentation
+from adnext_plugin.data.store import CaseStore
+
+
+class Batch(NamedTuple):
+    """Images (B, C, Z, Y, X) float32, targets (B,) int64, and the indices of their cases in the store."""
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    indices: torch.Tensor
+
+
+class CaseDataset(Dataset):
+    """Images and targets of a store, addressed by (epoch, index).
+
+    Args:
+        store: the images.
+        targets: class index of each of the store's cases.
+        augmentation: applied to each image; None to leave images as they are.
+        seed: of the run.
+    """
+
+    def __init__(self, store: CaseStore, targets: Sequence[int], augmentation: Augmentation | None, seed: int) -> None:
+        self._store = store
+        self._targets = torch.tensor(targets, dtype=torch.int64)
+        self._augmentation = augmentation
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, address: tuple[int, int]) -> Batch:
+        epoch, index = address
+        image_czyx = torch.from_numpy(self._store[index].astype(np.float32))
+        if self._augmentation is not None:
+            seeds = np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)
+            image_czyx = self._augmentation(image_czyx, int(seeds[0]))
+        return Batch(image_czyx, self._targets[index], torch.tensor(index))
+
+
+class EpochSampler(Sampler):
+    """Batches of (epoch, index) addresses; one process of several takes its share of every batch.
+
+    Args:
+        cases: number of cases.
+        batch_size: over all processes.
+        shuffle: draw a new order each epoch; an incomplete last batch is then dropped, unless it is the only one.
+        seed: of the run.
+        rank, processes: which share this process takes.
+    """
+
+    def __init__(
+        self, cases: int, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, processes: int = 1
+    ) -> None:
+        self.epoch = 0
+        self._cases = cases
+        self._batch_size = batch_size
+        self._shuffle = shuffle
+        self._seed = seed
+        self._rank = rank
+        self._processes = processes
+
+    def __len__(self) -> int:
+        full, rest = divmod(self._cases, self._batch_size)
+        return full + (rest > 0 and (not self._shuffle or full == 0))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.arange(self._cases)
+        if self._shuffle:
+            order = np.random.default_rng((self._seed, self.epoch)).permutation(self._cases)
+        for batch in range(len(self)):
+            indices = order[batch * self._batch_size : (batch + 1) * self._batch_size]
+            yield [(self.epoch, int(index)) for index in indices[self._rank :: self._processes]]
+
+
+class EpochLoader:
+    """Serves batches with `next`, as nnU-Net's training loop asks for them, one epoch at a time.
+
+    Args:
+        dataset: the cases.
+        sampler: their order.
+        workers: processes that load and augment; 0 does it in this one.
+        pin_memory: for faster copies to a GPU.
+    """
+
+    def __init__(self, dataset: CaseDataset, sampler: EpochSampler, *, workers: int = 0, pin_memory: bool = False):
+        self._sampler = sampler
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+        )
+        self._batches: Iterator[Batch] = iter(())
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def start(self, epoch: int) -> None:
+        """Begin an epoch; `next` then yields its batches, `len(self)` of them."""
+        self._sampler.epoch = epoch
+        self._batches = iter(self._loader)
+
+    def __next__(self) -> Batch:
+        return next(self._batches)

@@ -1,0 +1,33 @@
+"""Learning rates as functions of the epoch, so that a resumed run needs no saved state."""
+
+import math
+
+from torch.optim import Optimizer
+
+from adnext_plugin.records import TrainerSettings
+
+
+def learning_rate_at(epoch: int, settings: TrainerSettings) -> float:
+    """The rate of an epoch (from 0): a linear warm-up, then half a cosine down to 0 or a constant.
+
+    The cosine equals torch's `CosineAnnealingLR` stepped once per epoch with `T_max` = epochs after the warm-up.
+    """
+    if epoch < settings.warmup_epochs:
+        return settings.learning_rate * (epoch + 1) / (settings.warmup_epochs + 1)
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    progress = (epoch - settings.warmup_epochs) / (settings.epochs - settings.warmup_epochs)
+    return settings.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+class EpochSchedule:
+    """Sets the rate of an optimizer, with the `step(epoch)` that nnU-Net calls."""
+
+    def __init__(self, optimizer: Optimizer, settings: TrainerSettings) -> None:
+        self._optimizer = optimizer
+        self._settings = settings
+
+    def step(self, epoch: int) -> None:
+        """Set the rate of this epoch."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate_at(epoch, self._settings)

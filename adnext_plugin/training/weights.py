@@ -1,0 +1,78 @@
+"""Starting from weights of an earlier run, with every tensor accounted for."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from adnext_plugin.errors import WeightsError
+from adnext_plugin.paths import require_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsReport:
+    """Names of tensors: taken over, in the network only (they keep their initial values), in the file only."""
+
+    matched: tuple[str, ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.matched)} tensors matched, {len(self.new)} new ({_shorten(self.new)}), "
+            f"{len(self.dropped)} dropped ({_shorten(self.dropped)})"
+        )
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
+    """Read a checkpoint without running code from it.
+
+    Raises:
+        PathsError: no such file.
+        WeightsError: not a checkpoint, damaged, or one that only unsafe loading could read.
+    """
+    require_file(path, "check the path, or train first")
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
+        raise WeightsError(f"{path} is not a checkpoint that can be read safely ({reason})") from error
+    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
+        raise WeightsError(f"{path} holds no 'network_weights'; give a checkpoint_*.pth of a trainer")
+    return checkpoint
+
+
+def load_encoder(network: nn.Module, path: Path) -> WeightsReport:
+    """Take over the encoder of a checkpoint; the head starts afresh.
+
+    Args:
+        network: has `key_to_encoder`, the name of its encoder.
+        path: checkpoint of a classifier or of a pre-training run with the same encoder.
+
+    Raises:
+        WeightsError: a tensor of the encoder is missing or has another shape.
+    """
+    saved = read_checkpoint(path)["network_weights"]
+    saved = {name.removeprefix("module."): tensor for name, tensor in saved.items()}
+    own = network.state_dict()
+    wanted = [name for name in own if name.startswith(f"{network.key_to_encoder}.")]
+    missing = [name for name in wanted if name not in saved or saved[name].shape != own[name].shape]
+    if missing:
+        first = missing[0]
+        found = f"has shape {tuple(saved[first].shape)} there" if first in saved else "is not there"
+        raise WeightsError(
+            f"{path} covers {len(wanted) - len(missing)} of {len(wanted)} encoder tensors; {first} "
+            f"{tuple(own[first].shape)} {found}: use weights of the same network, size and kernel"
+        )
+    network.load_state_dict({**own, **{name: saved[name] for name in wanted}})
+    return WeightsReport(
+        matched=tuple(wanted),
+        new=tuple(name for name in own if name not in wanted),
+        dropped=tuple(name for name in saved if name not in wanted),
+    )
+
+
+def _shorten(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"

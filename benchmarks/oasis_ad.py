@@ -1,0 +1,133 @@
+"""The whole pipeline on real scans, through the commands a user types: OASIS-1, three tasks, honest 4-fold protocol.
+
+    python benchmarks/oasis_ad.py --task young_old --trainer ADNeXtTrainer_T --set epochs=12 --set learning_rate=1e-3
+
+Tasks: `ad` (AD against normal, 60 years and older), `young_old` (normal, under 40 against 60 and older), `sex` (all).
+The scans are those described in the data's own README; ADNEXT_TEST_DATA names their folder. The result, one JSON file
+per task in benchmarks/results/, holds scores with intervals beside every baseline, settings, seed, hardware, commit and
+training time. An interrupted run continues when the same command is given again.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+FIRST_SESSIONS = ["--where", "session==MR1"]
+WITHOUT_DEMENTIA = [word for cdr in ("0.5", "1", "2") for word in ("--where", f"CDR!={cdr}")]
+TASKS = {
+    "ad": (201, "OasisAD", ["--from-cdr", "CDR", "--where", "Age>=60", *FIRST_SESSIONS]),
+    "young_old": (
+        202,
+        "OasisAge",
+        ["--target-bins", "Age", "<40=young", ">=60=old", *FIRST_SESSIONS, *WITHOUT_DEMENTIA],
+    ),
+    "sex": (203, "OasisSex", ["--target", "M/F", *FIRST_SESSIONS]),
+}
+BASELINES = {
+    "ad": ["age,sex", "age,sex,nWBV"],
+    "young_old": ["sex", "nWBV"],
+    "sex": ["age", "age,eTIV,nWBV"],
+}
+
+
+def main() -> None:
+    """Run one task and write its result file."""
+    arguments = _parse()
+    work = arguments.work.absolute()
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ[name] = str(work / name)
+        (work / name).mkdir(parents=True, exist_ok=True)
+    number, name, selection = TASKS[arguments.task]
+    dataset = f"Dataset{number}_{name}"
+    seconds = {}
+    if not (work / "nnUNet_raw" / dataset).is_dir():
+        data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)) / "oasis1"
+        seconds["import"] = _run(
+            [
+                *("adnext_import", str(number), name, "--table", str(data / "oasis1.csv")),
+                *("--image-pattern", "images/{ID}.nii.gz", "--subject-column", "subject_id"),
+                *("--session-column", "session", "--age-column", "Age", "--sex-column", "M/F"),
+                *("--keep", "nWBV,eTIV", *selection),
+            ]
+        )
+    size = ["--input-size", *map(str, arguments.input_size)] if arguments.input_size else []
+    seconds["plan_and_preprocess"] = _run(["adnext_plan_and_preprocess", "-d", str(number), *size])
+    settings = [word for setting in arguments.set for word in ("--set", setting)]
+    device = ["-device", arguments.device] if arguments.device else []
+    train = [
+        "adnext_train",
+        str(number),
+        "3d_fullres",
+        "cv",
+        "-tr",
+        arguments.trainer,
+        "--continue",
+        *settings,
+        *device,
+    ]
+    seconds["train_and_evaluate"] = _run(train)
+    baselines = [word for columns in BASELINES[arguments.task] for word in ("--baseline", columns)]
+    seconds["evaluate"] = _run(["adnext_evaluate", str(number), "-tr", arguments.trainer, *baselines])
+    run = work / "nnUNet_results" / dataset / f"{arguments.trainer}__ADNeXtPlans__3d_fullres"
+    _write_result(arguments, run, seconds)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--trainer", default="ADNeXtTrainer_T")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings for adnext_train")
+    parser.add_argument("--input-size", type=int, nargs=3, metavar=("Z", "Y", "X"))
+    parser.add_argument("--device")
+    parser.add_argument("--work", type=Path, required=True, help="folder for nnU-Net's three folders")
+    return parser.parse_args()
+
+
+def _run(words: list[str]) -> float:
+    started = time.monotonic()
+    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
+    if subprocess.run(command, check=False).returncode:
+        sys.exit(f"failed: {' '.join(words)}")
+    return time.monotonic() - started
+
+
+def _write_result(arguments: argparse.Namespace, run: Path, seconds: dict[str, float]) -> None:
+    fold = json.loads((run / "fold_0" / "run.json").read_text())
+    logs = [sorted(folder.glob("training_log_*.txt")) for folder in sorted(run.glob("fold_*"))]
+    result = {
+        "task": arguments.task,
+        "trainer": arguments.trainer,
+        "made_by": fold,
+        "hardware": {"cpus": os.cpu_count(), "model": _processor()},
+        "input_size_voxels": arguments.input_size or [128, 128, 128],
+        "seconds_of_the_last_run": seconds,
+        "training_log_lines_of_fold_0": [
+            line.split(": ", 1)[-1].strip()
+            for log in logs[0]
+            for line in log.read_text().splitlines()
+            if "epoch " in line
+        ],
+        "metrics": json.loads((run / "crossval_results" / "metrics.json").read_text()),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"oasis_{arguments.task}_{arguments.trainer}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"result written to {path}")
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return "unknown"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The order of batches and the augmentation depend on seed, epoch and case alone."""
+
+import blosc2
+import numpy as np
+import pytest
+import torch
+
+from adnext_plugin.data.augmentation import RECIPES, Augmentation
+from adnext_plugin.data.loading import CaseDataset, EpochLoader, EpochSampler
+from adnext_plugin.data.store import CaseStore
+from adnext_plugin.errors import PathsError, SettingsError, UnknownNameError
+
+SIZE = (6, 8, 8)
+CASES = [f"case{index}" for index in range(7)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(0)
+    for case in CASES:
+        image = generator.normal(size=(1, *SIZE)).astype(np.float16)
+        blosc2.asarray(image, urlpath=str(tmp_path / f"{case}.b2nd"), mode="w")
+    return tmp_path
+
+
+def _epochs(folder, *, workers: int, in_memory: bool, epochs: tuple[int, ...]) -> list[torch.Tensor]:
+    store = CaseStore(folder, CASES, SIZE)
+    if in_memory:
+        assert store.keep_in_memory()
+    dataset = CaseDataset(store, [0, 1, 0, 1, 0, 1, 0], Augmentation("paper", SIZE), seed=3)
+    loader = EpochLoader(dataset, EpochSampler(len(CASES), 2, shuffle=True, seed=3), workers=workers)
+    images = []
+    for epoch in epochs:
+        loader.start(epoch)
+        images += [next(loader).images for _ in range(len(loader))]
+    return images
+
+
+def test_an_epoch_is_the_same_from_any_number_of_workers_from_disk_or_memory_and_after_a_restart(folder) -> None:
+    straight = _epochs(folder, workers=0, in_memory=True, epochs=(0, 1))
+    with_workers = _epochs(folder, workers=2, in_memory=False, epochs=(0, 1))
+    restarted = _epochs(folder, workers=0, in_memory=False, epochs=(1,))
+    assert all(torch.equal(a, b) for a, b in zip(straight, with_workers, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(straight[3:], restarted, strict=True))
+    assert not torch.equal(straight[0], straight[3])
+
+
+def test_unshuffled_loading_serves_every_case_once_unchanged(folder) -> None:
+    store = CaseStore(folder, CASES, SIZE)
+    dataset = CaseDataset(store, range(7), None, seed=0)
+    loader = EpochLoader(dataset, EpochSampler(7, 3, shuffle=False))
+    loader.start(0)
+    batches = [next(loader) for _ in range(len(loader))]
+    assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(7))
+    assert torch.cat([batch.targets for batch in batches]).tolist() == list(range(7))
+    np.testing.assert_array_equal(batches[0].images[1], store[1].astype(np.float32))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_out_each_batch_without_overlap(processes: int) -> None:
+    shares = [
+        [
+            index
+            for batch in EpochSampler(12, 6, shuffle=True, seed=1, rank=rank, processes=processes)
+            for index in batch
+        ]
+        for rank in range(processes)
+    ]
+    everything = [address for share in shares for address in share]
+    assert sorted(everything) == [(0, index) for index in range(12)]
+
+
+def test_fewer_cases_than_a_batch_still_make_one_batch() -> None:
+    assert [len(batch) for batch in EpochSampler(3, 4, shuffle=True)] == [3]
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_recipes_do_not_write_into_their_input_and_keep_shape_and_type(recipe: str) -> None:
+    image = torch.randn(1, *SIZE, generator=torch.Generator().manual_seed(0))
+    before = image.clone()
+    changed = [Augmentation(recipe, SIZE)(image, seed) for seed in range(20)]
+    assert torch.equal(image, before)
+    assert all(type(one) is torch.Tensor and one.shape == image.shape and one.dtype == image.dtype for one in changed)
+    if recipe != "none":
+        assert len({float(one.double().sum() + one[0, 0, 0, 0]) for one in changed}) > 3
+
+
+def test_the_anatomical_recipe_mirrors_left_and_right_only() -> None:
+    # symmetric along x, so that only flips along another axis could change where the mark is
+    image = torch.zeros(1, *SIZE)
+    image[0, 0, 0, :] = 100.0
+    for seed in range(50):
+        assert Augmentation("anatomical", SIZE)(image, seed)[0].amax(dim=2).argmax() == 0
+
+
+def test_wrong_names_shapes_and_missing_cases_are_refused_with_a_reason(folder) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
+        Augmentation("papper", SIZE)
+    with pytest.raises(SettingsError, match="must be square"):
+        Augmentation("paper", (8, 8, 6))
+    with pytest.raises(PathsError, match="'absent'"):
+        CaseStore(folder, ["absent"], SIZE)
+    with pytest.raises(SettingsError, match=r"\(1, 6, 8, 8\)"):
+        CaseStore(folder, CASES, (4, 4, 4))[0]
+    (folder / "case0.b2nd").write_bytes(b"\x00" * 100)
+    with pytest.raises(PathsError, match="is damaged"):
+        CaseStore(folder, CASES, SIZE)[0]

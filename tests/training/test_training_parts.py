@@ -1,0 +1,183 @@
+"""Settings, schedules, weights and checkpoints of a run."""
+
+import json
+import math
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss, roc_auc_score
+from torch import nn
+
+from adnext_plugin.errors import PathsError, SettingsError, WeightsError
+from adnext_plugin.records import NetworkSettings, Task, TrainerSettings, to_json
+from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
+from adnext_plugin.training.predictions import gather
+from adnext_plugin.training.schedule import EpochSchedule, learning_rate_at
+from adnext_plugin.training.settings import plans_with, resolve_plan, settings_for_resume
+from adnext_plugin.training.weights import load_encoder, read_checkpoint
+
+TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
+DATASET_JSON = {"adnext": to_json(TASK)}
+
+
+def _plans(**adnext) -> dict:
+    configuration = {"patch_size": [128, 128, 128], "adnext": adnext}
+    return {"plans_name": "ADNeXtPlans", "configurations": {"3d_fullres": configuration}}
+
+
+def test_the_cosine_is_torchs_own() -> None:
+    settings = TrainerSettings(epochs=7, learning_rate=0.3)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
+    ours = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=9.0)
+    for epoch in range(7):
+        EpochSchedule(ours, settings).step(epoch)
+        assert math.isclose(ours.param_groups[0]["lr"], torchs.get_last_lr()[0], rel_tol=1e-12)
+        optimizer.step()
+        torchs.step()
+
+
+def test_the_warm_up_rises_to_the_peak_and_a_constant_stays() -> None:
+    settings = TrainerSettings(epochs=10, warmup_epochs=4, learning_rate=1.0, schedule="constant")
+    rates = [learning_rate_at(epoch, settings) for epoch in range(10)]
+    np.testing.assert_allclose(rates, [0.2, 0.4, 0.6, 0.8, *[1.0] * 6])
+
+
+def test_command_line_beats_plans_beats_class(monkeypatch) -> None:
+    plans = _plans(training={"epochs": 20, "batch_size": 2}, network={"options": {"kernel_size": 5}})
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"epochs": 3}))
+    own = NetworkSettings(name="adnext_t", options={"downsampling": "max"})
+    plan, settings = resolve_plan(plans, "3d_fullres", DATASET_JSON, own, TrainerSettings(seed=7))
+    assert (settings.epochs, settings.batch_size, settings.seed) == (3, 2, 7)
+    assert plan.network == NetworkSettings(name="adnext_t", options={"downsampling": "max", "kernel_size": 5})
+    # a model is built again from the plans alone, so everything must survive the way through JSON
+    saved = json.loads(json.dumps(plans_with(plans, "3d_fullres", plan)))
+    monkeypatch.delenv("ADNEXT_SETTINGS")
+    assert resolve_plan(saved, "3d_fullres", {}, own, TrainerSettings()) == (plan, settings)
+
+
+@pytest.mark.parametrize(
+    ("adnext", "own", "message"),
+    [
+        ({"trainning": {}}, None, "did you mean 'training'"),
+        ({"training": {"learning_rat": 1}}, None, "did you mean 'learning_rate'"),
+        ({"training": {"epochs": "many"}}, None, "epochs = 'many'"),
+        ({"network": {"name": "resnet34"}}, NetworkSettings(name="adnext_t"), "use -tr ADNeXtTrainer"),
+    ],
+)
+def test_impossible_plans_are_refused(adnext: dict, own: NetworkSettings | None, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        resolve_plan(_plans(**adnext), "3d_fullres", DATASET_JSON, own, TrainerSettings())
+
+
+def test_plans_of_nnunet_itself_get_our_defaults_and_2d_is_refused() -> None:
+    plans = {"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": {"patch_size": [128, 160, 112]}}}
+    plan, _ = resolve_plan(plans, "3d_fullres", DATASET_JSON, None, TrainerSettings())
+    assert (plan.prepared_by, plan.network.name, plan.task) == ("nnunet", "adnext_b", TASK)
+    plans["configurations"]["2d"] = {"patch_size": [128, 160]}
+    with pytest.raises(SettingsError, match="not 3D"):
+        resolve_plan(plans, "2d", DATASET_JSON, None, TrainerSettings())
+    with pytest.raises(SettingsError, match="adnext_import"):
+        resolve_plan(plans, "3d_fullres", {}, None, TrainerSettings())
+
+
+def test_a_resumed_run_may_get_longer_but_not_become_another(monkeypatch) -> None:
+    saved = TrainerSettings(epochs=5, learning_rate=1e-3)
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"epochs": 9, "learning_rate": 1e-3}))
+    assert settings_for_resume(saved, "x").epochs == 9
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"seed": 1}))
+    with pytest.raises(SettingsError, match="seed=42 and cannot continue with seed=1"):
+        settings_for_resume(saved, "x")
+
+
+class _Network(nn.Module):
+    key_to_encoder = "encoder"
+
+    def __init__(self, width: int = 4, classes: int = 2) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv3d(1, width, 3), nn.Conv3d(width, width, 3))
+        self.head = nn.Linear(width, classes)
+
+
+def test_an_encoder_is_taken_over_whole_and_every_other_tensor_reported(tmp_path) -> None:
+    source, target = _Network(classes=3), _Network()
+    weights = {**source.state_dict(), "decoder.weight": torch.ones(1)}
+    torch.save({"network_weights": weights}, tmp_path / "source.pth")
+    head_before = target.head.weight.clone()
+    report = load_encoder(target, tmp_path / "source.pth")
+    assert (len(report.matched), report.new, len(report.dropped)) == (4, ("head.weight", "head.bias"), 3)
+    assert torch.equal(target.encoder[1].weight, source.encoder[1].weight)
+    assert torch.equal(target.head.weight, head_before)
+
+
+def test_weights_of_another_size_or_partial_ones_change_nothing(tmp_path) -> None:
+    torch.save({"network_weights": _Network(width=8).state_dict()}, tmp_path / "wide.pth")
+    partial = {name: tensor for name, tensor in _Network().state_dict().items() if not name.startswith("encoder.1")}
+    torch.save({"network_weights": partial}, tmp_path / "partial.pth")
+    target = _Network()
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"encoder.0.weight \(4, 1, 3, 3, 3\) has shape \(8, 1, 3, 3, 3\) there"):
+        load_encoder(target, tmp_path / "wide.pth")
+    with pytest.raises(WeightsError, match=r"covers 2 of 4 encoder tensors; encoder.1.weight .* is not there"):
+        load_encoder(target, tmp_path / "partial.pth")
+    assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
+
+
+class _RunsCode:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", _RunsCode(), {"state_dict": {}}])
+def test_files_that_are_no_checkpoints_are_refused_without_running_code(tmp_path, capsys, content) -> None:
+    path = tmp_path / "x.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(WeightsError, match=r"x\.pth"):
+        read_checkpoint(path)
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        write_checkpoint({"network_weights": torch.zeros(1000)}, small / "latest.pth")
+        with pytest.raises(PathsError, match=r"no space left .*latest.pth"):
+            write_checkpoint({"network_weights": torch.zeros(1_000_000)}, small / "latest.pth")
+        assert read_checkpoint(small / "latest.pth")["network_weights"].shape == (1000,)
+        assert [path.name for path in small.iterdir()] == ["latest.pth"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_an_earlier_run_is_set_aside_not_lost(tmp_path) -> None:
+    (tmp_path / "checkpoint_final.pth").write_text("final")
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "training_log_1.txt").write_text("log")
+    aside = set_earlier_run_aside(tmp_path)
+    assert sorted(path.name for path in aside.iterdir()) == ["checkpoint_final.pth", "validation"]
+    assert not (tmp_path / "checkpoint_final.pth").exists()
+    assert set_earlier_run_aside(tmp_path) is None
+
+
+def test_scores_agree_with_scikit_learn_whatever_the_order_of_the_outputs() -> None:
+    generator = np.random.default_rng(0)
+    logits, targets = generator.normal(size=(30, 3)), np.arange(30) % 3
+    order = generator.permutation(30)
+    outputs = [
+        {"indices": torch.tensor(part), "logits": torch.tensor(logits[part])} for part in np.array_split(order, 4)
+    ]
+    predictions = gather([f"c{index}" for index in range(30)], outputs, targets)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.array_equal(predictions.logits, logits)
+    assert math.isclose(predictions.loss, log_loss(targets, probabilities))
+    assert math.isclose(predictions.auc, roc_auc_score(targets, probabilities, multi_class="ovr"))
+    assert math.isnan(gather(["a"], [{"indices": torch.tensor([0]), "logits": torch.zeros(1, 2)}], [1]).auc)
