@@ -59,6 +59,11 @@ def worker_count(default: int) -> int:
     return int(value)
 
 
+def may_tune_allocator() -> bool:
+    """False where the user has set `ADNEXT_MALLOPT` to 0."""
+    return os.environ.get("ADNEXT_MALLOPT", "1") != "0"
+
+
 @contextmanager
 def environment_with(**variables: str) -> Iterator[None]:
     """Set environment variables for the duration of a block; processes started in it inherit them."""

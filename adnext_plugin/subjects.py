@@ -1,1 +1,57 @@
-"""Placeholder replaced by the importing task."""
+"""Reading and writing `subjects.csv`, the one table that holds who a case is and what is to be learned about it."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from adnext_plugin.errors import TableError
+from adnext_plugin.paths import replacing, require_file
+from adnext_plugin.records import Task
+
+ID_COLUMNS = ("case_id", "subject_id", "session_id")
+
+
+def read_subjects(path: Path, task: Task) -> pd.DataFrame:
+    """Read the table of a dataset, one row per case.
+
+    Args:
+        path: `subjects.csv`.
+        task: names the target column and its classes.
+
+    Returns:
+        Ids and target as strings (an absent session is ""), `age` in years as float, other columns as pandas reads them.
+
+    Raises:
+        PathsError: no such file.
+        TableError: a column is missing, a case appears twice, or a value is not what it must be.
+    """
+    require_file(path, "import the dataset with adnext_import")
+    texts = dict.fromkeys((*ID_COLUMNS, task.target, "sex", "site"), str)
+    frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"age": ["", "n/a"]})
+    for column in (*ID_COLUMNS, task.target):
+        if column not in frame:
+            raise TableError(f"{path} has no column {column!r}; import the dataset again with adnext_import")
+    for column in ("case_id", "subject_id"):
+        _refuse(frame, frame[column] == "", path, f"has an empty {column}")
+    _refuse(frame, frame["case_id"].duplicated(), path, "names a case that an earlier row names already")
+    classes = ", ".join(task.classes)
+    _refuse(
+        frame, ~frame[task.target].isin(task.classes), path, f"has a {task.target} other than {classes}", task.target
+    )
+    if "age" in frame:
+        frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
+    return frame
+
+
+def write_subjects(frame: pd.DataFrame, path: Path) -> None:
+    """Write the table so that a reader sees the old one or the whole new one."""
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def _refuse(frame: pd.DataFrame, wrong: pd.Series, path: Path, what: str, column: str = "case_id") -> None:
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise TableError(
+            f"{path}, line {row + 2} ({column} {frame[column].iloc[row]!r}): the row {what}; correct it or import again"
+        )

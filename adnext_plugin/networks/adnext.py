@@ -1,0 +1,220 @@
+"""AD-NeXt: ConvNeXt V2 in three dimensions for whole brain scans, with average pooling between its stages.
+
+    scan (B, C, Z, Y, X)
+      stem         Conv3d, kernel and stride 4, then ChannelNorm
+      stage 1..4   residual blocks on channels-last tokens; ChannelNorm, AvgPool3d(2), Linear in between
+      head         mean over space, LayerNorm, Linear
+    logits (B, outputs)
+
+Tokens stay channels-last, (B, Z, Y, X, C), from the stem to the head: linear layers and norms need no permutes, and the
+same memory seen as (B, C, Z, Y, X) is the layout in which convolutions are fast.
+
+Source: AD-NeXt (Figure 2, Section 3.1). Parameters and multiply-adds equal the paper's Table 4; the cells of its S row
+are swapped there.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from timm.layers import DropPath
+from torch import nn
+
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
+from adnext_plugin.networks.layers.norms import ChannelNorm, GlobalResponseNorm
+
+Downsampling = Literal["avg", "max", "strided"]
+Init = Literal["paper", "fan_in"]
+
+STEM_STRIDE = 4
+SMALLEST_INPUT = 32
+
+
+class Stem(nn.Module):
+    """Cuts the scan into 4³ patches: (B, C, Z, Y, X) to tokens (B, Z/4, Y/4, X/4, width)."""
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, width, kernel_size=STEM_STRIDE, stride=STEM_STRIDE)
+        self.norm = ChannelNorm(width)
+
+    def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        return self.norm(_to_tokens(self.conv(x_bczyx)))
+
+
+class Block(nn.Module):
+    """Depthwise convolution, then a four times wider MLP with global response norm, added to the input."""
+
+    def __init__(self, width: int, kernel_size: int, drop_path_rate: float) -> None:
+        super().__init__()
+        self.depthwise = DepthwiseConv3d(width, kernel_size)
+        self.norm = ChannelNorm(width)
+        self.expand = nn.Linear(width, 4 * width)
+        self.activation = nn.GELU()
+        self.response_norm = GlobalResponseNorm(4 * width)
+        self.project = nn.Linear(4 * width, width)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
+        y = self.norm(_to_tokens(self.depthwise(_to_volume(x_bzyxc))))
+        y = self.response_norm(self.activation(self.expand(y)))
+        return x_bzyxc + self.drop_path(self.project(y))
+
+
+class Transition(nn.Module):
+    """Halves each axis and changes the width; an odd axis keeps its last plane, averaged over what is there."""
+
+    def __init__(self, width_in: int, width_out: int, downsampling: Downsampling) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(width_in)
+        if downsampling == "strided":
+            self.pool = nn.Conv3d(width_in, width_out, kernel_size=2, stride=2)
+            self.project = nn.Identity()
+            return
+        if downsampling == "avg":
+            self.pool = nn.AvgPool3d(2, ceil_mode=True, count_include_pad=False)
+        else:
+            self.pool = nn.MaxPool3d(2, ceil_mode=True)
+        self.project = nn.Linear(width_in, width_out)
+
+    def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
+        return self.project(_to_tokens(self.pool(_to_volume(self.norm(x_bzyxc)))))
+
+
+class ADNeXtEncoder(nn.Module):
+    """Stem and four stages: (B, C, Z, Y, X) to tokens (B, Z/32, Y/32, X/32, widths[-1]), rounded up."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        depths: Sequence[int],
+        widths: Sequence[int],
+        kernel_size: int = 7,
+        downsampling: Downsampling = "avg",
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        self.stem = Stem(in_channels, widths[0])
+        self.stages = nn.ModuleList()
+        for depth, width in zip(depths, widths, strict=True):
+            self.stages.append(nn.Sequential(*[Block(width, kernel_size, rates.pop(0)) for _ in range(depth)]))
+        self.transitions = nn.ModuleList(
+            Transition(narrow, wide, downsampling) for narrow, wide in itertools.pairwise(widths)
+        )
+
+    def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        x = self.stages[0](self.stem(x_bczyx))
+        for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
+            x = stage(transition(x))
+        return x
+
+
+class ClassificationHead(nn.Module):
+    """Mean over space, LayerNorm, Linear: tokens (B, Z, Y, X, C) to (B, outputs)."""
+
+    def __init__(self, width: int, num_outputs: int) -> None:
+        super().__init__()
+        # nnU-Net's own loader of pre-trained weights leaves tensors named "seg_layers" alone, and demands all others
+        self.seg_layers = nn.ModuleList([nn.LayerNorm(width, eps=1e-6), nn.Linear(width, num_outputs)])
+
+    def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
+        norm, linear = self.seg_layers
+        return linear(norm(x_bzyxc.mean(dim=(1, 2, 3))))
+
+
+class ADNeXt(nn.Module):
+    """The classifier: (B, C, Z, Y, X) to logits (B, outputs)."""
+
+    # where nnU-Net's tools for pre-training look for the parts that can be handed on
+    key_to_encoder = "encoder"
+    key_to_stem = "encoder.stem"
+
+    def __init__(self, encoder: ADNeXtEncoder, num_outputs: int, init: Init = "paper") -> None:
+        super().__init__()
+        self.encoder = encoder
+        width = encoder.stages[-1][-1].project.out_features
+        self.head = ClassificationHead(width, num_outputs)
+        initialise(self, init)
+        self.to(memory_format=torch.channels_last_3d)
+
+    def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(x_bczyx))
+
+
+def initialise(network: nn.Module, init: Init) -> None:
+    """Draw the weights of all convolutions and linear layers from a normal cut at ±2; biases become 0.
+
+    `paper`: standard deviation 0.02 everywhere. `fan_in`: 1/sqrt(inputs of the layer), which keeps the signal's size.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.Linear):
+            deviation = 0.02 if init == "paper" else 1 / math.sqrt(module.weight[0].numel())
+            nn.init.trunc_normal_(module.weight, std=deviation)
+            nn.init.zeros_(module.bias)
+
+
+def build(
+    depths: Sequence[int],
+    widths: Sequence[int],
+    in_channels: int,
+    num_outputs: int,
+    input_size_voxels: Sequence[int] = (128, 128, 128),
+    *,
+    kernel_size: int = 7,
+    downsampling: Downsampling = "avg",
+    drop_path_rate: float = 0.1,
+    init: Init = "paper",
+) -> ADNeXt:
+    """Build an AD-NeXt of any size with fresh weights.
+
+    Args:
+        depths, widths: blocks and channels of the four stages.
+        in_channels: modalities of a scan.
+        num_outputs: logits.
+        input_size_voxels: (Z, Y, X) it will be fed, each a multiple of 4 of at least 32.
+        kernel_size: 3, 5 or 7, of the depthwise convolutions.
+        downsampling: between stages: average pooling (the paper's choice), max pooling or a strided convolution.
+        drop_path_rate: chance to skip the last residual branch; rises linearly from 0 at the first.
+        init: see `initialise`.
+
+    Raises:
+        SettingsError: a value that is not on offer.
+    """
+    for name, value, allowed in (
+        ("kernel_size", kernel_size, (3, 5, 7)),
+        ("downsampling", downsampling, ("avg", "max", "strided")),
+        ("init", init, ("paper", "fan_in")),
+    ):
+        if value not in allowed:
+            raise SettingsError(f"AD-NeXt has no {name} {value!r}; choose from {', '.join(map(str, allowed))}")
+    if not 0 <= drop_path_rate < 1:
+        raise SettingsError(f"drop_path_rate must be in [0, 1), got {drop_path_rate}")
+    # a strided convolution would drop the last plane of an odd axis
+    multiple = SMALLEST_INPUT if downsampling == "strided" else STEM_STRIDE
+    if any(size < SMALLEST_INPUT or size % multiple for size in input_size_voxels):
+        raise SettingsError(
+            f"AD-NeXt with {downsampling} downsampling needs an input of at least {SMALLEST_INPUT} voxels per axis and "
+            f"a multiple of {multiple}, got {list(input_size_voxels)}; plan again with another --input-size"
+        )
+    encoder = ADNeXtEncoder(in_channels, depths, widths, kernel_size, downsampling, drop_path_rate)
+    return ADNeXt(encoder, num_outputs, init)
+
+
+def _to_volume(tokens_bzyxc: torch.Tensor) -> torch.Tensor:
+    return tokens_bzyxc.permute(0, 4, 1, 2, 3)
+
+
+def _to_tokens(volume_bczyx: torch.Tensor) -> torch.Tensor:
+    return volume_bczyx.permute(0, 2, 3, 4, 1)
+
+
+# Parameters and multiply-adds are for one channel, two outputs and 128³
+adnext_t = partial(build, (2, 2, 6, 2), (16, 32, 64, 128))  # 756,242, 0.90 G
+adnext_s = partial(build, (3, 3, 9, 3), (32, 64, 128, 256))  # 3,715,138, 3.63 G
+adnext_b = partial(build, (3, 3, 27, 3), (64, 128, 256, 512))  # 24,358,530, 16.79 G
+adnext_l = partial(build, (3, 3, 27, 3), (128, 256, 512, 512))  # 71,248,130, 57.40 G

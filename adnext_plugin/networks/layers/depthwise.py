@@ -1,0 +1,70 @@
+"""A depthwise 3D convolution whose gradients are fast on a CPU.
+
+PyTorch hands the forward pass of a depthwise convolution to a fast oneDNN kernel, but the backward pass to a generic
+one that takes most of a training step. Both gradients are convolutions themselves, so they can take the forward kernel:
+with y = x ∗ w (cross-correlation, stride 1, "same" padding p = k // 2, one filter per channel)
+
+    dL/dx = g ∗ flip(w),    dL/dw = x ∗ g    (each sample's g as the filter, padding p),    dL/db = sum of g,
+
+which equals PyTorch's gradient up to rounding.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+
+class DepthwiseConv3d(nn.Module):
+    """Depthwise convolution of (B, C, Z, Y, X) with stride 1 and an output of the input's size.
+
+    Weights are those of the plain `torch.nn.Conv3d` in `conv`. That module itself does the work outside training and
+    on devices where it is the faster one.
+
+    Args:
+        channels: C.
+        kernel_size: odd edge length of the filters.
+    """
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and forward_kernel_is_faster(x.device):
+            return _DepthwiseFunction.apply(x, self.conv.weight, self.conv.bias)
+        return self.conv(x)
+
+
+def forward_kernel_is_faster(device: torch.device) -> bool:
+    """Whether gradients as forward convolutions beat PyTorch's own: on CPUs for which oneDNN has its depthwise kernel.
+
+    The rule looks at the instruction set only, so that two runs on one machine always compute alike.
+    """
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
+
+class _DepthwiseFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv3d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        channels, padding = weight.shape[0], weight.shape[-1] // 2
+        # a gradient that arrives in another layout would send both convolutions to a slow kernel
+        grad = grad.contiguous(memory_format=torch.channels_last_3d)
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_x = F.conv3d(grad, weight.flip(2, 3, 4), padding=padding, groups=channels)
+        if ctx.needs_input_grad[1]:
+            grad_weight = torch.zeros_like(weight)
+            for sample, grad_of_sample in zip(x.split(1), grad, strict=True):
+                taps = F.conv3d(sample, grad_of_sample.unsqueeze(1), padding=padding, groups=channels)
+                grad_weight += taps.reshape(weight.shape)
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.sum(dim=(0, 2, 3, 4))
+        return grad_x, grad_weight, grad_bias
