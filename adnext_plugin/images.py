@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from scipy import ndimage
 
 from adnext_plugin.errors import ImageError
 
@@ -56,6 +57,29 @@ def read_volume(path: Path) -> Volume:
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise ImageError(f"{path} has an affine that cannot be inverted; repair the header (qform/sform)")
     return Volume(volume_zyx=np.ascontiguousarray(volume_xyz.T), affine=affine)
+
+
+def reorient_to_ras(volume: Volume) -> Volume:
+    """Flip and swap axes so that z, y, x run to superior, anterior, right; no voxel is interpolated."""
+    image = nibabel.as_closest_canonical(nibabel.Nifti1Image(volume.volume_zyx.T, volume.affine))
+    return Volume(volume_zyx=np.ascontiguousarray(np.asarray(image.dataobj).T), affine=image.affine)
+
+
+def foreground(volume_zyx: np.ndarray) -> np.ndarray:
+    """Mask of what is not background: intensities above 0, or other than 0 in a scan that has negative ones."""
+    return volume_zyx != 0 if volume_zyx.min() < 0 else volume_zyx > 0
+
+
+def foreground_box(volume_zyx: np.ndarray) -> tuple[slice, slice, slice]:
+    """The smallest box that holds the foreground.
+
+    Raises:
+        ImageError: there is none.
+    """
+    mask = foreground(volume_zyx)
+    if not mask.any():
+        raise ImageError("the scan has no foreground: no intensity is above 0")
+    return ndimage.find_objects(mask)[0]
 
 
 def file_sha256(path: Path) -> str:

@@ -27,6 +27,7 @@ class Task:
     name: str
     kind: Literal["classification"] = "classification"
     target: str  # the column of subjects.csv that holds the answer
+    derived_from: tuple[str, ...] = ()  # columns that give the answer away, of no use as a baseline
     classes: tuple[str, ...]  # class k is output k of the network; the last of two is the "positive" one
 
     def __post_init__(self) -> None:

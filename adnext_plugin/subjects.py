@@ -19,7 +19,7 @@ def read_subjects(path: Path, task: Task) -> pd.DataFrame:
         task: names the target column and its classes.
 
     Returns:
-        Ids and target as strings (an absent session is ""), `age` in years as float, other columns as pandas reads them.
+        Ids, target, sex and site as strings ("" where absent), `age` in years as float, others as pandas reads them.
 
     Raises:
         PathsError: no such file.
@@ -27,7 +27,7 @@ def read_subjects(path: Path, task: Task) -> pd.DataFrame:
     """
     require_file(path, "import the dataset with adnext_import")
     texts = dict.fromkeys((*ID_COLUMNS, task.target, "sex", "site"), str)
-    frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"age": ["", "n/a"]})
+    frame = pd.read_csv(path, dtype=texts, keep_default_na=False)
     for column in (*ID_COLUMNS, task.target):
         if column not in frame:
             raise TableError(f"{path} has no column {column!r}; import the dataset again with adnext_import")

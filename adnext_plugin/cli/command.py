@@ -16,14 +16,15 @@ def new_parser(name: str, description: str) -> ArgumentParser:
 
 
 def command(main: Main) -> Main:
-    """Turn an `AdnextError` that leaves `main` into one line on standard error and exit code 2."""
+    """Turn an `AdnextError` that leaves `main` into one line per problem on standard error and exit code 2."""
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         try:
             return main(argv)
         except AdnextError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted; run the same command again to continue", file=sys.stderr)

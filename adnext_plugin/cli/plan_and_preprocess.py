@@ -1,0 +1,132 @@
+"""`adnext_plan_and_preprocess`: fingerprint, plans, network inputs and folds of a raw dataset."""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.paths import (
+    CONFIGURATION,
+    PLANS_NAME,
+    SUBJECTS_FILE,
+    dataset_folder_name,
+    preprocessed_dir,
+    raw_dir,
+    read_json,
+    results_dir,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for on the command line."""
+
+    datasets: tuple[str, ...]
+    preset: str
+    preprocessing: dict[str, Any]
+    plans: str
+    processes: int
+    only_plan: bool
+
+
+def build_parser() -> ArgumentParser:
+    """The command's arguments: those of `nnUNetv2_plan_and_preprocess` that apply, and the plan's options."""
+    parser = new_parser("adnext_plan_and_preprocess", "Plan a dataset, prepare its scans and draw its folds.")
+    parser.add_argument("--dataset", "-d", nargs="+", required=True, help="dataset numbers or names")
+    parser.add_argument("--preset", default="default", help="'default', 'paper' or a JSON file (default: default)")
+    parser.add_argument("--fit", choices=["pad_crop", "resize"], help="keep true size, or stretch the brain's box")
+    parser.add_argument("--input-size", type=int, nargs=3, metavar=("Z", "Y", "X"), help="network input, voxels")
+    parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="voxel size, mm")
+    parser.add_argument("--plans", "-p", "-overwrite_plans_name", default=PLANS_NAME, help="name of the plans file")
+    parser.add_argument(
+        "--processes", "-np", type=int, default=min(8, os.cpu_count() or 1), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--configurations", "-c", nargs="+", default=[CONFIGURATION], help=f"only {CONFIGURATION} exists"
+    )
+    parser.add_argument("--no_pp", "--no-pp", action="store_true", help="stop after planning")
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    request = _request(build_parser().parse_args(argv))
+    outcomes = [_plan_and_preprocess(dataset, request) for dataset in request.datasets]
+    return 0 if all(outcomes) else 2
+
+
+def _request(arguments: Namespace) -> Request:
+    if arguments.configurations != [CONFIGURATION]:
+        raise SettingsError(f"-c {' '.join(arguments.configurations)}: the only configuration is {CONFIGURATION}")
+    if arguments.processes < 1:
+        raise SettingsError(f"-np must be at least 1, got {arguments.processes}")
+    preprocessed_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
+    given = {"fit": arguments.fit, "input_size_voxels": arguments.input_size, "spacing_mm": arguments.spacing}
+    return Request(
+        datasets=tuple(dataset_folder_name(dataset, [raw_dir()]) for dataset in arguments.dataset),
+        preset=arguments.preset,
+        preprocessing={name: value for name, value in given.items() if value is not None},
+        plans=arguments.plans,
+        processes=arguments.processes,
+        only_plan=arguments.no_pp,
+    )
+
+
+def _plan_and_preprocess(dataset: str, request: Request) -> bool:
+    from adnext_plugin.plans.presets import load_preset
+    from adnext_plugin.records import Task, from_json
+    from adnext_plugin.splits.folds import ensure_splits
+    from adnext_plugin.subjects import read_subjects
+
+    plan = load_preset(request.preset, request.preprocessing)
+    raw, folder = raw_dir() / dataset, preprocessed_dir() / dataset
+    description = read_json(raw / "dataset.json")
+    if "adnext" not in description:
+        raise SettingsError(f"{raw / 'dataset.json'} has no 'adnext' block; import the dataset with adnext_import")
+    task = from_json(Task, description["adnext"], f"{raw / 'dataset.json'}, adnext")
+    subjects = read_subjects(raw / SUBJECTS_FILE, task)
+
+    from adnext_plugin.plans.fingerprint import ADNeXtFingerprintExtractor
+    from adnext_plugin.plans.planner import ADNeXtPlanner
+
+    ADNeXtFingerprintExtractor(dataset, request.processes).run()
+    plans = ADNeXtPlanner(dataset, plan, request.plans).plan_experiment()
+    print(f"Plans are in {folder / request.plans}.json")
+    splits = ensure_splits(folder, subjects, task)
+    print(f"{len(splits)} folds of subjects are in {folder / 'splits_final.json'}")
+    if request.only_plan:
+        return True
+    identifier = plans["configurations"][CONFIGURATION]["data_identifier"]
+    cases = sorted(subjects["case_id"])
+    return _preprocess(cases, raw, folder / identifier, plan.preprocessing, request.processes)
+
+
+def _preprocess(cases: list[str], raw: Path, folder: Path, settings: Any, processes: int) -> bool:
+    from adnext_plugin.preprocessing.preprocessor import CaseJob, preprocess
+
+    jobs = [
+        CaseJob(case=case, image=raw / "imagesTr" / f"{case}_0000.nii.gz", folder=folder, settings=settings)
+        for case in cases
+    ]
+    report = preprocess(jobs, folder, processes=processes)
+    print(f"{len(report.prepared)} cases prepared, {len(report.reused)} were finished already, in {folder}")
+    if report.cut_off:
+        worst = max(report.cut_off, key=report.cut_off.get)
+        print(
+            f"warning: {len(report.cut_off)} brains are larger than {list(settings.input_size_voxels)} voxels; {worst} "
+            f"loses {report.cut_off[worst]:.1%} of its voxels. Use a larger --input-size, or --fit resize"
+        )
+    for case, message in sorted(report.failed.items()):
+        print(f"error: {case}: {message}", file=sys.stderr)
+    if report.failed:
+        print(
+            f"error: {len(report.failed)} of {len(jobs)} cases failed; repair or exclude them and run this again",
+            file=sys.stderr,
+        )
+    return not report.failed

@@ -1,0 +1,65 @@
+"""Reading every image once before anything is written: is it usable, and is it there twice?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from adnext_plugin.errors import AdnextError, ImageError
+from adnext_plugin.images import file_sha256, read_volume
+from adnext_plugin.importing.cases import Case
+from adnext_plugin.parallel import for_each
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedImage:
+    """SHA-256 of a file's bytes, and of its voxels, which stays the same when the file is compressed anew."""
+
+    file_sha256: str
+    voxels_sha256: str
+
+
+def check_images(cases: Sequence[Case], *, processes: int) -> list[CheckedImage]:
+    """Read the images of all cases.
+
+    Raises:
+        ImageError: some are unusable, one line each, or one image belongs to two cases.
+    """
+    paths = [case.scan.image for case in cases]
+    checked: list[CheckedImage | AdnextError | None] = [None] * len(paths)
+    for index, outcome in for_each(check_image, paths, processes=processes, description="Checking images"):
+        checked[index] = outcome
+    problems = [str(outcome) for outcome in checked if isinstance(outcome, AdnextError)]
+    if problems:
+        raise ImageError("\n".join(problems))
+    _refuse_shared_images(cases, checked)
+    return checked
+
+
+def check_image(path: Path) -> CheckedImage:
+    """Read one image.
+
+    Raises:
+        ImageError: it is unusable.
+    """
+    volume_zyx = read_volume(path).volume_zyx
+    digest = sha256(repr(volume_zyx.shape).encode())
+    digest.update(volume_zyx)
+    return CheckedImage(file_sha256=file_sha256(path), voxels_sha256=digest.hexdigest())
+
+
+def _refuse_shared_images(cases: Sequence[Case], checked: Sequence[CheckedImage]) -> None:
+    first: dict[str, Case] = {}
+    for case, image in zip(cases, checked, strict=True):
+        earlier = first.setdefault(image.voxels_sha256, case)
+        if earlier is case:
+            continue
+        who = (
+            f"subjects {earlier.scan.subject_id} and {case.scan.subject_id}"
+            if earlier.scan.subject_id != case.scan.subject_id
+            else f"two sessions of {case.scan.subject_id}"
+        )
+        raise ImageError(
+            f"{earlier.scan.image} and {case.scan.image} hold the same image, under {who}; correct the table or leave "
+            "one out"
+        )

@@ -1,0 +1,123 @@
+"""Writing a raw nnU-Net dataset, whole or not at all."""
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+
+from adnext_plugin.errors import PathsError
+from adnext_plugin.images import foreground
+from adnext_plugin.importing.cases import Case
+from adnext_plugin.importing.image_checks import CheckedImage
+from adnext_plugin.paths import SUBJECTS_FILE, disk_full, write_json
+from adnext_plugin.records import Task, to_json
+from adnext_plugin.subjects import write_subjects
+
+
+def write_dataset(
+    folder: Path,
+    task: Task,
+    cases: Sequence[Case],
+    checked: Sequence[CheckedImage],
+    report: dict,
+    *,
+    copy: bool,
+    with_masks: bool,
+    overwrite: bool,
+) -> None:
+    """Write images, `dataset.json`, `subjects.csv` and `import_report.json`.
+
+    Args:
+        folder: nnUNet_raw/DatasetNNN_Name.
+        task, cases, checked, report: what to write.
+        copy: copy the images instead of linking to them.
+        with_masks: also write foreground masks to labelsTr, which nnU-Net's own planning needs.
+        overwrite: replace a dataset of this name.
+
+    Raises:
+        PathsError: the dataset exists, or the disk is full.
+    """
+    if folder.exists() and not overwrite:
+        raise PathsError(f"{folder} exists; choose another number or name, or give --overwrite")
+    with _whole_folder(folder) as temporary:
+        (temporary / "imagesTr").mkdir()
+        for case in cases:
+            _place_image(case.scan.image, temporary / "imagesTr" / f"{case.case_id}_0000.nii.gz", copy)
+        if with_masks:
+            (temporary / "labelsTr").mkdir()
+            for case in cases:
+                _write_mask(case.scan.image, temporary / "labelsTr" / f"{case.case_id}.nii.gz")
+        write_json(_description(task, len(cases)), temporary / "dataset.json")
+        write_subjects(_subjects(task, cases, checked), temporary / SUBJECTS_FILE)
+        write_json(report, temporary / "import_report.json")
+
+
+def _description(task: Task, cases: int) -> dict:
+    return {
+        "channel_names": {"0": "T1w"},
+        # for nnU-Net, which insists on segmentation labels; ours are classes of whole scans
+        "labels": {"background": 0, "foreground": 1},
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "NibabelIOWithReorient",
+        "adnext": to_json(task),
+    }
+
+
+def _subjects(task: Task, cases: Sequence[Case], checked: Sequence[CheckedImage]) -> pd.DataFrame:
+    rows = [
+        {
+            "case_id": case.case_id,
+            "subject_id": case.scan.subject_id,
+            "session_id": case.scan.session_id,
+            **case.covariates,
+            task.target: case.target,
+            "image_sha256": image.file_sha256,
+        }
+        for case, image in zip(cases, checked, strict=True)
+    ]
+    return pd.DataFrame(rows).sort_values("case_id")
+
+
+def _place_image(source: Path, target: Path, copy: bool) -> None:
+    if not source.name.endswith(".nii.gz"):
+        nibabel.save(nibabel.load(source), target)
+    elif copy:
+        shutil.copyfile(source, target)
+    else:
+        target.symlink_to(source.resolve())
+
+
+def _write_mask(source: Path, target: Path) -> None:
+    image = nibabel.load(source)
+    voxels = np.asarray(image.dataobj).reshape(image.shape[:3])
+    nibabel.save(nibabel.Nifti1Image(foreground(voxels).astype(np.uint8), image.affine), target)
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    temporary: Path | None = None
+    replaced = folder.with_name(f".replaced-{folder.name}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".partial-{folder.name}-", dir=folder.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            folder.rename(replaced)
+        temporary.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(folder) from error
+        raise
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""Doing one thing to many cases in several processes, with one progress bar, losing none because of another."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from adnext_plugin.errors import AdnextError
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def for_each(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], *, processes: int, description: str
+) -> Iterator[tuple[int, Result | AdnextError]]:
+    """Call a function with each argument, in any order.
+
+    Args:
+        function: importable by name, as other processes call it; unless `processes` is 1.
+        arguments: picklable.
+        processes: how many at once.
+        description: text of the progress bar.
+
+    Yields:
+        Index of the argument, and the result or the `AdnextError` that it raised.
+
+    Raises:
+        AdnextError: a process was killed, usually for lack of memory.
+    """
+    with tqdm(total=len(arguments), desc=description, unit="case") as progress:
+        if processes <= 1 or len(arguments) <= 1:
+            for index, argument in enumerate(arguments):
+                yield index, _outcome(function, argument)
+                progress.update()
+            return
+        # spawned processes inherit neither threads nor memory of a parent that may have torch loaded
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(processes, len(arguments)), mp_context=context) as pool:
+            futures = {pool.submit(_outcome, function, argument): index for index, argument in enumerate(arguments)}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+                    progress.update()
+            except BrokenProcessPool as error:
+                raise AdnextError(
+                    "a worker process was killed, most likely because memory ran out; use fewer with -np"
+                ) from error
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _outcome(function: Callable[[Argument], Result], argument: Argument) -> Result | AdnextError:
+    try:
+        return function(argument)
+    except AdnextError as error:
+        return error

@@ -1,0 +1,72 @@
+"""nnU-Net's dataset fingerprint for datasets without segmentations."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+
+from adnext_plugin.errors import AdnextError, ImageError
+from adnext_plugin.parallel import for_each
+from adnext_plugin.paths import preprocessed_dir, write_json
+from adnext_plugin.plans.case_statistics import CaseStatistics, measure_case
+
+VOXELS_PER_CASE = 10_000
+
+
+class ADNeXtFingerprintExtractor(DatasetFingerprintExtractor):
+    """Takes what is above 0 for the foreground, and leaves out scans that cannot be read."""
+
+    def run(self, overwrite_existing: bool = False) -> dict:
+        """Measure every case and write `dataset_fingerprint.json`.
+
+        Args:
+            overwrite_existing: accepted for nnU-Net's sake; scans may have changed, so it is always made anew.
+
+        Raises:
+            ImageError: not one scan can be read.
+        """
+        images = [Path(case["images"][0]) for case in self.dataset.values()]
+        measure = partial(measure_case, voxels=VOXELS_PER_CASE)
+        outcomes = for_each(measure, images, processes=self.num_processes, description="Fingerprint")
+        by_index = dict(outcomes)
+        usable = [by_index[index] for index in sorted(by_index) if not isinstance(by_index[index], AdnextError)]
+        if not usable:
+            raise ImageError(f"no scan of {self.dataset_name} can be used; the first: {by_index[0]}")
+        fingerprint = _fingerprint(usable)
+        write_json(fingerprint, preprocessed_dir() / self.dataset_name / "dataset_fingerprint.json")
+        return fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Intensities:
+    """The keys nnU-Net expects of one channel."""
+
+    mean: float
+    median: float
+    std: float
+    min: float
+    max: float
+    percentile_99_5: float
+    percentile_00_5: float
+
+
+def _fingerprint(cases: list[CaseStatistics]) -> dict:
+    intensities = np.concatenate([case.intensities for case in cases]).astype(np.float64)
+    low, median, high = np.percentile(intensities, (0.5, 50.0, 99.5))
+    channel = _Intensities(
+        mean=float(intensities.mean()),
+        median=float(median),
+        std=float(intensities.std()),
+        min=float(intensities.min()),
+        max=float(intensities.max()),
+        percentile_99_5=float(high),
+        percentile_00_5=float(low),
+    )
+    return {
+        "spacings": [list(case.spacing_mm) for case in cases],
+        "shapes_after_crop": [list(case.shape_after_crop) for case in cases],
+        "foreground_intensity_properties_per_channel": {"0": vars(channel)},
+        "median_relative_size_after_cropping": float(np.median([case.relative_size_after_crop for case in cases])),
+    }

@@ -1,0 +1,88 @@
+"""Writing a plans file that our trainers read and nnU-Net's own classes understand."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+from adnext_plugin.paths import (
+    CONFIGURATION,
+    PLANS_NAME,
+    SUBJECTS_FILE,
+    preprocessed_dir,
+    read_json,
+    replacing,
+    write_json,
+)
+from adnext_plugin.records import Plan, TrainerSettings, to_json
+
+
+class ADNeXtPlanner(ExperimentPlanner):
+    """Plans one configuration, `3d_fullres`, with the choices of a preset in its `adnext` block.
+
+    Args:
+        dataset: full name, such as Dataset101_AD; its fingerprint must exist.
+        plan: from a preset.
+        plans_name: name of the plans file.
+    """
+
+    def __init__(self, dataset: str, plan: Plan, plans_name: str = PLANS_NAME) -> None:
+        super().__init__(dataset, preprocessor_name="ADNeXtPreprocessor", plans_name=plans_name)
+        self.plan = plan
+
+    def plan_experiment(self) -> dict:
+        """Write plans, dataset.json and subjects.csv into the dataset's preprocessed folder; return the plans."""
+        folder = preprocessed_dir() / self.dataset_name
+        for name in ("dataset.json", SUBJECTS_FILE):
+            with replacing(folder / name) as temporary:
+                shutil.copyfile(Path(self.raw_dataset_folder) / name, temporary)
+        spacings, shapes = (np.array(self.dataset_fingerprint[key]) for key in ("spacings", "shapes_after_crop"))
+        target_mm = self.plan.preprocessing.spacing_mm
+        plans = {
+            "dataset_name": self.dataset_name,
+            "plans_name": self.plans_identifier,
+            "original_median_spacing_after_transp": np.median(spacings, axis=0).tolist(),
+            "original_median_shape_after_transp": np.median(shapes, axis=0).round().astype(int).tolist(),
+            "image_reader_writer": self.determine_reader_writer().__name__,
+            "transpose_forward": [0, 1, 2],
+            "transpose_backward": [0, 1, 2],
+            "experiment_planner_used": type(self).__name__,
+            "label_manager": "LabelManager",
+            "foreground_intensity_properties_per_channel": self.dataset_fingerprint[
+                "foreground_intensity_properties_per_channel"
+            ],
+            "configurations": {
+                CONFIGURATION: self._configuration(np.median(np.rint(shapes * spacings / target_mm), axis=0))
+            },
+        }
+        path = folder / f"{self.plans_identifier}.json"
+        if path.is_file():
+            # like nnU-Net, keep configurations that a user has added
+            plans["configurations"] = {**read_json(path)["configurations"], **plans["configurations"]}
+        write_json(plans, path)
+        return plans
+
+    def _configuration(self, median_shape: np.ndarray) -> dict:
+        image_fn, image_kwargs, mask_fn, mask_kwargs = self.determine_resampling()
+        probability_fn, probability_kwargs = self.determine_segmentation_softmax_export_fn()
+        return {
+            "data_identifier": self.generate_data_identifier(CONFIGURATION),
+            "preprocessor_name": self.preprocessor_name,
+            "batch_size": self.plan.training.get("batch_size", TrainerSettings().batch_size),
+            "patch_size": list(self.plan.preprocessing.input_size_voxels),
+            "median_image_size_in_voxels": median_shape.tolist(),
+            "spacing": list(self.plan.preprocessing.spacing_mm),
+            "normalization_schemes": ["ZScoreNormalization"],
+            "use_mask_for_norm": [True],
+            "resampling_fn_data": image_fn.__name__,
+            "resampling_fn_seg": mask_fn.__name__,
+            "resampling_fn_data_kwargs": image_kwargs,
+            "resampling_fn_seg_kwargs": mask_kwargs,
+            "resampling_fn_probabilities": probability_fn.__name__,
+            "resampling_fn_probabilities_kwargs": probability_kwargs,
+            # the network is in the adnext block; nnU-Net only asks that the key exists
+            "architecture": {"network_class_name": "", "arch_kwargs": {}, "_kw_requires_import": []},
+            "batch_dice": False,
+            "adnext": to_json(self.plan),
+        }

@@ -1,0 +1,129 @@
+"""Preparing the cases of a dataset and storing them, so that an interrupted or repeated run redoes only what it must.
+
+A case is two files: `{case}.b2nd`, the volume (1, Z, Y, X) in float16, and `{case}.pkl`, what was done, with a key made
+of the scan's bytes and the settings. The .pkl is written last: a case is finished if its key is the one now wanted.
+"""
+
+import pickle
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import blosc2
+
+from adnext_plugin.errors import AdnextError, ImageError, PathsError
+from adnext_plugin.images import file_sha256, read_volume
+from adnext_plugin.parallel import for_each
+from adnext_plugin.paths import replacing
+from adnext_plugin.preprocessing.steps import prepare
+from adnext_plugin.records import PreprocessingSettings, to_json
+
+VERSION = 1  # to be raised whenever a step gives other voxels than before
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseJob:
+    """One case to prepare: its scan, and the folder its two files go to."""
+
+    case: str
+    image: Path
+    folder: Path
+    settings: PreprocessingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessingReport:
+    """What became of the cases, by id: newly prepared, found finished, failed and why, share of the brain cut off."""
+
+    prepared: tuple[str, ...]
+    reused: tuple[str, ...]
+    failed: dict[str, str]
+    cut_off: dict[str, float]
+
+
+def preprocess(jobs: Sequence[CaseJob], folder: Path, *, processes: int) -> PreprocessingReport:
+    """Prepare all cases of a dataset.
+
+    Args:
+        jobs: the cases, all with this folder.
+        folder: will hold exactly these cases; files of others are removed.
+        processes: how many cases at once.
+
+    Raises:
+        PathsError: the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_strangers(folder, {job.case for job in jobs})
+    prepared, reused, failed, cut_off = [], [], {}, {}
+    try:
+        for index, outcome in for_each(prepare_case, jobs, processes=processes, description="Preprocessing"):
+            case = jobs[index].case
+            if isinstance(outcome, PathsError):
+                raise outcome
+            if isinstance(outcome, AdnextError):
+                failed[case] = str(outcome)
+                continue
+            (prepared if outcome["is_new"] else reused).append(case)
+            if outcome["share_of_foreground_cut_off"] > 0:
+                cut_off[case] = outcome["share_of_foreground_cut_off"]
+    finally:
+        shutil.rmtree(_partial_folder(folder), ignore_errors=True)
+    return PreprocessingReport(prepared=tuple(prepared), reused=tuple(reused), failed=failed, cut_off=cut_off)
+
+
+def prepare_case(job: CaseJob) -> dict:
+    """Prepare and store one case, unless that has been done.
+
+    Returns:
+        The properties in its .pkl, and `is_new`.
+
+    Raises:
+        ImageError: the scan is unusable; the message names its file. No files of the case are left then.
+    """
+    volume_file, properties_file = job.folder / f"{job.case}.b2nd", job.folder / f"{job.case}.pkl"
+    key = _key(job)
+    finished = _read_properties(properties_file)
+    if finished is not None and finished["key"] == key and volume_file.is_file():
+        return {**finished, "is_new": False}
+    properties_file.unlink(missing_ok=True)
+    volume_file.unlink(missing_ok=True)
+    try:
+        network_input = prepare(read_volume(job.image), job.settings)
+    except ImageError as error:
+        message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
+        raise ImageError(message) from error
+    partial = _partial_folder(job.folder)
+    with replacing(volume_file, beside=partial) as temporary:
+        compression = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
+        blosc2.asarray(network_input.volume_zyx[None], urlpath=str(temporary), mode="w", cparams=compression)
+    properties = {**network_input.properties, "key": key}
+    with replacing(properties_file, beside=partial) as temporary:
+        temporary.write_bytes(pickle.dumps(properties))
+    return {**properties, "is_new": True}
+
+
+def _key(job: CaseJob) -> str:
+    if not job.image.is_file():
+        raise ImageError(f"{job.image} does not exist; import the dataset again")
+    parts = (file_sha256(job.image), repr(sorted(to_json(job.settings).items())), VERSION)
+    return sha256(repr(parts).encode()).hexdigest()
+
+
+def _read_properties(path: Path) -> dict | None:
+    try:
+        return pickle.loads(path.read_bytes())
+    except (FileNotFoundError, EOFError, pickle.UnpicklingError):
+        return None
+
+
+def _remove_strangers(folder: Path, cases: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.stem not in cases:
+            path.unlink()
+
+
+def _partial_folder(folder: Path) -> Path:
+    # beside the data folder, not in it: nnU-Net insists that all files there are of one kind
+    return folder.with_name(f"{folder.name}.partial")
