@@ -79,7 +79,7 @@ def foreground_box(volume_zyx: np.ndarray) -> tuple[slice, slice, slice]:
     mask = foreground(volume_zyx)
     if not mask.any():
         raise ImageError("the scan has no foreground: no intensity is above 0")
-    return ndimage.find_objects(mask)[0]
+    return ndimage.find_objects(mask.view(np.uint8))[0]
 
 
 def file_sha256(path: Path) -> str:

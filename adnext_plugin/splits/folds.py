@@ -142,7 +142,7 @@ def _most_frequent(values: pd.Series) -> str:
 
 
 def _deal(people: pd.DataFrame, piles: int, generator: np.random.Generator) -> np.ndarray:
-    """Deal subjects, sorted by stratum and shuffled within it, like cards: equal numbers of each stratum to each pile."""
+    """Deal subjects like cards, sorted by stratum and shuffled within it, so that each pile gets its share of each."""
     shuffled = people.assign(order=generator.permutation(len(people)))
     ranks = shuffled.sort_values(["target", "site", "sex", "age_tercile", "order"])
     pile_of = pd.Series(np.arange(len(people)) % piles, index=ranks.index)

@@ -1,0 +1,72 @@
+"""Reading what the trainer left of each fold, and refusing to mix what does not belong together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from adnext_plugin.errors import AdnextError, PathsError
+from adnext_plugin.paths import read_json
+from adnext_plugin.records import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldFiles:
+    """All folds' predictions in one table, their summaries, and the protocol they share."""
+
+    predictions: pd.DataFrame
+    summaries: tuple[dict, ...]
+    protocol: str
+
+
+def read_folds(run: Path, splits: list[dict], subjects: pd.DataFrame, task: Task, how_to_train: str) -> FoldFiles:
+    """Read and check the held-out predictions of every fold.
+
+    Args:
+        run: the trainer's folder, with fold_0, fold_1, ...
+        splits: the folds.
+        subjects: content of `subjects.csv`.
+        task: names target and classes.
+        how_to_train: the command that makes a missing fold, for the message.
+
+    Raises:
+        PathsError: folds are missing.
+        AdnextError: predictions are of other folds, targets or protocols than the dataset's.
+    """
+    folders = [run / f"fold_{number}" / "validation" for number in range(len(splits))]
+    missing = [
+        str(number)
+        for number, folder in enumerate(folders)
+        if not (folder / "predictions.csv").is_file() or not (folder / "summary.json").is_file()
+    ]
+    if missing:
+        raise PathsError(f"{run} has no predictions of fold {', '.join(missing)}; train with: {how_to_train}")
+    tables = []
+    for number, (folder, split) in enumerate(zip(folders, splits, strict=True)):
+        table = pd.read_csv(
+            folder / "predictions.csv",
+            dtype=dict.fromkeys(("case_id", "subject_id", "session_id", "target"), str),
+            keep_default_na=False,
+        )
+        _check(table, number, split, subjects, task, folder / "predictions.csv")
+        tables.append(table)
+    summaries = tuple(read_json(folder / "summary.json") for folder in folders)
+    protocols = {summary["protocol"] for summary in summaries}
+    if len(protocols) > 1:
+        raise AdnextError(f"{run}: some folds were trained with --protocol paper and some without; train them alike")
+    return FoldFiles(predictions=pd.concat(tables, ignore_index=True), summaries=summaries, protocol=protocols.pop())
+
+
+def _check(table: pd.DataFrame, number: int, split: dict, subjects: pd.DataFrame, task: Task, path: Path) -> None:
+    missing = [f"prob_{name}" for name in task.classes if f"prob_{name}" not in table]
+    if missing:
+        raise AdnextError(f"{path} has no column {missing[0]!r}: it was made for other classes; train the fold again")
+    held_out = table.loc[table["part"] == "val", "case_id"]
+    if sorted(held_out) != sorted(split["val"]):
+        raise AdnextError(f"{path} is not of fold {number} of splits_final.json; train the fold again")
+    targets = subjects.set_index("case_id")[task.target]
+    changed = table["case_id"][table["target"].to_numpy() != targets[table["case_id"]].to_numpy()]
+    if len(changed):
+        raise AdnextError(
+            f"{path}: {changed.iloc[0]} has another {task.target} than in subjects.csv by now; train the fold again"
+        )
