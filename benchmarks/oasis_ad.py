@@ -1,6 +1,6 @@
 """The whole pipeline on real scans, through the commands a user types: OASIS-1, three tasks, honest 4-fold protocol.
 
-    python benchmarks/oasis_ad.py --task young_old --trainer ADNeXtTrainer_T --set epochs=12 --set learning_rate=1e-3
+    python benchmarks/oasis_ad.py --task young_old --trainer ADNeXtTrainer_T --set epochs=20 --work DIR
 
 Tasks: `ad` (AD against normal, 60 years and older), `young_old` (normal, under 40 against 60 and older), `sex` (all).
 The scans are those described in the data's own README; ADNEXT_TEST_DATA names their folder. The result, one JSON file
@@ -57,8 +57,9 @@ def main() -> None:
                 *("--keep", "nWBV,eTIV", *selection),
             ]
         )
-    size = ["--input-size", *map(str, arguments.input_size)] if arguments.input_size else []
-    seconds["plan_and_preprocess"] = _run(["adnext_plan_and_preprocess", "-d", str(number), *size])
+    seconds["plan_and_preprocess"] = _run(
+        ["adnext_plan_and_preprocess", "-d", str(number), "--preset", str(arguments.preset)]
+    )
     settings = [word for setting in arguments.set for word in ("--set", setting)]
     device = ["-device", arguments.device] if arguments.device else []
     train = [
@@ -84,7 +85,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--trainer", default="ADNeXtTrainer_T")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings for adnext_train")
-    parser.add_argument("--input-size", type=int, nargs=3, metavar=("Z", "Y", "X"))
+    parser.add_argument("--preset", default=Path(__file__).parent / "oasis_plan.json", help="for the planner")
     parser.add_argument("--device")
     parser.add_argument("--work", type=Path, required=True, help="folder for nnU-Net's three folders")
     return parser.parse_args()
@@ -104,9 +105,9 @@ def _write_result(arguments: argparse.Namespace, run: Path, seconds: dict[str, f
     result = {
         "task": arguments.task,
         "trainer": arguments.trainer,
-        "made_by": fold,
+        "made_by": {name: value for name, value in fold.items() if name != "settings"},
         "hardware": {"cpus": os.cpu_count(), "model": _processor()},
-        "input_size_voxels": arguments.input_size or [128, 128, 128],
+        "plan": json.loads((run / "plans.json").read_text())["configurations"]["3d_fullres"]["adnext"],
         "seconds_of_the_last_run": seconds,
         "training_log_lines_of_fold_0": [
             line.split(": ", 1)[-1].strip()

@@ -202,7 +202,7 @@ def _print_table(request: Request, evaluation: "Evaluation", notes: list[str], s
         if key not in ("auc_mean_of_folds", "balanced_accuracy")
     }
     for name, estimate in others.items():
-        print(f"{name:38}{_in_words(estimate)}")
+        print(f"{name:44}{_in_words(estimate)}")
     for note in notes:
         print(f"note: {note}")
     _conclude(evaluation)

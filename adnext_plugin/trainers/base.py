@@ -190,8 +190,9 @@ class ADNeXtTrainer(nnUNetTrainer):
     def on_train_epoch_start(self) -> None:
         """Seed the epoch, so that it comes out the same whether or not the run was interrupted before it."""
         self.network.train()
-        self._seed_torch(self.current_epoch)
         self.dataloader_train.start(self.current_epoch)
+        # last, because starting worker processes draws from the same generator
+        self._seed_torch(self.current_epoch)
         self.lr_scheduler.step(self.current_epoch)
         self.logger.log("lrs", self.optimizer.param_groups[0]["lr"], self.current_epoch)
 

@@ -1,0 +1,117 @@
+"""A toy cohort whose answer is known: patients have a dark hole in the middle of the brain, controls have none."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from adnext_plugin.cli import import_dataset, plan_and_preprocess
+
+# small, and with the initialisation that learns within seconds
+PRESET = {
+    "preprocessing": {"input_size_voxels": [32, 32, 32], "spacing_mm": [2.5, 2.5, 2.5]},
+    "network": {"options": {"init": "fan_in"}},
+}
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+REAL_DATA = Path(os.environ.get("ADNEXT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folders of a test: source images with `table.csv`, and nnU-Net's three."""
+
+    source: Path
+    raw: Path
+    preprocessed: Path
+    results: Path
+
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Point nnU-Net's environment variables here."""
+        for name, folder in zip(VARIABLES, (self.raw, self.preprocessed, self.results), strict=True):
+            monkeypatch.setenv(name, str(folder))
+        monkeypatch.delenv("ADNEXT_SETTINGS", raising=False)
+        monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+
+
+def toy_brain(seed: int, *, has_hole: bool, shape: tuple[int, int, int] = (36, 40, 38)) -> np.ndarray:
+    """A noisy ellipsoid in (x, y, z) order, zero outside, with or without a hole in its middle."""
+    generator = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, size) for size in shape], indexing="ij"))
+    radius = np.sqrt((grid**2).sum(axis=0)) / generator.uniform(0.75, 0.95)
+    brain = 100 + 20 * grid[1] + generator.normal(0, 8, shape)
+    if has_hole:
+        brain = np.where(radius < 0.35, 30.0, brain)
+    return np.where(radius < 1, brain, 0).astype(np.float32)
+
+
+def write_scan(path: Path, volume_xyz: np.ndarray, spacing_mm: float = 2.0) -> Path:
+    """Write a NIfTI file in RAS orientation."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(volume_xyz, np.diag([spacing_mm] * 3 + [1.0])), path)
+    return path
+
+
+def empty_workspace(folder: Path) -> Workspace:
+    """Folders without data."""
+    workspace = Workspace(*(folder / name for name in ("source", "raw", "preprocessed", "results")))
+    for path in vars(workspace).values():
+        path.mkdir()
+    return workspace
+
+
+def write_cohort(source: Path, subjects: int = 16) -> Path:
+    """Write toy scans of half controls, half patients, and their table; the first subject comes twice."""
+    lines = ["subject,session,path,diagnosis,age,sex"]
+    for index in range(subjects + 1):
+        subject, session = (0, "M12") if index == subjects else (index, "M00")
+        diagnosis = "AD" if subject % 2 else "CN"
+        name = f"sub{subject:02d}_{session}.nii.gz"
+        write_scan(source / name, toy_brain(index, has_hole=diagnosis == "AD"))
+        lines.append(f"sub{subject:02d},{session},{name},{diagnosis},{60 + subject},{'MF'[subject // 2 % 2]}")
+    table = source / "table.csv"
+    table.write_text("\n".join(lines) + "\n")
+    return table
+
+
+@pytest.fixture(scope="session")
+def toy_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The toy cohort imported as Dataset301_Toy and preprocessed to 32³ voxels of 2.5 mm."""
+    workspace = empty_workspace(tmp_path_factory.mktemp("toy"))
+    table = write_cohort(workspace.source)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        workspace.use(monkeypatch)
+        arguments = ["301", "Toy", "--table", str(table), "--target", "diagnosis", "--with-masks", "-np", "1"]
+        assert import_dataset.main([*arguments, "--label-map", "CN=CN", "AD=AD"]) == 0
+        preset = workspace.source / "preset.json"
+        preset.write_text(json.dumps(PRESET))
+        assert plan_and_preprocess.main(["-d", "301", "-np", "1", "--preset", str(preset)]) == 0
+    return workspace
+
+
+@pytest.fixture
+def toy(toy_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The toy dataset, in use, with a results folder of its own."""
+    workspace = Workspace(toy_workspace.source, toy_workspace.raw, toy_workspace.preprocessed, tmp_path / "results")
+    workspace.results.mkdir()
+    workspace.use(monkeypatch)
+    return workspace
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Empty folders, in use."""
+    workspace = empty_workspace(tmp_path)
+    workspace.use(monkeypatch)
+    return workspace
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Folder of real scans; the test skips where it is absent."""
+    if not (REAL_DATA / "oasis1").is_dir():
+        pytest.skip(f"needs the real scans in {REAL_DATA}; set ADNEXT_TEST_DATA")
+    return REAL_DATA

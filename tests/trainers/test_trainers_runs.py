@@ -1,0 +1,240 @@
+"""Whole runs of the trainers on the toy cohort, through nnU-Net's own entry points."""
+
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from sklearn.metrics import roc_auc_score
+
+from adnext_plugin.cli import evaluate, train
+from adnext_plugin.errors import AdnextError, SettingsError, WeightsError
+from adnext_plugin.paths import hook_dir
+from adnext_plugin.registry import TRAINERS, registered_names
+from adnext_plugin.splits.folds import ensure_splits
+from adnext_plugin.training.weights import read_checkpoint
+
+DATASET = "Dataset301_Toy"
+FAST = {"epochs": 4, "learning_rate": 1e-3, "augmentation": "paper"}
+
+
+def _trainer(monkeypatch, *, resume: bool = False, name: str = "ADNeXtTrainer_T", fold: int | str = 0, **settings):
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({**FAST, **settings}))
+    return get_trainer_from_args(DATASET, "3d_fullres", fold, name, "ADNeXtPlans", resume, torch.device("cpu"))
+
+
+def _hash(folder: Path, name: str = "checkpoint_final.pth") -> str:
+    digest = hashlib.sha256()
+    for key, tensor in sorted(read_checkpoint(folder / name)["network_weights"].items()):
+        digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_every_registered_trainer_is_found_by_nnunet_and_survives_pickling(toy, monkeypatch) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    for name in registered_names(TRAINERS):
+        found = recursive_find_trainer_class_by_name(name)
+        assert found.__name__ == name
+        assert pickle.loads(pickle.dumps(found)) is found
+        assert recursive_find_trainer_class_by_name(name) is found
+
+
+def test_the_figure_1_variants_build_what_their_names_say(toy, monkeypatch) -> None:
+    for kernel, downsampling in ((3, "max"), (5, "strided"), (7, "avg")):
+        trainer = _trainer(monkeypatch, name=f"ADNeXtTrainer_B_k{kernel}_{downsampling}")
+        assert trainer.plan.network.name == "adnext_b"
+        assert trainer.plan.network.options["kernel_size"] == kernel
+        assert trainer.plan.network.options["downsampling"] == downsampling
+
+
+def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(toy, monkeypatch) -> None:
+    straight = _trainer(monkeypatch)
+    straight.run_training()
+    folder = Path(straight.output_folder)
+    expected, expected_best = _hash(folder), _hash(folder, "checkpoint_best.pth")
+
+    interrupted = _trainer(monkeypatch)  # starts anew in the same folder
+    interrupted.on_train_start()
+    for _ in range(2):
+        _one_epoch(interrupted)
+    interrupted.on_epoch_start()
+    interrupted.on_train_epoch_start()
+    interrupted.train_step(next(interrupted.dataloader_train))  # and is gone in the middle of the third epoch
+    assert not (folder / "checkpoint_final.pth").exists()
+
+    monkeypatch.setenv("nnUNet_n_proc_DA", "2")
+    resumed = _trainer(monkeypatch, resume=True)
+    resumed.load_checkpoint(str(folder / "checkpoint_latest.pth"))
+    assert resumed.current_epoch == 2
+    resumed.run_training()
+    assert _hash(folder) == expected
+    assert _hash(folder, "checkpoint_best.pth") == expected_best
+    assert len(list(folder.glob("earlier_run_*/checkpoint_final.pth"))) == 1
+
+
+def _one_epoch(trainer) -> None:
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(trainer.num_iterations_per_epoch)]
+    trainer.on_train_epoch_end(outputs)
+    with torch.no_grad():
+        trainer.on_validation_epoch_start()
+        steps = range(trainer.num_val_iterations_per_epoch)
+        trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val)) for _ in steps])
+    trainer.on_epoch_end()
+
+
+def test_cross_validation_through_the_commands_learns_the_toy_task_and_reports_it(toy, capsys) -> None:
+    settings = ["--set", "epochs=20", "--set", "learning_rate=1e-3", "--set", "augmentation=none"]
+    assert train.main([DATASET, "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", *settings]) == 0
+    run = toy.results / DATASET / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres"
+    metrics = json.loads((run / "crossval_results" / "metrics.json").read_text())
+    pooled = pd.read_csv(run / "crossval_results" / "predictions.csv")
+    subjects = pd.read_csv(toy.preprocessed / DATASET / "subjects.csv")
+    assert sorted(pooled["case_id"]) == sorted(subjects["case_id"])
+    assert metrics["subjects"] == 16 and len(pooled) == 17
+    by_subject = pooled.groupby("subject_id").agg({"target": "first", "prob_AD": "mean"})
+    expected = roc_auc_score(by_subject["target"] == "AD", by_subject["prob_AD"])
+    assert metrics["scores"]["auc_pooled"]["value"] == pytest.approx(expected, abs=1e-12)
+    assert metrics["scores"]["auc_pooled"]["value"] > 0.9
+    assert metrics["protocol"] == "honest" and "warning" not in metrics
+    for name in ("roc.png", "confusion.png"):
+        assert (run / "crossval_results" / name).read_bytes().startswith(b"\x89PNG")
+    output = capsys.readouterr().out
+    assert "age+sex" in output and "ETA" in output
+    # finished folds are left alone
+    before = (run / "fold_0" / "checkpoint_final.pth").stat().st_mtime_ns
+    assert train.main([DATASET, "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", "--c"]) == 0
+    assert (run / "fold_0" / "checkpoint_final.pth").stat().st_mtime_ns == before
+    _check_files_of_a_fold(run / "fold_0", subjects)
+    (run / "fold_3" / "validation" / "predictions.csv").unlink()
+    assert evaluate.main([DATASET, "-tr", "ADNeXtTrainer_T"]) == 2
+    assert "no predictions of fold 3" in capsys.readouterr().err
+
+
+def _check_files_of_a_fold(fold: Path, subjects: pd.DataFrame) -> None:
+    summary = json.loads((fold / "validation" / "summary.json").read_text())
+    assert summary["evaluated_checkpoint"] == "checkpoint_best.pth"
+    assert (fold / "progress.png").stat().st_size > 1000
+    # who has which diagnosis is nowhere but in subjects.csv and the tables of predictions
+    checkpoint = read_checkpoint(fold / "checkpoint_final.pth")
+    texts = [repr({key: value for key, value in checkpoint.items() if key != "network_weights"})]
+    texts += [path.read_text() for path in [*fold.rglob("*.json"), *fold.glob("*.txt"), *fold.parent.glob("*.json")]]
+    for case in subjects["case_id"]:
+        assert not any(case in text for text in texts)
+
+
+def test_the_paper_protocol_trains_on_more_selects_on_the_held_out_fold_and_says_so(toy, monkeypatch, capsys) -> None:
+    arguments = [DATASET, "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", "--protocol", "paper"]
+    assert train.main([*arguments, "--set", "epochs=1"]) == 0
+    run = toy.results / DATASET / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres"
+    for path in (run / "crossval_results" / "metrics.json", run / "fold_1" / "validation" / "summary.json"):
+        assert "OPTIMISTIC" in path.read_text()
+    assert set(pd.read_csv(run / "crossval_results" / "predictions.csv")["protocol"]) == {"paper"}
+    assert "OPTIMISTIC" in capsys.readouterr().out
+    honest = _trainer(monkeypatch, name="ADNeXtTrainer_S").do_split()
+    paper = _trainer(monkeypatch, name="ADNeXtTrainer_S", protocol="paper").do_split()
+    assert sorted(honest[0] + honest[1]) == paper[0]
+    assert not set(paper[0]) & set(paper[1])
+
+
+def test_fold_all_trains_on_everybody_and_holds_nobody_out(toy, monkeypatch) -> None:
+    trainer = _trainer(monkeypatch, fold="all", epochs=1)
+    trainer.run_training()
+    trainer.perform_actual_validation()
+    folder = Path(trainer.output_folder)
+    assert len(trainer.do_split()[0]) == 17
+    assert (folder / "checkpoint_final.pth").is_file() and not (folder / "checkpoint_best.pth").exists()
+    assert json.loads((folder / "validation" / "summary.json").read_text())["metrics"] == {}
+
+
+def test_class_weights_make_every_class_count_the_same(toy, monkeypatch) -> None:
+    counts = np.array([30, 10])
+    weights = {
+        name: _trainer(monkeypatch, class_weights=name).build_loss(counts).weight
+        for name in ("inverse_frequency", "none", "counts")
+    }
+    assert weights["none"] is None
+    assert torch.allclose(weights["inverse_frequency"] * torch.tensor([30.0, 10.0]), torch.tensor(15.0))
+    assert weights["counts"][0] > weights["counts"][1]  # what the released code does
+
+
+def test_a_run_continues_only_as_the_run_it_was(toy, monkeypatch) -> None:
+    first = _trainer(monkeypatch, epochs=1)
+    first.run_training()
+    folder = Path(first.output_folder)
+    final = str(folder / "checkpoint_final.pth")
+    with pytest.raises(SettingsError, match="cannot continue with seed=7"):
+        _trainer(monkeypatch, resume=True, seed=7, epochs=1).load_checkpoint(final)
+    with pytest.raises(WeightsError, match="another network"):
+        _trainer(monkeypatch, resume=True, name="ADNeXtTrainer_S", epochs=1).load_checkpoint(final)
+    # settings that were given then need not be given again
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    monkeypatch.delenv("ADNEXT_SETTINGS")
+    again = get_trainer_from_args(DATASET, "3d_fullres", 0, "ADNeXtTrainer_T", "ADNeXtPlans", True, torch.device("cpu"))
+    again.load_checkpoint(final)
+    assert (again.settings.learning_rate, again.num_epochs) == (1e-3, 1)
+
+
+def test_a_network_that_blows_up_stops_with_advice(toy, monkeypatch) -> None:
+    with pytest.raises(AdnextError, match="lower the learning rate"):
+        _trainer(monkeypatch, learning_rate=1e30, epochs=3).run_training()
+
+
+def test_pretrained_weights_start_the_encoder_and_are_reported(toy, monkeypatch) -> None:
+    source = _trainer(monkeypatch, epochs=1)
+    source.run_training()
+    final = Path(source.output_folder) / "checkpoint_final.pth"
+    kept = toy.results / "source.pth"
+    kept.write_bytes(final.read_bytes())
+    trainer = _trainer(monkeypatch, pretrained_weights=str(kept), epochs=1, seed=1)
+    trainer.on_train_start()
+    wanted = read_checkpoint(kept)["network_weights"]
+    for name, tensor in trainer.network.state_dict().items():
+        if name.startswith("encoder."):
+            assert torch.equal(tensor, wanted[name])
+    log = Path(trainer.log_file).read_text()
+    assert "tensors matched, 4 new (head.seg_layers.0.weight" in log
+
+
+def test_stock_nnunet_accepts_our_folds_and_predicts_with_our_network(toy, monkeypatch) -> None:
+    trainer = _trainer(monkeypatch, epochs=1)
+    stock = nnUNetTrainer.do_split(trainer)
+    trainer.initialize()
+    stock = nnUNetTrainer.do_split(trainer)
+    subjects = pd.read_csv(toy.preprocessed / DATASET / "subjects.csv", dtype=str)
+    folds = ensure_splits(toy.preprocessed / DATASET, subjects, trainer.task)
+    assert stock == (folds[0]["train"], folds[0]["val"])
+    rebuilt = type(trainer).build_network_architecture(
+        trainer.plans_manager, trainer.plans_manager.get_configuration("3d_fullres"), 1, 2, False
+    )
+    assert rebuilt.state_dict().keys() == trainer.network.state_dict().keys()
+
+
+@pytest.mark.slow
+def test_data_prepared_by_stock_nnunet_train_under_the_stock_command(toy) -> None:
+    folder = Path(sys.executable).parent
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "nnUNet_extTrainer": str(hook_dir())}
+    environment["ADNEXT_SETTINGS"] = json.dumps({"epochs": 1, "augmentation": "anatomical"})
+    environment["nnUNet_preprocessed"] = str(toy.results / "preprocessed")
+    plan = [folder / "nnUNetv2_plan_and_preprocess", "-d", "301", "-c", "3d_fullres", "-np", "2", "-npfp", "2"]
+    subprocess.run(plan, env=environment, check=True, capture_output=True)
+    command = [folder / "nnUNetv2_train", "301", "3d_fullres", "1", "-tr", "ADNeXtTrainer_T", "-device", "cpu"]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert "The data were prepared by nnU-Net's own planner" in done.stdout
+    run = toy.results / DATASET / "ADNeXtTrainer_T__nnUNetPlans__3d_fullres" / "fold_1"
+    predicted = pd.read_csv(run / "validation" / "predictions.csv")
+    assert set(predicted["part"]) == {"val", "selection"}
+    weights = read_checkpoint(run / "checkpoint_final.pth")
+    assert weights["trainer_name"] == "ADNeXtTrainer_T"
