@@ -59,6 +59,11 @@ def worker_count(default: int) -> int:
     return int(value)
 
 
+def usable_cpus() -> int:
+    """Processors that this process may use; a cluster's scheduler often grants fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def may_tune_allocator() -> bool:
     """False where the user has set `ADNEXT_MALLOPT` to 0."""
     return os.environ.get("ADNEXT_MALLOPT", "1") != "0"

@@ -1,6 +1,5 @@
 """`adnext_import`: a table of files or a BIDS tree becomes a raw nnU-Net dataset."""
 
-import os
 import re
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.errors import PathsError, SettingsError
-from adnext_plugin.paths import raw_dir
+from adnext_plugin.paths import raw_dir, usable_cpus
 
 if TYPE_CHECKING:
     from adnext_plugin.importing.cases import Case, Selection
@@ -67,7 +66,7 @@ def build_parser() -> ArgumentParser:
     how.add_argument("--link", action="store_true", help="link to the images (default)")
     write.add_argument("--with-masks", action="store_true", help="write foreground masks, for nnU-Net's own planning")
     write.add_argument("--overwrite", action="store_true", help="replace a dataset of this name")
-    write.add_argument("--processes", "-np", type=int, default=min(8, os.cpu_count() or 1), help="default: %(default)s")
+    write.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
     return parser
 
 

@@ -1,6 +1,5 @@
 """`adnext_plan_and_preprocess`: fingerprint, plans, network inputs and folds of a raw dataset."""
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from adnext_plugin.paths import (
     raw_dir,
     read_json,
     results_dir,
+    usable_cpus,
 )
 
 
@@ -43,9 +43,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--input-size", type=int, nargs=3, metavar=("Z", "Y", "X"), help="network input, voxels")
     parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="voxel size, mm")
     parser.add_argument("--plans", "-p", "-overwrite_plans_name", default=PLANS_NAME, help="name of the plans file")
-    parser.add_argument(
-        "--processes", "-np", type=int, default=min(8, os.cpu_count() or 1), help="default: %(default)s"
-    )
+    parser.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
     parser.add_argument(
         "--configurations", "-c", nargs="+", default=[CONFIGURATION], help=f"only {CONFIGURATION} exists"
     )

@@ -21,6 +21,7 @@ from adnext_plugin.paths import (
     require_file,
     results_dir,
     settings_from_environment,
+    usable_cpus,
 )
 
 
@@ -214,12 +215,10 @@ def _is_finished(request: Request, fold: int | str) -> bool:
 
 
 def _train_fold(request: Request, fold: int | str, is_ours: bool) -> None:
-    import os
-
     import torch
     from nnunetv2.run.run_training import run_training
 
-    torch.set_num_threads(os.cpu_count() if request.device == "cpu" else 1)
+    torch.set_num_threads(usable_cpus() if request.device == "cpu" else 1)
     if request.only_validate and not (_fold_folder(request, fold) / "checkpoint_final.pth").is_file():
         raise PathsError(
             f"{_fold_folder(request, fold)} has no checkpoint_final.pth; finish the training with --c first"

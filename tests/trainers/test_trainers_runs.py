@@ -96,7 +96,16 @@ def _one_epoch(trainer) -> None:
 
 
 def test_cross_validation_through_the_commands_learns_the_toy_task_and_reports_it(toy, capsys) -> None:
-    settings = ["--set", "epochs=20", "--set", "learning_rate=1e-3", "--set", "augmentation=none"]
+    settings = [
+        "--set",
+        "epochs=40",
+        "--set",
+        "learning_rate=5e-4",
+        "--set",
+        "batch_size=2",
+        "--set",
+        "augmentation=none",
+    ]
     assert train.main([DATASET, "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", *settings]) == 0
     run = toy.results / DATASET / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres"
     metrics = json.loads((run / "crossval_results" / "metrics.json").read_text())
