@@ -95,9 +95,11 @@ def prepare_case(job: CaseJob) -> dict:
         message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
         raise ImageError(message) from error
     partial = _partial_folder(job.folder)
+    compression = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
+    stored = blosc2.asarray(network_input.volume_zyx[None], cparams=compression)
     with replacing(volume_file, beside=partial) as temporary:
-        compression = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
-        blosc2.asarray(network_input.volume_zyx[None], urlpath=str(temporary), mode="w", cparams=compression)
+        # blosc2's own writing to a file hides why it failed, and keeps the file open when it does
+        temporary.write_bytes(stored.to_cframe())
     properties = {**network_input.properties, "key": key}
     with replacing(properties_file, beside=partial) as temporary:
         temporary.write_bytes(pickle.dumps(properties))

@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path) -> None:
         assert read_checkpoint(small / "latest.pth")["network_weights"].shape == (1000,)
         assert [path.name for path in small.iterdir()] == ["latest.pth"]
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
 
 
 def test_an_earlier_run_is_set_aside_not_lost(tmp_path) -> None:

@@ -1,0 +1,182 @@
+"""AD-NeXt against the paper's counts, a plain implementation from PyTorch's modules, and its own promises."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from ptflops import get_model_complexity_info
+from torch import nn
+
+from adnext_plugin.errors import SettingsError, UnknownNameError
+from adnext_plugin.networks.adnext import adnext_b, adnext_l, adnext_s, adnext_t, build
+from adnext_plugin.networks.build import build_network
+from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
+from adnext_plugin.networks.layers.norms import GlobalResponseNorm
+from adnext_plugin.records import NetworkSettings
+from adnext_plugin.registry import NETWORKS, load, registered_names
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from stock_adnext import StockADNeXt
+
+DEPTHS, WIDTHS = (1, 2, 1, 1), (4, 8, 12, 16)
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("builder", "two_classes", "three_classes", "macs"),
+    [
+        (adnext_t, 756_242, 756_371, 902_029_698),
+        (adnext_s, 3_715_138, 3_715_395, 3_630_433_026),
+        (adnext_b, 24_358_530, 24_359_043, 16_789_538_306),
+        (adnext_l, 71_248_130, 71_248_643, 57_401_148_930),
+    ],
+)
+def test_parameters_and_multiply_adds_are_the_papers(builder, two_classes: int, three_classes: int, macs: int) -> None:
+    network = builder(1, 2)
+    assert _parameters(network) == two_classes
+    assert _parameters(builder(1, 3)) == three_classes
+    counted, _ = get_model_complexity_info(
+        network, (1, 128, 128, 128), as_strings=False, print_per_layer_stat=False, backend="pytorch"
+    )
+    assert counted == macs
+
+
+@pytest.mark.parametrize(
+    ("options", "millions"),
+    [
+        ({"downsampling": "strided"}, (0.83, 4.02, 25.56)),
+        ({"kernel_size": 3}, (0.52, 3.02, 21.51)),
+        ({"downsampling": "max"}, (0.76, 3.72, 24.36)),
+    ],
+)
+def test_variants_have_the_sizes_known_for_them(options: dict, millions: tuple[float, ...]) -> None:
+    found = [round(_parameters(builder(1, 2, **options)) / 1e6, 2) for builder in (adnext_t, adnext_s, adnext_b)]
+    assert tuple(found) == millions
+
+
+@pytest.mark.parametrize("downsampling", ["avg", "max", "strided"])
+@pytest.mark.parametrize("kernel_size", [3, 7])
+def test_outputs_and_gradients_equal_those_of_pytorchs_own_modules(downsampling: str, kernel_size: int) -> None:
+    torch.manual_seed(0)
+    ours = build(
+        DEPTHS,
+        WIDTHS,
+        1,
+        2,
+        (64, 32, 32),
+        kernel_size=kernel_size,
+        downsampling=downsampling,
+        drop_path_rate=0.0,
+        init="fan_in",
+    ).double()
+    for name, parameter in ours.named_parameters():
+        if "gamma" in name or "beta" in name:  # zero at the start, which would hide what they multiply
+            nn.init.normal_(parameter)
+    stock = StockADNeXt(DEPTHS, WIDTHS, kernel_size=kernel_size, downsampling=downsampling).double()
+    stock.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 1, 64, 32, 32, dtype=torch.float64)
+    for training in (True, False):
+        for network in (ours, stock):
+            network.train(training).zero_grad()
+            (network(x) * torch.tensor([1.0, -2.0])).sum().backward()
+        torch.testing.assert_close(ours(x), stock(x), rtol=1e-10, atol=1e-10)
+        expected = dict(stock.named_parameters())
+        for name, parameter in ours.named_parameters():
+            torch.testing.assert_close(parameter.grad, expected[name].grad, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5, 7])
+def test_the_depthwise_gradient_is_the_gradient(kernel_size: int) -> None:
+    torch.manual_seed(0)
+    layer = DepthwiseConv3d(3, kernel_size).double().train()
+    x = torch.randn(2, 3, 5, 4, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *_: layer(x), (x, *layer.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_depthwise_layer_equals_conv3d_to_rounding_in_float32(channels_last: bool) -> None:
+    torch.manual_seed(0)
+    layer = DepthwiseConv3d(16, 7).train()
+    x = torch.randn(3, 16, 12, 9, 10)
+    x = x.to(memory_format=torch.channels_last_3d) if channels_last else x
+    ours, stock = x.clone().requires_grad_(), x.clone().requires_grad_()
+    weight = torch.randn(3, 16, 12, 9, 10)
+    (layer(ours) * weight).sum().backward()
+    found = [ours.grad, layer.conv.weight.grad.clone(), layer.conv.bias.grad.clone()]
+    layer.zero_grad()
+    (layer.conv(stock) * weight).sum().backward()
+    for one, other in zip(found, [stock.grad, layer.conv.weight.grad, layer.conv.bias.grad], strict=True):
+        assert (one - other).norm() <= 1e-5 * other.norm()
+
+
+@pytest.mark.parametrize("axes", [(1, 2, 3), (3, 1, 2), (2, 1, 3)])
+def test_response_norm_follows_its_formula_and_treats_spatial_axes_alike(axes: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    norm = GlobalResponseNorm(8).double()
+    nn.init.normal_(norm.gamma)
+    nn.init.normal_(norm.beta)
+    x = torch.randn(2, 3, 4, 5, 8, dtype=torch.float64)
+    length = (x**2).sum(dim=(1, 2, 3), keepdim=True).sqrt()
+    expected = norm.gamma * (x * (length / (length.mean(dim=-1, keepdim=True) + 1e-6))) + norm.beta + x
+    torch.testing.assert_close(norm(x), expected)
+    torch.testing.assert_close(norm(x.permute(0, *axes, 4)), expected.permute(0, *axes, 4))
+
+
+def test_response_norm_of_a_silent_channel_has_a_finite_gradient() -> None:
+    norm = GlobalResponseNorm(2)
+    x = torch.zeros(1, 2, 2, 2, 2, requires_grad=True)
+    norm(x).sum().backward()
+    assert torch.isfinite(x.grad).all() and torch.isfinite(norm.gamma.grad).all()
+
+
+@pytest.mark.parametrize("name", registered_names(NETWORKS))
+def test_every_registered_network_can_be_trained_and_shared(name: str) -> None:
+    torch.manual_seed(0)
+    size = (32, 36, 32)
+    network = load(NETWORKS, name)(2, 3, size)
+    x = torch.randn(2, 2, *size)
+    network.train()(x).square().sum().backward()
+    # gamma and beta of the response norm included: every parameter must be reached
+    assert all(parameter.grad is not None and parameter.grad.norm() > 0 for parameter in network.parameters())
+    network.eval()
+    with torch.no_grad():
+        together = network(x)
+        assert together.shape == (2, 3)
+        torch.testing.assert_close(together[1:], network(x[1:]), rtol=1e-4, atol=1e-5)
+        copy = load(NETWORKS, name)(2, 3, size).eval()
+        copy.load_state_dict(network.state_dict())
+        assert torch.equal(copy(x), together)
+
+
+def test_an_odd_axis_keeps_its_last_plane() -> None:
+    network = build(DEPTHS, WIDTHS, 1, 2, (36, 32, 32), init="fan_in").eval()
+    x = torch.zeros(1, 1, 36, 32, 32)
+    marked = x.clone()
+    marked[:, :, -4:] = 5.0
+    assert not torch.allclose(network(x), network(marked))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel_size": 4}, "choose from 3, 5, 7"),
+        ({"downsampling": "mean"}, "choose from avg, max, strided"),
+        ({"drop_path_rate": 1.0}, "drop_path_rate"),
+        ({"input_size_voxels": (30, 32, 32)}, "at least 32"),
+        ({"input_size_voxels": (48, 32, 32), "downsampling": "strided"}, "a multiple of 32"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        adnext_t(1, 2, **options)
+
+
+def test_misspelt_networks_and_options_are_met_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'adnext_t'"):
+        build_network(NetworkSettings(name="adnxt_t"), 1, 2, (32, 32, 32))
+    with pytest.raises(SettingsError, match="did you mean 'kernel_size'"):
+        build_network(NetworkSettings(name="adnext_t", options={"kernel": 3}), 1, 2, (32, 32, 32))

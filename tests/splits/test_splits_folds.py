@@ -1,0 +1,133 @@
+"""Folds: nobody on two sides, everybody held out once, classes and strata shared out evenly."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adnext_plugin.errors import SplitError
+from adnext_plugin.records import Task
+from adnext_plugin.splits.folds import check_splits, ensure_splits, make_splits, splits_hash
+
+TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
+
+
+def _cohort(seed: int, people: int = 61) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    rows = []
+    for subject in range(people):
+        person = {
+            "subject_id": f"s{subject:03d}",
+            "diagnosis": "AD" if generator.random() < 0.35 else "CN",
+            "sex": generator.choice(["M", "F", ""]),
+            "site": generator.choice(["one", "two", "three"], p=[0.6, 0.3, 0.1]),
+            "age": generator.choice([np.nan, generator.uniform(50, 90)], p=[0.1, 0.9]),
+        }
+        for session in range(generator.integers(1, 4)):
+            rows.append({**person, "case_id": f"s{subject:03d}_{session}", "session_id": str(session)})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_cohort_is_split_by_subject_and_evenly_by_class_and_site(seed: int) -> None:
+    subjects = _cohort(seed)
+    splits = make_splits(subjects, TASK)
+    check_splits(splits, subjects, "here")
+    people = subjects.drop_duplicates("subject_id").set_index("subject_id")
+    subject_of = subjects.set_index("case_id")["subject_id"]
+    held_out = [people.loc[subject_of[fold["val"]].unique()] for fold in splits]
+    for name in TASK.classes:
+        counts = [(fold["diagnosis"] == name).sum() for fold in held_out]
+        assert max(counts) - min(counts) <= 1
+        for site in people["site"].unique():
+            counts = [((fold["diagnosis"] == name) & (fold["site"] == site)).sum() for fold in held_out]
+            assert max(counts) - min(counts) <= 1
+    for fold in splits:
+        selected = people.loc[subject_of[fold["selection"]].unique(), "diagnosis"]
+        trained = people.loc[subject_of[fold["train"]].unique(), "diagnosis"]
+        assert set(selected) == set(trained) == set(TASK.classes)
+        assert 0.15 < len(selected) / (len(selected) + len(trained)) < 0.27
+    # the order of the rows must not matter, the seed must
+    shuffled = subjects.sample(frac=1, random_state=seed)
+    assert make_splits(shuffled, TASK) == splits
+    assert make_splits(subjects, TASK, seed=1) != splits
+
+
+def test_a_subject_whose_diagnosis_changes_stays_in_one_piece() -> None:
+    subjects = _cohort(0)
+    subjects.loc[subjects["subject_id"] == "s003", "diagnosis"] = (["CN", "AD", "AD"] * 3)[
+        : (subjects["subject_id"] == "s003").sum()
+    ]
+    check_splits(make_splits(subjects, TASK), subjects, "here")
+
+
+def test_folds_are_written_once_and_read_ever_after(tmp_path) -> None:
+    subjects = _cohort(0)
+    splits = ensure_splits(tmp_path, subjects, TASK)
+    written = (tmp_path / "splits_final.json").read_bytes()
+    assert ensure_splits(tmp_path, subjects.sample(frac=1, random_state=0), TASK) == splits
+    assert (tmp_path / "splits_final.json").read_bytes() == written
+
+
+def test_a_file_of_nnunets_own_gets_a_selection_part_and_is_left_alone(tmp_path) -> None:
+    subjects = _cohort(0)
+    ours = make_splits(subjects, TASK)
+    stock = [{"train": fold["train"] + fold["selection"], "val": fold["val"]} for fold in ours]
+    (tmp_path / "splits_final.json").write_text(json.dumps(stock))
+    found = ensure_splits(tmp_path, subjects, TASK)
+    check_splits(found, subjects, "here")
+    assert [sorted(fold["train"] + fold["selection"]) for fold in found] == [sorted(fold["train"]) for fold in stock]
+    assert json.loads((tmp_path / "splits_final.json").read_text()) == stock
+
+
+def _spoil(splits: list[dict], how: str, subjects: pd.DataFrame) -> list[dict]:
+    repeated = subjects[subjects["subject_id"].duplicated(keep=False)]["case_id"]
+    in_train = next(case for case in splits[0]["train"] if case in set(repeated))
+    if how == "two sides":
+        splits[0]["train"].remove(in_train)
+        splits[0]["val"].append(in_train)
+    elif how == "unknown":
+        splits[1]["train"].append("nobody")
+    elif how == "missing":
+        del splits[2]["selection"]
+    elif how == "twice":
+        splits[0]["train"].append(in_train)
+    elif how == "left out":
+        splits[3]["train"].pop()
+    elif how == "fold missing":
+        splits.pop()
+    return splits
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("two sides", "is in both train and val"),
+        ("unknown", "case 'nobody' is not in subjects.csv"),
+        ("missing", "fold 2 has no 'selection'"),
+        ("twice", "listed 2 times"),
+        ("left out", "fold 3: case .* is listed 0 times"),
+        ("fold missing", "held out in 0 folds"),
+    ],
+)
+def test_folds_that_do_not_fit_the_data_are_refused(how: str, message: str) -> None:
+    subjects = _cohort(0)
+    with pytest.raises(SplitError, match=message):
+        check_splits(_spoil(make_splits(subjects, TASK), how, subjects), subjects, "here")
+
+
+def test_too_few_subjects_of_a_class_are_counted_out() -> None:
+    subjects = _cohort(0)
+    few = subjects[(subjects["diagnosis"] == "CN") | subjects["subject_id"].isin(["s001", "s002", "s003"])]
+    patients = few.loc[few["diagnosis"] == "AD", "subject_id"].nunique()
+    assert patients < 4
+    with pytest.raises(SplitError, match=f"class 'AD' has {patients} subjects, fewer than 4 folds need"):
+        make_splits(few, TASK)
+
+
+def test_the_hash_sees_the_folds_not_their_order_of_cases() -> None:
+    splits = make_splits(_cohort(0), TASK)
+    reordered = [{part: fold[part][::-1] for part in ("val", "train", "selection")} for fold in splits]
+    assert splits_hash(reordered) == splits_hash(splits)
+    assert splits_hash(splits[::-1]) != splits_hash(splits)
