@@ -12,9 +12,9 @@ from adnext_plugin.paths import environment_with, read_json, usable_cpus, write_
 NUMBER, NAME, TRAINER = "999", "Demo", "ADNeXtTrainer_T"
 # Small inputs and a rate at which the smallest network learns within minutes
 PRESET = {
-    "preprocessing": {"spacing_mm": [3.0, 3.0, 3.0], "input_size_voxels": [48, 64, 48]},
-    "network": {"options": {"init": "fan_in"}},
-    "training": {"learning_rate": 5e-4, "warmup_epochs": 2, "augmentation": "anatomical"},
+    "preprocessing": {"spacing_mm": [3.0, 3.0, 3.0], "input_size_voxels": [56, 68, 56]},
+    "network": {"options": {"init": "fan_in", "drop_path_rate": 0.0}},
+    "training": {"learning_rate": 3e-4, "warmup_epochs": 2, "augmentation": "anatomical"},
 }
 
 
@@ -33,7 +33,9 @@ def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_demo", "Run everything on phantom brains made from the MNI152 template; no download.")
     parser.add_argument("--output", type=Path, default=Path("adnext_demo"), help="folder (default: %(default)s)")
-    parser.add_argument("--subjects", type=int, default=96, help="people, half of them patients (default: %(default)s)")
+    parser.add_argument(
+        "--subjects", type=int, default=120, help="people, half of them patients (default: %(default)s)"
+    )
     parser.add_argument("--effect", type=float, default=1.0, help="size of the disease; 0: none (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the cohort and the training (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=30, help="default: %(default)s")

@@ -13,8 +13,8 @@ from adnext_plugin.demo.phantom import Anatomy, load_template, make_phantom
 from adnext_plugin.parallel import for_each
 from adnext_plugin.paths import replacing
 
-VENTRICLE_GROWTH = 0.18  # of patients at effect 1, linear, at the centre of the region
-TEMPORAL_LOSS = 0.12
+VENTRICLE_GROWTH = 0.25  # of patients at effect 1, linear, at the centre of the region
+TEMPORAL_LOSS = 0.15
 GROWTH_SPREAD = 0.07  # standard deviation among equals
 LOSS_SPREAD = 0.06
 GROWTH_PER_YEAR = 0.004  # ventricles grow with age in everybody

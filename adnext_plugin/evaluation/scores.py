@@ -61,17 +61,18 @@ def per_subject(predictions: pd.DataFrame, task: Task) -> SubjectPredictions:
 def youden_threshold(is_positive: np.ndarray, scores: np.ndarray) -> float:
     """The score from which to call positive so that sensitivity + specificity is largest.
 
-    It lies halfway between the two neighbouring scores, the least extreme of equally good ones; 0.5 if a class is
-    absent. Source: Youden 1950, Cancer 3:32.
+    It lies halfway between two neighbouring scores; of equally good places the one nearest to 0.5 is taken, and 0.5 if
+    a class is absent. Source: Youden 1950, Cancer 3:32.
     """
     if is_positive.all() or not is_positive.any():
         return 0.5
     false_rate, true_rate, thresholds = roc_curve(is_positive, scores, drop_intermediate=False)
+    # roc_curve lists every score from the highest down, after an infinite one that calls nobody positive
+    below = np.r_[thresholds[1:], thresholds[-1]]
+    between = np.where(np.isinf(thresholds), below, (thresholds + below) / 2)
     gain = true_rate - false_rate
     best = np.flatnonzero(np.isclose(gain, gain.max()))
-    best = best[np.argmin(np.abs(thresholds[best] - 0.5))]
-    below = scores[scores < thresholds[best]]
-    return float((thresholds[best] + below.max()) / 2) if len(below) and best > 0 else float(thresholds[best])
+    return float(between[best[np.argmin(np.abs(between[best] - 0.5))]])
 
 
 def all_scores(predictions: SubjectPredictions, weights: np.ndarray) -> dict[str, np.ndarray]:

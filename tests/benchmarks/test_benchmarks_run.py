@@ -1,0 +1,31 @@
+"""The benchmarks run, on tiny sizes, so that they do not rot."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_the_training_step_benchmark_reports_every_arm_under_both_allocators() -> None:
+    command = [sys.executable, FOLDER / "train_step.py", "--sizes", "T", "--batches", "2", "--input-size", "32"]
+    done = subprocess.run([*command, "--repeats", "1", "--dry"], capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    for rows in report["allocators"].values():
+        assert set(rows[0]["median_seconds"]) == {"ours", "stock_channels_last", "stock_contiguous"}
+        assert rows[0]["speed_up_over_stock_contiguous"] > 0
+
+
+def test_the_other_benchmarks_explain_themselves() -> None:
+    for name in ("oasis_ad.py", "kill_and_resume.py"):
+        done = subprocess.run([sys.executable, FOLDER / name, "--help"], capture_output=True, text=True, check=True)
+        assert "--work" in done.stdout
+
+
+def test_committed_results_say_what_made_them() -> None:
+    results = list((FOLDER / "results").glob("*.json"))
+    assert results
+    for path in results:
+        made_by = json.loads(path.read_text())["made_by"]
+        assert {"commit", "device", "torch", "nnunetv2"} <= made_by.keys()

@@ -1,0 +1,254 @@
+"""`adnext_import` as users call it: good sources, and every kind of bad one."""
+
+import gzip
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Workspace, toy_brain, write_cohort, write_scan
+
+from adnext_plugin.cli import import_dataset
+from adnext_plugin.subjects import read_subjects
+
+NAME = ["9", "Toy"]
+LABELS = ["--target", "diagnosis", "-np", "1"]
+
+
+def _run(capsys, *arguments: str) -> tuple[int, list[str]]:
+    capsys.readouterr()
+    code = import_dataset.main([*NAME, *map(str, arguments)])
+    return code, [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+
+
+def _nothing_written(workspace: Workspace) -> bool:
+    return not list(workspace.raw.iterdir())
+
+
+def test_a_table_becomes_a_dataset_with_its_subjects_in_one_table_only(fresh, capsys) -> None:
+    table = write_cohort(fresh.source)
+    write_scan(fresh.source / "unlisted.nii.gz", toy_brain(50, has_hole=False))
+    code, _ = _run(capsys, "--table", table, *LABELS, "--label-map", "CN=healthy", "AD=ill")
+    folder = fresh.raw / "Dataset009_Toy"
+    assert code == 0
+    description = json.loads((folder / "dataset.json").read_text())
+    assert description["adnext"]["classes"] == ["healthy", "ill"] and description["numTraining"] == 17
+    assert "sub01" not in (folder / "dataset.json").read_text()
+    from adnext_plugin.records import Task, from_json
+
+    subjects = read_subjects(folder / "subjects.csv", from_json(Task, description["adnext"], "x"))
+    assert subjects["subject_id"].nunique() == 16
+    assert subjects.loc[subjects["case_id"] == "sub01_M00", ["diagnosis", "age", "sex"]].values.tolist() == [
+        ["ill", 61.0, "M"]
+    ]
+    image = folder / "imagesTr" / "sub01_M00_0000.nii.gz"
+    assert image.is_symlink() and image.resolve() == (fresh.source / "sub01_M00.nii.gz").resolve()
+    report = json.loads((folder / "import_report.json").read_text())
+    assert report["cases_per_class"] == {"healthy": 9, "ill": 8}
+    assert report["subjects_with_repeated_sessions"] == 1
+    assert [Path(path).name for path in report["images_without_row"]] == ["unlisted.nii.gz"]
+
+
+def test_a_dry_run_reports_and_writes_nothing(fresh, capsys) -> None:
+    table = write_cohort(fresh.source)
+    assert import_dataset.main([*NAME, "--table", str(table), *LABELS, "--dry-run"]) == 0
+    assert "AD: 8, CN: 9" in capsys.readouterr().out
+    assert _nothing_written(fresh)
+
+
+def _bids_tree(root: Path) -> Path:
+    rows = ["participant_id\tage\tsex\tgroup"]
+    for index in range(6):
+        name = f"sub-{index}"
+        rows.append(f"{name}\t{'89+' if index == 1 else 60 + index}\t{'MF'[index % 2]}\t{['CN', 'AD'][index // 3]}")
+        for session in ("ses-1", "ses-2") if index == 0 else ("ses-1",):
+            for run in ("run-1", "run-2") if index == 2 else ("run-1",):
+                path = root / name / session / "anat" / f"{name}_{session}_{run}_T1w.nii.gz"
+                write_scan(path, toy_brain(hash((index, session, run)) % 1000, has_hole=False))
+    rows.append("sub-without\t70\tM\tCN")
+    write_scan(root / "sub-stray" / "anat" / "sub-stray_T1w.nii.gz", toy_brain(2000, has_hole=False))
+    (root / "participants.tsv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_a_bids_tree_is_matched_both_ways(fresh, capsys) -> None:
+    root = _bids_tree(fresh.source / "bids")
+    code, _ = _run(capsys, "--bids", root, "--target", "group", "-np", "1", "--copy")
+    assert code == 0
+    folder = fresh.raw / "Dataset009_Toy"
+    report = json.loads((folder / "import_report.json").read_text())
+    assert report["rows_without_image"] == ["sub-without"]
+    assert [Path(path).name for path in report["images_without_row"]] == ["sub-stray_T1w.nii.gz"]
+    assert [Path(path).name for path in report["unused_images"]] == ["sub-2_ses-1_run-2_T1w.nii.gz"]
+    subjects = pd.read_csv(folder / "subjects.csv", dtype=str)
+    assert subjects["case_id"].tolist()[:3] == ["sub-0_ses-1", "sub-0_ses-2", "sub-1_ses-1"]
+    assert subjects.loc[subjects["subject_id"] == "sub-1", "age"].item() == "89.0"
+    assert not (folder / "imagesTr" / "sub-1_ses-1_0000.nii.gz").is_symlink()
+
+
+def test_a_target_that_is_the_sex_column_is_marked_as_giving_itself_away(fresh, capsys) -> None:
+    table = write_cohort(fresh.source)
+    assert _run(capsys, "--table", table, "--target", "sex", "-np", "1")[0] == 0
+    task = json.loads((fresh.raw / "Dataset009_Toy" / "dataset.json").read_text())["adnext"]
+    assert task["derived_from"] == ["sex"] and task["target"] == "sex_class" and task["classes"] == ["F", "M"]
+
+
+def _spoil_image(path: Path, how: str) -> str:
+    """Damage a scan; return what the message must say."""
+    volume = toy_brain(7, has_hole=False)
+    if how == "missing":
+        path.unlink()
+        return "does not exist"
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:2000])
+        return "cannot be read"
+    if how == "no image":
+        path.write_bytes(gzip.compress(b"hello"))
+        return "cannot be read"
+    if how == "four dimensions":
+        write_scan(path, np.stack([volume, volume], axis=-1))
+        return "one 3D volume is needed"
+    if how == "nan":
+        volume[3, 3, 3] = np.nan
+        write_scan(path, volume)
+        return "1 NaN or infinite voxels"
+    if how == "constant":
+        write_scan(path, np.ones_like(volume))
+        return "is constant"
+    header = nibabel.load(path).header
+    header.set_sform(np.diag([1.0, 0.0, 1.0, 1.0]), code=1)
+    header.set_qform(None, code=0)
+    nibabel.save(nibabel.Nifti1Image(volume, None, header), path)
+    return "affine that cannot be inverted"
+
+
+@pytest.mark.parametrize(
+    "how", ["missing", "truncated", "no image", "four dimensions", "nan", "constant", "singular affine"]
+)
+def test_a_bad_scan_is_named_in_one_line_and_nothing_is_written(fresh, capsys, how: str) -> None:
+    table = write_cohort(fresh.source)
+    message = _spoil_image(fresh.source / "sub03_M00.nii.gz", how)
+    code, errors = _run(capsys, "--table", table, *LABELS)
+    assert code == 2
+    assert len(errors) == 1 and "sub03_M00.nii.gz" in errors[0] and message in errors[0]
+    assert _nothing_written(fresh)
+
+
+def test_all_bad_scans_are_named_at_once(fresh, capsys) -> None:
+    table = write_cohort(fresh.source)
+    for number, how in ((3, "nan"), (5, "constant")):
+        _spoil_image(fresh.source / f"sub{number:02d}_M00.nii.gz", how)
+    code, errors = _run(capsys, "--table", table, *LABELS)
+    assert code == 2 and len(errors) == 2
+
+
+def _edit(table: Path, old: str, new: str) -> None:
+    text = table.read_text()
+    assert old in text
+    table.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sub03_M00.nii.gz,AD", "sub03_M00.nii.gz,", "1 scans have no diagnosis: sub03 M00"),
+        ("sub03_M00.nii.gz,AD", "sub03_M00.nii.gz,MCI", "sub03 M00 has diagnosis 'MCI', which --label-map"),
+        (",AD,", ",CN,", "at least two classes are needed"),
+        ("sub03,M00,sub03_M00", "sub03,M00,sub05_M00", "hold the same image, under subjects sub03 and sub05"),
+        ("sub03,M00,sub03", "sub05,M00,sub03", "two scans would become case sub05_M00"),
+        ("AD,63,F", "AD,63,x", "sub03 M00 has sex 'x'"),
+        ("AD,63", "AD,old", "sub03 M00 has age 'old', which is not a number"),
+        ("subject,session", "person,session", "no column of subjects"),
+        ("sub03,M00", ",M00", "line 5: the subject"),
+    ],
+)
+def test_a_bad_table_is_one_line_and_nothing_is_written(fresh, capsys, old: str, new: str, message: str) -> None:
+    table = write_cohort(fresh.source)
+    _edit(table, old, new)
+    code, errors = _run(capsys, "--table", table, *LABELS, "--label-map", "CN=CN", "AD=AD")
+    assert code == 2 and len(errors) == 1 and message in errors[0]
+    assert _nothing_written(fresh)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--table", "absent.csv", *LABELS], "absent.csv does not exist"),
+        (["--target", "diagnosis"], "either --table or --bids"),
+        (["--table", "TABLE"], "give one of --target"),
+        (["--table", "TABLE", "--target", "diagnosys"], "did you mean 'diagnosis'"),
+        (["--table", "TABLE", *LABELS, "--where", "Agee>3"], "no column 'Agee'; did you mean 'age'"),
+        (["--table", "TABLE", *LABELS, "--where", "age>300"], "no scan is left"),
+        (["--table", "TABLE", *LABELS, "--keep", "volume"], "--keep: the table has no column 'volume'"),
+        (["--table", "TABLE", *LABELS, "--image-pattern", "{nobody}.nii.gz"], "no column 'nobody'"),
+        (["--table", "TABLE", *LABELS, "--file-column", "file"], "no column 'file'"),
+        (["--bids", "SOURCE", *LABELS], "participants.tsv does not exist"),
+    ],
+)
+def test_impossible_requests_are_one_line(fresh, capsys, arguments: list[str], message: str) -> None:
+    table = write_cohort(fresh.source)
+    words = [word.replace("TABLE", str(table)).replace("SOURCE", str(fresh.source)) for word in arguments]
+    code, errors = _run(capsys, *words)
+    assert code == 2 and len(errors) == 1 and message in errors[0]
+    assert _nothing_written(fresh)
+
+
+def test_an_unset_variable_is_named(fresh, capsys, monkeypatch) -> None:
+    table = write_cohort(fresh.source)
+    monkeypatch.delenv("nnUNet_raw")
+    code, errors = _run(capsys, "--table", table, *LABELS)
+    assert code == 2 and "nnUNet_raw is not set" in errors[0]
+
+
+def test_an_existing_dataset_is_replaced_only_on_request_and_only_by_a_whole_one(fresh, capsys) -> None:
+    table = write_cohort(fresh.source)
+    assert _run(capsys, "--table", table, *LABELS)[0] == 0
+    folder = fresh.raw / "Dataset009_Toy"
+    before = (folder / "subjects.csv").read_bytes()
+    code, errors = _run(capsys, "--table", table, *LABELS)
+    assert code == 2 and "--overwrite" in errors[0]
+    (fresh.source / "sub03_M00.nii.gz").unlink()
+    assert _run(capsys, "--table", table, *LABELS, "--overwrite")[0] == 2
+    assert (folder / "subjects.csv").read_bytes() == before
+    assert _run(capsys, "--table", table, *LABELS, "--overwrite", "--where", "subject!=sub03")[0] == 0
+    assert len(pd.read_csv(folder / "subjects.csv")) == 16
+    assert [path.name for path in fresh.raw.iterdir()] == ["Dataset009_Toy"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(fresh, tmp_path, capsys, monkeypatch) -> None:
+    table = write_cohort(fresh.source)
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(small)], check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        monkeypatch.setenv("nnUNet_raw", str(small))
+        code, errors = _run(capsys, "--table", table, *LABELS, "--copy")
+        assert code == 2 and len(errors) == 1 and "no space left on the disk" in errors[0]
+        assert not list(small.iterdir())
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+def test_real_scans_and_their_table_are_imported_by_rating(fresh, real_data, capsys) -> None:
+    folder = real_data / "oasis1"
+    code, _ = _run(
+        capsys,
+        *("--table", folder / "oasis1.csv", "--image-pattern", "images/{ID}.nii.gz", "--subject-column", "subject_id"),
+        *("--from-cdr", "--where", "Age>=60", "--where", "session==MR1", "--keep", "nWBV", "--where", "ID<OAS1_0100"),
+    )
+    assert code == 2  # text has no order: such a filter leaves nothing
+    code, _ = _run(
+        capsys,
+        *("--table", folder / "oasis1.csv", "--image-pattern", "images/{ID}.nii.gz", "--subject-column", "subject_id"),
+        *("--from-cdr", "--where", "Age>=85", "--where", "session==MR1", "--keep", "nWBV"),
+    )
+    assert code == 0
+    subjects = pd.read_csv(fresh.raw / "Dataset009_Toy" / "subjects.csv")
+    assert set(subjects["diagnosis"]) == {"CN", "AD"}
+    assert subjects["nWBV"].between(0.6, 0.9).all() and (subjects["age"] >= 85).all()
+    shutil.rmtree(fresh.raw / "Dataset009_Toy")

@@ -1,0 +1,81 @@
+"""What `adnext_train` and its fellows say to impossible requests, and how fast they say what they can do."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+from adnext_plugin.cli import evaluate, train
+from adnext_plugin.paths import hook_dir
+
+DATASET = ["301", "3d_fullres"]
+TINY = ["-tr", "ADNeXtTrainer_T", "-device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*DATASET, "7", *TINY], "there is no fold 7; give 0 to 3, 'all' or 'cv'"),
+        ([*DATASET, "one", *TINY], "there is no fold one"),
+        ([*DATASET, "0", "-tr", "ADNeXtTrainer_X", "-device", "cpu"], "did you mean 'ADNeXtTrainer_"),
+        ([*DATASET, "0", "-tr", "adnexttrainer_b", "-device", "cpu"], "did you mean 'ADNeXtTrainer_B'"),
+        (["301", "3d_lowres", "0", *TINY], "no configuration '3d_lowres'"),
+        ([*DATASET, "0", *TINY, "-p", "Other"], "Other.json does not exist; make it with adnext_plan_and_preprocess"),
+        (["555", "3d_fullres", "0", *TINY], "no dataset '555'"),
+        ([*DATASET, "0", *TINY, "--set", "epoch=3"], "unknown key 'epoch'; did you mean 'epochs'"),
+        ([*DATASET, "0", *TINY, "--set", "epochs=0"], "epochs must be at least 1"),
+        ([*DATASET, "0", *TINY, "--set", "epochs"], "write it as KEY=VALUE"),
+        ([*DATASET, "0", *TINY, "--set", "augmentation=rotate"], "no augmentation 'rotate'"),
+        ([*DATASET, "0", *TINY, "-pretrained_weights", "absent.pth"], "absent.pth does not exist"),
+        ([*DATASET, "0", *TINY, "--c", "--val"], "give one of them"),
+        ([*DATASET, "0", *TINY, "--val"], "has no checkpoint_final.pth"),
+    ],
+)
+def test_impossible_trainings_are_one_line_and_train_nothing(toy, capsys, arguments: list[str], message: str) -> None:
+    assert train.main(arguments) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0]
+    assert not list(toy.results.rglob("*.pth"))
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"])
+def test_an_unset_variable_is_named(toy, capsys, monkeypatch, variable: str) -> None:
+    monkeypatch.delenv(variable)
+    assert train.main([*DATASET, "0", *TINY]) == 2
+    assert f"the environment variable {variable} is not set" in capsys.readouterr().err
+
+
+def test_weights_of_another_kind_are_refused_before_training(toy, tmp_path, capsys) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"not a checkpoint")
+    assert train.main([*DATASET, "0", *TINY, "-pretrained_weights", str(path)]) == 2
+    assert "weights.pth is not a checkpoint that can be read safely" in capsys.readouterr().err
+
+
+def test_evaluating_what_was_not_trained_says_how_to_train_it(toy, capsys) -> None:
+    assert evaluate.main(["301", "-tr", "ADNeXtTrainer_S"]) == 2
+    assert "train first, or check -tr, -p and -c" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", sorted(entry.name for entry in entry_points(group="console_scripts") if entry.name.startswith("adnext_"))
+)
+def test_every_command_explains_itself_without_loading_torch(name: str) -> None:
+    (entry,) = entry_points(group="console_scripts", name=name)
+    code = (
+        f"import sys; from {entry.module} import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'torch', 'nnunetv2', 'monai', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: {name}" in done.stdout
+
+
+def test_the_hook_folder_is_printed(capsys) -> None:
+    (entry,) = entry_points(group="console_scripts", name="adnext_ext_path")
+    assert entry.load()([]) == 0
+    assert capsys.readouterr().out.strip() == str(hook_dir())
+    assert [path.name for path in hook_dir().glob("*.py")] == ["adnext_nnunet_hook.py"]
