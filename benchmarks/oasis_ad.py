@@ -11,6 +11,7 @@ training time. An interrupted run continues when the same command is given again
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+EPOCH_SECONDS = re.compile(r"([0-9.]+) s  ETA")
 
 FIRST_SESSIONS = ["--where", "session==MR1"]
 WITHOUT_DEMENTIA = [word for cdr in ("0.5", "1", "2") for word in ("--where", f"CDR!={cdr}")]
@@ -73,7 +76,7 @@ def main() -> None:
         *settings,
         *device,
     ]
-    seconds["train_and_evaluate"] = _run(train)
+    _run(train)
     baselines = [word for columns in BASELINES[arguments.task] for word in ("--baseline", columns)]
     seconds["evaluate"] = _run(["adnext_evaluate", str(number), "-tr", arguments.trainer, *baselines])
     run = work / "nnUNet_results" / dataset / f"{arguments.trainer}__ADNeXtPlans__3d_fullres"
@@ -108,7 +111,10 @@ def _write_result(arguments: argparse.Namespace, run: Path, seconds: dict[str, f
         "made_by": {name: value for name, value in fold.items() if name != "settings"},
         "hardware": {"cpus": os.cpu_count(), "model": _processor()},
         "plan": json.loads((run / "plans.json").read_text())["configurations"]["3d_fullres"]["adnext"],
-        "seconds_of_the_last_run": seconds,
+        "seconds_of_other_stages": seconds,
+        "training_seconds": sum(
+            float(seconds) for log in logs for path in log for seconds in EPOCH_SECONDS.findall(path.read_text())
+        ),
         "training_log_lines_of_fold_0": [
             line.split(": ", 1)[-1].strip()
             for log in logs[0]
