@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ CONFIGURATION = "3d_fullres"
 PLANS_NAME = "ADNeXtPlans"
 SUBJECTS_FILE = "subjects.csv"
 SPLITS_FILE = "splits_final.json"
+PARTIAL = ".partial-"  # how names of files and folders begin that are not complete yet
 
 
 def raw_dir() -> Path:
@@ -148,28 +150,40 @@ def replacing(path: Path, beside: Path | None = None) -> Iterator[Path]:
         PathsError: the disk is full.
     """
     folder = beside or path.parent
-    temporary: Path | None = None
-    try:
+    with naming_what_fills_the_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.name, dir=folder)
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=path.name, dir=folder)
         os.close(handle)
         temporary = Path(name)
-        yield temporary
-        # mkstemp makes private files; give the result the permissions of an ordinary new file
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
+        try:
+            yield temporary
+            # mkstemp makes private files; give the result the permissions of an ordinary new file
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder that nobody else is writing to."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def naming_what_fills_the_disk(path: Path) -> Iterator[None]:
+    """Turn the system's error about a full disk into a `PathsError` that names `path`."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(path) from error
         raise
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def disk_full(path: Path) -> PathsError:

@@ -11,6 +11,7 @@ from adnext_plugin.errors import SettingsError, nearest_names
 
 RecordType = TypeVar("RecordType")
 Protocol = Literal["honest", "paper"]
+OPTIMISTIC = "OPTIMISTIC: under the paper's protocol the epoch was chosen on the very subjects it is scored on"
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -38,6 +39,19 @@ class Task:
     def num_outputs(self) -> int:
         """Length of the network's output vector."""
         return len(self.classes)
+
+
+def task_of(dataset_json: Mapping[str, Any], where: str) -> Task:
+    """The task in the content of a `dataset.json`.
+
+    Raises:
+        SettingsError: it has none, or a damaged one.
+    """
+    if "adnext" not in dataset_json:
+        raise SettingsError(
+            f"{where} has no 'adnext' block that says what to classify; import the dataset with adnext_import"
+        )
+    return from_json(Task, dataset_json["adnext"], f"{where}, adnext")
 
 
 @record

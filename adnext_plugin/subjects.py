@@ -5,10 +5,22 @@ from pathlib import Path
 import pandas as pd
 
 from adnext_plugin.errors import TableError
-from adnext_plugin.paths import replacing, require_file
-from adnext_plugin.records import Task
+from adnext_plugin.paths import SUBJECTS_FILE, raw_dir, read_json, replacing, require_file
+from adnext_plugin.records import Task, task_of
 
 ID_COLUMNS = ("case_id", "subject_id", "session_id")
+
+
+def read_dataset(folder: Path) -> tuple[Task, pd.DataFrame]:
+    """Task and subjects of a raw or preprocessed dataset folder."""
+    task = task_of(read_json(folder / "dataset.json"), str(folder / "dataset.json"))
+    return task, read_subjects(subjects_file(folder), task)
+
+
+def subjects_file(folder: Path) -> Path:
+    """Where the table is: in the folder, or beside the raw data where nnU-Net's own planning made the folder."""
+    path = folder / SUBJECTS_FILE
+    return path if path.is_file() else raw_dir() / folder.name / SUBJECTS_FILE
 
 
 def read_subjects(path: Path, task: Task) -> pd.DataFrame:

@@ -11,10 +11,8 @@ from adnext_plugin.errors import SettingsError, TableError, nearest_names
 from adnext_plugin.paths import (
     CONFIGURATION,
     PLANS_NAME,
-    SUBJECTS_FILE,
     dataset_folder_name,
     preprocessed_dir,
-    raw_dir,
     read_json,
     replacing,
     require_file,
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.intervals import Estimate
     from adnext_plugin.evaluation.scores import SubjectPredictions
     from adnext_plugin.records import Task
-
-STAMP = "OPTIMISTIC: under the paper's protocol the epoch was chosen on the very subjects it is scored on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from adnext_plugin.evaluation.crossval import evaluate
     from adnext_plugin.evaluation.fold_files import read_folds
-    from adnext_plugin.records import Task, from_json
+    from adnext_plugin.records import OPTIMISTIC
     from adnext_plugin.splits.folds import ensure_splits, splits_hash
-    from adnext_plugin.subjects import read_subjects
+    from adnext_plugin.subjects import read_dataset
 
-    task = from_json(Task, read_json(dataset_folder / "dataset.json")["adnext"], "dataset.json, adnext")
-    subjects_file = dataset_folder / SUBJECTS_FILE
-    # nnU-Net's own planning leaves the table beside the raw data
-    subjects_file = subjects_file if subjects_file.is_file() else raw_dir() / request.dataset / SUBJECTS_FILE
-    subjects = read_subjects(subjects_file, task)
+    task, subjects = read_dataset(dataset_folder)
     splits = ensure_splits(dataset_folder, subjects, task)
     how_to_train = f"adnext_train {request.dataset} {request.configuration} cv -tr {request.trainer} --c"
     files = read_folds(request.run, splits, subjects, task, how_to_train)
@@ -93,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluation, predictions = evaluate(
         files.predictions, baselines, subjects, splits, task, resamples=request.resamples
     )
-    stamp = STAMP if files.protocol == "paper" else None
+    stamp = OPTIMISTIC if files.protocol == "paper" else None
     metrics = {
         **({"warning": stamp} if stamp else {}),
         "dataset": request.dataset,

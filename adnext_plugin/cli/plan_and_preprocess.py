@@ -12,11 +12,9 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import (
     CONFIGURATION,
     PLANS_NAME,
-    SUBJECTS_FILE,
     dataset_folder_name,
     preprocessed_dir,
     raw_dir,
-    read_json,
     results_dir,
     usable_cpus,
 )
@@ -78,17 +76,12 @@ def _request(arguments: Namespace) -> Request:
 
 def _plan_and_preprocess(dataset: str, request: Request) -> bool:
     from adnext_plugin.plans.presets import load_preset
-    from adnext_plugin.records import Task, from_json
     from adnext_plugin.splits.folds import ensure_splits
-    from adnext_plugin.subjects import read_subjects
+    from adnext_plugin.subjects import read_dataset
 
     plan = load_preset(request.preset, request.preprocessing)
     raw, folder = raw_dir() / dataset, preprocessed_dir() / dataset
-    description = read_json(raw / "dataset.json")
-    if "adnext" not in description:
-        raise SettingsError(f"{raw / 'dataset.json'} has no 'adnext' block; import the dataset with adnext_import")
-    task = from_json(Task, description["adnext"], f"{raw / 'dataset.json'}, adnext")
-    subjects = read_subjects(raw / SUBJECTS_FILE, task)
+    task, subjects = read_dataset(raw)
 
     from adnext_plugin.plans.fingerprint import ADNeXtFingerprintExtractor
     from adnext_plugin.plans.planner import ADNeXtPlanner

@@ -11,7 +11,6 @@ from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.paths import (
     PLANS_NAME,
-    SUBJECTS_FILE,
     dataset_folder_name,
     environment_with,
     external_trainer_path,
@@ -152,18 +151,12 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
 def _folds(fold: str, dataset: str) -> tuple[int | str, ...]:
     if fold == "all":
         return ("all",)
-    from adnext_plugin.records import Task, from_json
     from adnext_plugin.splits.folds import ensure_splits
-    from adnext_plugin.subjects import read_subjects
+    from adnext_plugin.subjects import read_dataset
 
     folder = preprocessed_dir() / dataset
-    dataset_json = read_json(folder / "dataset.json")
-    if "adnext" not in dataset_json:
-        raise SettingsError(f"{folder / 'dataset.json'} has no 'adnext' block; import the dataset with adnext_import")
-    task = from_json(Task, dataset_json["adnext"], f"{folder / 'dataset.json'}, adnext")
-    table = folder / SUBJECTS_FILE
-    table = table if table.is_file() else raw_dir() / dataset / SUBJECTS_FILE
-    splits = ensure_splits(folder, read_subjects(table, task), task)
+    task, subjects = read_dataset(folder)
+    splits = ensure_splits(folder, subjects, task)
     if fold == "cv":
         return tuple(range(len(splits)))
     if not fold.isdigit() or int(fold) >= len(splits):

@@ -1,6 +1,5 @@
 """Writing a raw nnU-Net dataset, whole or not at all."""
 
-import errno
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from adnext_plugin.errors import PathsError
 from adnext_plugin.images import foreground
 from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.image_checks import CheckedImage
-from adnext_plugin.paths import SUBJECTS_FILE, disk_full, write_json
+from adnext_plugin.paths import PARTIAL, SUBJECTS_FILE, naming_what_fills_the_disk, write_json
 from adnext_plugin.records import Task, to_json
 from adnext_plugin.subjects import write_subjects
 
@@ -102,22 +101,17 @@ def _write_mask(source: Path, target: Path) -> None:
 
 @contextmanager
 def _whole_folder(folder: Path) -> Iterator[Path]:
-    temporary: Path | None = None
     replaced = folder.with_name(f".replaced-{folder.name}")
-    try:
+    with naming_what_fills_the_disk(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".partial-{folder.name}-", dir=folder.parent))
-        temporary.chmod(0o755)
-        yield temporary
-        if folder.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            folder.rename(replaced)
-        temporary.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(folder) from error
-        raise
-    finally:
-        if temporary is not None:
+        temporary = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{folder.name}-", dir=folder.parent))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            if folder.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                folder.rename(replaced)
+            temporary.rename(folder)
+        finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)

@@ -24,8 +24,8 @@ from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.loading import Batch, EpochLoader
 from adnext_plugin.errors import AdnextError, WeightsError
 from adnext_plugin.networks.build import build_network
-from adnext_plugin.paths import write_json
-from adnext_plugin.records import NetworkSettings, Plan, TrainerSettings, from_json, to_json
+from adnext_plugin.paths import remove_partial_files, write_json
+from adnext_plugin.records import OPTIMISTIC, NetworkSettings, Plan, TrainerSettings, from_json, to_json
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
 from adnext_plugin.training.logger import ADNeXtLogger
@@ -34,8 +34,6 @@ from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.settings import about_stock_data, plans_with, resolve_plan, settings_for_resume
 from adnext_plugin.training.weights import load_encoder, read_checkpoint
-
-OPTIMISTIC = "OPTIMISTIC: the paper's protocol chose the epoch on the held-out fold that it is scored on"
 
 
 class ADNeXtTrainer(nnUNetTrainer):
@@ -169,6 +167,8 @@ class ADNeXtTrainer(nnUNetTrainer):
     def on_train_start(self) -> None:
         """Set an earlier run's files aside, prepare the data, write down what this run is."""
         folder = Path(self.output_folder)
+        if self.local_rank == 0:
+            remove_partial_files(folder)
         if self.current_epoch == 0 and self.local_rank == 0 and not self.disable_checkpointing:
             aside = set_earlier_run_aside(folder)
             if aside is not None:
@@ -248,7 +248,7 @@ class ADNeXtTrainer(nnUNetTrainer):
         chosen_on = "held-out fold" if self.settings.protocol == "paper" else "selection"
         self.print_to_log_file(self.logger.local_logger.describe_epoch(self.num_epochs, chosen_on))
         folder = Path(self.output_folder)
-        score = self._score_of_epoch()
+        score = self.logger.local_logger.score_of_epoch(self.settings.protocol)
         if self._selection_cases and score > self._best:
             self._best, self._best_epoch = score, self.current_epoch
             self.save_checkpoint(str(folder / "checkpoint_best.pth"))
@@ -416,15 +416,6 @@ class ADNeXtTrainer(nnUNetTrainer):
         gathered: list = [None] * dist.get_world_size()
         dist.all_gather_object(gathered, outputs)
         return [output for of_process in gathered for output in of_process]
-
-    def _score_of_epoch(self) -> tuple[float, float]:
-        # a larger score is better; equal AUCs, common with few selection cases, are told apart by the loss
-        scores = {key: self.logger.get_value(key, -1) for key in ("val_auc", "val_accuracy", "val_losses")}
-        if self.settings.protocol == "paper":
-            return scores["val_accuracy"], -scores["val_losses"]
-        if np.isnan(scores["val_auc"]):
-            return 0.0, -scores["val_losses"]
-        return scores["val_auc"], -scores["val_losses"]
 
     def _seed_torch(self, epoch: int) -> None:
         # rank apart, so that processes drop different residual branches

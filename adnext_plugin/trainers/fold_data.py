@@ -11,11 +11,11 @@ from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.loading import CaseDataset, EpochLoader, EpochSampler
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import SplitError
-from adnext_plugin.paths import SUBJECTS_FILE, raw_dir, require_file, worker_count
+from adnext_plugin.paths import worker_count
 from adnext_plugin.preprocessing.steps import fit_stock_volume
 from adnext_plugin.records import Plan, TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits
-from adnext_plugin.subjects import read_subjects
+from adnext_plugin.subjects import read_subjects, subjects_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,7 @@ class FoldData:
     @cached_property
     def subjects(self) -> pd.DataFrame:
         """Content of `subjects.csv`."""
-        path = self.dataset_folder / SUBJECTS_FILE
-        if not path.is_file():
-            # nnU-Net's own planning copies dataset.json only, so the table is still beside the raw data
-            path = raw_dir() / self.dataset_folder.name / SUBJECTS_FILE
-            require_file(path, "import the dataset with adnext_import")
-        return read_subjects(path, self.plan.task)
+        return read_subjects(subjects_file(self.dataset_folder), self.plan.task)
 
     @cached_property
     def parts(self) -> dict[str, list[str]]:

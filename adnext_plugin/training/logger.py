@@ -1,5 +1,6 @@
 """What is logged once per epoch, and the figure of it."""
 
+import math
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
 from adnext_plugin.paths import replacing
+from adnext_plugin.records import Protocol
 
 LOSSES = ("train_losses", "val_losses")
 SCORES = ("val_auc", "val_accuracy")
@@ -32,6 +34,15 @@ class ADNeXtLogger(LocalLogger):
             f"{chosen_on} loss {log['val_losses'][-1]:.4f} AUC {log['val_auc'][-1]:.3f} "
             f"accuracy {log['val_accuracy'][-1]:.3f}  lr {log['lrs'][-1]:.2e}  {seconds[-1]:.1f} s  ETA {remaining}"
         )
+
+    def score_of_epoch(self, protocol: Protocol) -> tuple[float, float]:
+        """What epochs are compared by, the larger the better: AUC, or the paper's accuracy, and then the lower loss.
+
+        With few cases to choose on equal AUCs are common. Where one class is absent, the loss alone decides.
+        """
+        log = self.my_fantastic_logging
+        score = log["val_accuracy" if protocol == "paper" else "val_auc"][-1]
+        return (0.0 if math.isnan(score) else score), -log["val_losses"][-1]
 
     def plot_progress_png(self, output_folder: str) -> None:
         """Draw losses, scores and learning rate over the epochs into `progress.png`."""

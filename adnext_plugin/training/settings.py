@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import settings_from_environment
-from adnext_plugin.records import NetworkSettings, Plan, Task, TrainerSettings, from_json, to_json, with_overrides
+from adnext_plugin.records import NetworkSettings, Plan, TrainerSettings, from_json, task_of, to_json, with_overrides
 
 DEFAULT_NETWORK = "adnext_b"
 CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with"}
@@ -40,7 +40,7 @@ def resolve_plan(
     settings = with_overrides(class_settings, plan.training, f"{where}.training")
     settings = with_overrides(settings, settings_from_environment(), "ADNEXT_SETTINGS")
     network = _merge_network(plan.network, class_network, where)
-    task = plan.task or _task_of(dataset_json)
+    task = plan.task or task_of(dataset_json, "dataset.json")
     return replace(plan, network=network, task=task, training=to_json(settings)), settings
 
 
@@ -102,11 +102,3 @@ def _merge_network(planned: NetworkSettings, own: NetworkSettings | None, where:
             f"{where}.network asks for {planned.name!r}, but the trainer is for {own.name!r}; use -tr ADNeXtTrainer"
         )
     return NetworkSettings(name=own.name, options={**own.options, **planned.options})
-
-
-def _task_of(dataset_json: dict) -> Task:
-    if "adnext" not in dataset_json:
-        raise SettingsError(
-            "dataset.json has no 'adnext' block that says what to classify; import the dataset with adnext_import"
-        )
-    return from_json(Task, dataset_json["adnext"], "dataset.json, adnext")

@@ -105,23 +105,16 @@ def test_killed_at_any_moment_a_restart_ends_with_the_same_files(fresh) -> None:
     assert not (folder / f"{DATA}.partial").exists()
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_half_written_case(fresh, tmp_path, capsys, monkeypatch) -> None:
+def test_a_full_disk_is_one_line_and_leaves_no_half_written_case(fresh, small_disk, capsys, monkeypatch) -> None:
     _import(fresh)
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(small)], check=False).returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        monkeypatch.setenv("nnUNet_preprocessed", str(small))
-        assert plan_and_preprocess.main(["-d", "7", "-np", "1", *SIZE]) == 2
-        error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-        assert len(error) == 1 and "no space left on the disk" in error[0]
-        folder = small / "Dataset007_Toy" / DATA
-        for volume in folder.glob("*.b2nd"):
-            assert blosc2.open(str(volume))[:].shape == (1, 32, 32, 32)
-        assert not (small / "Dataset007_Toy" / f"{DATA}.partial").exists()
-    finally:
-        subprocess.run(["umount", "--lazy", str(small)], check=True)
+    monkeypatch.setenv("nnUNet_preprocessed", str(small_disk))
+    assert plan_and_preprocess.main(["-d", "7", "-np", "1", *SIZE]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(error) == 1 and "no space left on the disk" in error[0]
+    folder = small_disk / "Dataset007_Toy" / DATA
+    for volume in folder.glob("*.b2nd"):
+        assert blosc2.open(str(volume))[:].shape == (1, 32, 32, 32)
+    assert not (small_disk / "Dataset007_Toy" / f"{DATA}.partial").exists()
 
 
 @pytest.mark.parametrize(
