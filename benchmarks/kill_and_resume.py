@@ -24,6 +24,7 @@ from adnext_plugin.paths import hook_dir
 from adnext_plugin.training.provenance import provenance
 
 DATASET, TRAINER = "Dataset999_Demo", "ADNeXtTrainer_T"
+STARTUP_SECONDS = 15
 RESULT = Path(__file__).parent / "results" / "kill_and_resume.json"
 
 
@@ -32,11 +33,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder that holds adnext_demo's output")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     arguments = parser.parse_args()
     demo = arguments.work.absolute() / "adnext_demo"
-    settings = {"epochs": arguments.epochs, "learning_rate": 1e-3, "augmentation": "paper"}
+    settings = {"epochs": arguments.epochs, "learning_rate": 1e-3, "augmentation": "anatomical"}
     environment = {
         **os.environ,
         "nnUNet_raw": str(demo / "nnUNet_raw"),
@@ -78,10 +79,12 @@ def _kill_repeatedly(environment: dict[str, str], fold: Path, arguments: argpars
     while len(kills) < arguments.kills:
         before = _epochs_done(fold)
         process = _train(environment, resume=True)
-        # a kill during start-up proves little, so the clock starts with the first epoch this process completes
-        while _epochs_done(fold) == before and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 2))
+        if draw.random() < 0.3:
+            time.sleep(draw.uniform(0, STARTUP_SECONDS))  # at any moment since the start
+        else:
+            while _epochs_done(fold) == before and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 2))  # while epochs and checkpoints come and go
         if process.poll() is not None:
             sys.exit(f"training ended after {len(kills)} kills; give more --epochs")
         os.killpg(process.pid, signal.SIGKILL)

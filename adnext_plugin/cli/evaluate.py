@@ -177,8 +177,12 @@ def _print_table(request: Request, evaluation: "Evaluation", notes: list[str], s
     if stamp:
         print(stamp)
     print(f"{evaluation.subjects} held-out subjects in {len(evaluation.folds)} folds, 95 % intervals over subjects")
-    by_fold = ", ".join("-" if (auc := fold.scores["auc"]) is None else f"{auc:.3f}" for fold in evaluation.folds)
-    print(f"AUC by fold: {by_fold}")
+    for name in ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity"):
+        if name in evaluation.means_of_folds:
+            by_fold = "  ".join(_number(fold.scores[name]) for fold in evaluation.folds)
+            over = evaluation.means_of_folds[name]
+            spread = f"mean {_number(over.mean)}, SD {_number(over.standard_deviation)}"
+            print(f"{name.replace('_', ' ') + ' by fold':28}{by_fold}   {spread}")
     print(f"{'':24}{'AUC, mean of folds':26}{'balanced accuracy':26}AUC gain of the network")
     for name, scores, gain in (
         (request.trainer, evaluation.scores, None),
@@ -188,13 +192,14 @@ def _print_table(request: Request, evaluation: "Evaluation", notes: list[str], s
             f"{name:24}{_in_words(scores['auc_mean_of_folds']):26}{_in_words(scores['balanced_accuracy']):26}"
             f"{_in_words(gain) if gain else ''}".rstrip()
         )
+    print("all held-out subjects together:")
     others = {
         key.replace("_", " "): value
         for key, value in evaluation.scores.items()
         if key not in ("auc_mean_of_folds", "balanced_accuracy")
     }
     for name, estimate in others.items():
-        print(f"{name:44}{_in_words(estimate)}")
+        print(f"  {name:42}{_in_words(estimate)}")
     for note in notes:
         print(f"note: {note}")
     _conclude(evaluation)
@@ -212,6 +217,10 @@ def _conclude(evaluation: "Evaluation") -> None:
     else:
         verdict = "cannot be told apart from it with this cohort: the interval of the difference contains 0"
     print(f"The best baseline is {best.name}. The network {verdict}.")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _in_words(estimate: "Estimate") -> str:

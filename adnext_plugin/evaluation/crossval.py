@@ -23,6 +23,14 @@ class FoldScores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoldMean:
+    """Mean and standard deviation (of a sample) of a score over the folds that have it."""
+
+    mean: float | None
+    standard_deviation: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaselineResult:
     """A baseline's scores, and by how much the network's mean AUC over folds exceeds its own."""
 
@@ -33,10 +41,11 @@ class BaselineResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Scores of the network over all subjects, by fold, and beside each baseline."""
+    """Scores of the network over all subjects, by fold, their means over folds, and beside each baseline."""
 
     subjects: int
     folds: tuple[FoldScores, ...]
+    means_of_folds: dict[str, FoldMean]
     scores: dict[str, Estimate]
     baselines: tuple[BaselineResult, ...]
 
@@ -69,13 +78,23 @@ def evaluate(
         other = per_subject(cross_validate(baseline, subjects, splits, task), task)
         gain = difference(network, other, weights)
         results.append(BaselineResult(name=baseline.name, scores=estimates(other, weights), auc_gain_of_network=gain))
+    folds = tuple(_fold_scores(network, fold) for fold in np.unique(network.folds))
     evaluation = Evaluation(
         subjects=len(network.targets),
-        folds=tuple(_fold_scores(network, fold) for fold in np.unique(network.folds)),
+        folds=folds,
+        means_of_folds={name: _mean([fold.scores[name] for fold in folds]) for name in folds[0].scores},
         scores=estimates(network, weights),
         baselines=tuple(results),
     )
     return evaluation, network
+
+
+def _mean(values: Sequence[float | None]) -> FoldMean:
+    known = [value for value in values if value is not None]
+    return FoldMean(
+        mean=float(np.mean(known)) if known else None,
+        standard_deviation=float(np.std(known, ddof=1)) if len(known) > 1 else None,
+    )
 
 
 def _fold_scores(predictions: SubjectPredictions, fold: int) -> FoldScores:

@@ -210,6 +210,9 @@ def test_a_network_better_than_its_baseline_is_said_to_be() -> None:
     gain = evaluation.baselines[0].auc_gain_of_network
     assert gain.low > 0 and gain.value == pytest.approx(evaluation.scores["auc_mean_of_folds"].value - 0.5)
     assert [fold.subjects for fold in evaluation.folds] == [30] * 4
+    by_fold = [fold.scores["accuracy"] for fold in evaluation.folds]
+    over = evaluation.means_of_folds["accuracy"]
+    assert (over.mean, over.standard_deviation) == pytest.approx((np.mean(by_fold), np.std(by_fold, ddof=1)))
 
 
 def test_on_real_subjects_brain_volume_beats_age_and_sex(real_data) -> None:
