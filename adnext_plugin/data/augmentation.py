@@ -6,6 +6,7 @@ import torch
 from monai.transforms import (
     CenterSpatialCrop,
     Compose,
+    RandAffine,
     RandFlip,
     RandGaussianNoise,
     RandGaussianSmooth,
@@ -49,6 +50,18 @@ def _anatomical() -> list[Transform]:
     return [RandFlip(prob=0.5, spatial_axis=X), *_intensity_changes()]
 
 
+def _affine() -> list[Transform]:
+    # about as much as heads differ once their boxes are centred; angles in radians, shifts in voxels
+    pose = RandAffine(
+        prob=0.8,
+        rotate_range=(0.1, 0.1, 0.1),
+        translate_range=(2, 2, 2),
+        scale_range=(0.1, 0.1, 0.1),
+        padding_mode="zeros",
+    )
+    return [RandFlip(prob=0.5, spatial_axis=X), pose, *_intensity_changes()]
+
+
 def _liu() -> list[Transform]:
     # Source: Liu et al. 2022, code; MONAI draws the width for each axis by itself
     return [RandGaussianSmooth(*_widths(1.0), prob=1.0)]
@@ -68,6 +81,7 @@ RECIPES: dict[str, Callable[[], list[Transform]]] = {
     "paper": _paper,  # flips along every axis, quarter turns in the axial plane, intensity
     "pretraining": _pretraining,  # the same without intensity, rarer
     "anatomical": _anatomical,  # left-right flips and intensity only: heads stay upright
+    "affine": _affine,  # the same and small rotations, shifts and changes of size
     "liu": _liu,  # blur; to be used with a crop
     "polimi": _polimi,  # stronger blur, half of the time
 }

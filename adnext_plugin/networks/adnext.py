@@ -30,6 +30,7 @@ from adnext_plugin.networks.layers.norms import ChannelNorm
 
 Downsampling = Literal["avg", "max", "strided"]
 Init = Literal["paper", "fan_in"]
+HeadNorm = Literal["layer", "batch"]
 
 STEM_STRIDE = 4
 SMALLEST_INPUT = 32
@@ -115,12 +116,17 @@ class ADNeXtEncoder(nn.Module):
 
 
 class ClassificationHead(nn.Module):
-    """Mean over space, LayerNorm, Linear: tokens (B, Z, Y, X, C) to (B, outputs)."""
+    """Mean over space, a norm, Linear: tokens (B, Z, Y, X, C) to (B, outputs).
 
-    def __init__(self, width: int, num_outputs: int) -> None:
+    The means of brain scans are nearly the same for everybody. LayerNorm, the paper's, keeps what they share and with
+    it most of the size of the features, batch norm takes it away; both have as many parameters.
+    """
+
+    def __init__(self, width: int, num_outputs: int, norm: HeadNorm = "layer") -> None:
         super().__init__()
+        normalise = nn.LayerNorm(width, eps=1e-6) if norm == "layer" else nn.BatchNorm1d(width)
         # nnU-Net's own loader of pre-trained weights leaves tensors named "seg_layers" alone, and demands all others
-        self.seg_layers = nn.ModuleList([nn.LayerNorm(width, eps=1e-6), nn.Linear(width, num_outputs)])
+        self.seg_layers = nn.ModuleList([normalise, nn.Linear(width, num_outputs)])
 
     def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
         norm, linear = self.seg_layers
@@ -134,11 +140,13 @@ class ADNeXt(nn.Module):
     key_to_encoder = "encoder"
     key_to_stem = "encoder.stem"
 
-    def __init__(self, encoder: ADNeXtEncoder, num_outputs: int, init: Init = "paper") -> None:
+    def __init__(
+        self, encoder: ADNeXtEncoder, num_outputs: int, init: Init = "paper", head_norm: HeadNorm = "layer"
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         width = encoder.stages[-1][-1].project.out_features
-        self.head = ClassificationHead(width, num_outputs)
+        self.head = ClassificationHead(width, num_outputs, head_norm)
         initialise(self, init)
         self.to(memory_format=torch.channels_last_3d)
 
@@ -169,6 +177,7 @@ def build(
     downsampling: Downsampling = "avg",
     drop_path_rate: float = 0.1,
     init: Init = "paper",
+    head_norm: HeadNorm = "layer",
 ) -> ADNeXt:
     """Build an AD-NeXt of any size with fresh weights.
 
@@ -181,6 +190,8 @@ def build(
         downsampling: between stages: average pooling (the paper's choice), max pooling or a strided convolution.
         drop_path_rate: chance to skip the last residual branch; rises linearly from 0 at the first.
         init: see `initialise`.
+        head_norm: of the features before the last layer. `layer` is the paper's; from scratch, on a few hundred
+            scans, the network learns with `batch` only (docs/recipes.md).
 
     Raises:
         SettingsError: a value that is not on offer.
@@ -189,6 +200,7 @@ def build(
         ("kernel_size", kernel_size, (3, 5, 7)),
         ("downsampling", downsampling, ("avg", "max", "strided")),
         ("init", init, ("paper", "fan_in")),
+        ("head_norm", head_norm, ("layer", "batch")),
     ):
         if value not in allowed:
             raise SettingsError(f"AD-NeXt has no {name} {value!r}; choose from {', '.join(map(str, allowed))}")
@@ -202,7 +214,7 @@ def build(
             f"a multiple of {multiple}, got {list(input_size_voxels)}; plan again with another --input-size"
         )
     encoder = ADNeXtEncoder(in_channels, depths, widths, kernel_size, downsampling, drop_path_rate)
-    return ADNeXt(encoder, num_outputs, init)
+    return ADNeXt(encoder, num_outputs, init, head_norm)
 
 
 def to_volume(tokens_bzyxc: torch.Tensor) -> torch.Tensor:

@@ -62,7 +62,8 @@ class ADNeXtTrainer(RunTrainer):
         """Build network, optimizer and schedule.
 
         Raises:
-            SettingsError: the dataset has no target, or the volumes are smaller than the cut from them.
+            SettingsError: the dataset has no target, the volumes are smaller than the cut from them, or batches are
+                too small for the network.
         """
         if self.task.kind == "unlabelled":
             raise SettingsError(
@@ -73,6 +74,10 @@ class ADNeXtTrainer(RunTrainer):
         if crop is not None and any(cut > there for cut, there in zip(crop, size, strict=True)):
             raise SettingsError(f"crop_voxels {list(crop)} is larger than the stored volumes, {list(size)}")
         super().initialize()
+        if self.settings.batch_size == 1 and any(
+            isinstance(module, nn.BatchNorm1d) for module in self.network.modules()
+        ):
+            raise SettingsError("batch_size 1: the network's head normalises over the batch; make it 2 or more")
 
     @staticmethod
     def build_network_architecture(

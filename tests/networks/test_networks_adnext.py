@@ -9,7 +9,7 @@ from ptflops import get_model_complexity_info
 from torch import nn
 
 from adnext_plugin.errors import SettingsError, UnknownNameError
-from adnext_plugin.networks.adnext import adnext_b, adnext_l, adnext_s, adnext_t, build
+from adnext_plugin.networks.adnext import ClassificationHead, adnext_b, adnext_l, adnext_s, adnext_t, build
 from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.layers import activation
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
@@ -183,3 +183,23 @@ def test_misspelt_networks_and_options_are_met_with_the_nearest_name() -> None:
         build_network(NetworkSettings(name="adnxt_t"), 1, 2, (32, 32, 32))
     with pytest.raises(SettingsError, match="did you mean 'kernel_size'"):
         build_network(NetworkSettings(name="adnext_t", options={"kernel": 3}), 1, 2, (32, 32, 32))
+
+
+def test_batch_norm_in_the_head_leaves_parameters_and_encoder_as_they_are() -> None:
+    torch.manual_seed(0)
+    paper, small = (adnext_t(1, 2, (32, 32, 32), head_norm=norm) for norm in ("layer", "batch"))
+    shapes = [{name: tensor.shape for name, tensor in network.named_parameters()} for network in (paper, small)]
+    assert shapes[0] == shapes[1] and sum(tensor.numel() for tensor in small.parameters()) == 756_242
+    assert list(paper.encoder.state_dict()) == list(small.encoder.state_dict())
+
+
+def test_batch_norm_in_the_head_takes_away_what_all_scans_share() -> None:
+    torch.manual_seed(0)
+    head_of_layer, head_of_batch = (ClassificationHead(64, 2, norm) for norm in ("layer", "batch"))
+    everybodys = torch.randn(64)
+    tokens = everybodys + 0.05 * torch.randn(16, 1, 1, 1, 64)
+    layer, batch = (head.seg_layers[0](tokens.mean(dim=(1, 2, 3))) for head in (head_of_layer, head_of_batch))
+    own, shared = layer.var(dim=0).mean(), layer.mean(dim=0).square().mean()
+    assert own < 0.01 * shared
+    own, shared = batch.var(dim=0).mean(), batch.mean(dim=0).square().mean()
+    assert own > 100 * shared

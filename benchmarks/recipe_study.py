@@ -1,0 +1,168 @@
+"""Which changes to the paper's recipe make AD-NeXt learn from a few hundred scans: one training per lever and fold.
+
+    python benchmarks/recipe_study.py --work DIR --tasks sex --levers paper base
+
+Every lever changes one thing of `base`, for a reason written down before it was tried. All have the same number of
+epochs and the same scans, OASIS-1 at 48×56×48 voxels of 3.2 mm. What is compared is the score on `selection` of folds
+0 and 1, as the mean of the last quarter of epochs, so that no lever gains by one lucky epoch; held-out parts are not
+read. Appends one line per run to benchmarks/results/recipe_study.jsonl; what is there already is not run again. The
+scans are those described in the data's own README; ADNEXT_TEST_DATA names their folder.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from oasis_ad import BASELINES, DEFAULT_DATA, EPOCH_SECONDS, RESULTS, TASKS, oasis_table
+
+from adnext_plugin.training.provenance import provenance
+from adnext_plugin.training.weights import read_checkpoint
+
+FOLDS = (0, 1)
+PRESET = {"preprocessing": {"spacing_mm": [3.2, 3.2, 3.2], "input_size_voxels": [48, 56, 48]}}
+LOG_OF_RUNS = RESULTS / "recipe_study.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lever:
+    """Why a change might help, the change to the network's options and to the trainer's settings."""
+
+    reason: str
+    options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    trainer: str = "ADNeXtTrainer_T"
+
+
+BASE_OPTIONS = {"init": "fan_in", "head_norm": "batch"}
+BASE_SETTINGS = {
+    "epochs": 30,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "warmup_epochs": 3,
+    "weight_decay": 0.05,
+    "augmentation": "anatomical",
+}
+LEVERS = {
+    "base": Lever(reason="batch norm in the head takes away what the pooled features of all scans share"),
+    "paper": Lever(
+        reason="the published recipe at this length",
+        options={"init": "paper", "head_norm": "layer"},
+        settings={"learning_rate": 1e-5, "batch_size": 4, "warmup_epochs": 0, "weight_decay": 1e-4},
+    ),
+    "layer_norm_head": Lever(reason="everything of base but the head's norm", options={"head_norm": "layer"}),
+    "paper_init": Lever(reason="branches begin near zero: a shallow network at first", options={"init": "paper"}),
+    "lower_rate": Lever(reason="1e-3 fits the training scans within ten epochs", settings={"learning_rate": 3e-4}),
+    "higher_rate": Lever(reason="noise of large steps may regularise", settings={"learning_rate": 3e-3}),
+    "weight_decay": Lever(reason="training scans are fitted perfectly", settings={"weight_decay": 0.3}),
+    "drop_path": Lever(reason="training scans are fitted perfectly", options={"drop_path_rate": 0.4}),
+    "affine": Lever(reason="heads differ in pose and size by more than flips", settings={"augmentation": "affine"}),
+    "batch_4": Lever(reason="twice the steps, noisier norms", settings={"batch_size": 4}),
+    "batch_16": Lever(reason="steadier norms, half the steps", settings={"batch_size": 16}),
+    "max_pooling": Lever(reason="keeps the strongest response of a region", options={"downsampling": "max"}),
+    "small_kernel": Lever(reason="7³ of 12.8 mm patches spans the head", options={"kernel_size": 3}),
+    "tiny_densenet": Lever(
+        reason="peer", options={"init": None, "head_norm": None}, trainer="ADNeXtTinyDenseNetTrainer"
+    ),
+}
+
+
+def main() -> None:
+    """Run what is missing."""
+    arguments = _parse()
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        (arguments.work / name).mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(arguments.work / name)
+    done = [json.loads(line) for line in LOG_OF_RUNS.read_text().splitlines()] if LOG_OF_RUNS.is_file() else []
+    for task in arguments.tasks:
+        _prepare(task, arguments.work)
+        for name in arguments.levers:
+            for fold in FOLDS:
+                key = {"task": task, "lever": name, "fold": fold, "seed": arguments.seed}
+                if not any(key.items() <= line.items() for line in done):
+                    line = {**key, **_train(task, name, fold, arguments)}
+                    with LOG_OF_RUNS.open("a") as log:
+                        log.write(json.dumps(line) + "\n")
+                    print(json.dumps(line), flush=True)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=lambda text: Path(text).absolute(), required=True)
+    parser.add_argument("--tasks", nargs="+", choices=BASELINES, default=["sex"])
+    parser.add_argument("--levers", nargs="+", choices=LEVERS, default=list(LEVERS))
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+def _prepare(task: str, work: Path) -> None:
+    """Import and preprocess, and write a plans file for every lever, which share the prepared volumes."""
+    number, name, selection = TASKS[task]
+    dataset = f"Dataset{number}_{name}"
+    data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)) / "oasis1"
+    if not (work / "nnUNet_raw" / dataset).is_dir():
+        table = ["--table", str(oasis_table(data, work)), "--images", str(data)]
+        columns = ["--subject-column", "subject_id", "--session-column", "session", "--age-column", "Age"]
+        columns += ["--sex-column", "M/F", "--image-pattern", "images/{ID}.nii.gz", "--keep", "nWBV,eTIV"]
+        _run("adnext_import", str(number), name, *table, *columns, *selection)
+    preset = work / "preset.json"
+    preset.write_text(json.dumps(PRESET))
+    _run("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(preset))
+    folder = work / "nnUNet_preprocessed" / dataset
+    for lever, change in LEVERS.items():
+        plans = json.loads((folder / "ADNeXtPlans.json").read_text())
+        options = {**BASE_OPTIONS, **change.options}
+        network = plans["configurations"]["3d_fullres"]["adnext"]["network"]
+        network["options"] = {option: value for option, value in options.items() if value is not None}
+        plans["plans_name"] = f"Plans_{lever}"
+        (folder / f"Plans_{lever}.json").write_text(json.dumps(plans, indent=1))
+
+
+def _train(task: str, name: str, fold: int, arguments: argparse.Namespace) -> dict:
+    number, dataset, _ = TASKS[task]
+    lever = LEVERS[name]
+    settings = {**BASE_SETTINGS, **lever.settings}
+    os.environ["nnUNet_results"] = str(arguments.work / f"results_seed_{arguments.seed}")
+    folder = (
+        Path(os.environ["nnUNet_results"])
+        / f"Dataset{number}_{dataset}"
+        / f"{lever.trainer}__Plans_{name}__3d_fullres"
+        / f"fold_{fold}"
+    )
+    words = [str(number), "3d_fullres", str(fold), "-tr", lever.trainer, "-p", f"Plans_{name}"]
+    words += [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    resume = ["--c"] if (folder / "checkpoint_latest.pth").is_file() else []
+    _run("adnext_train", *words, "--seed", str(arguments.seed), *resume)
+    history = read_checkpoint(folder / "checkpoint_final.pth")["logging"]
+    logs = "".join(path.read_text() for path in sorted(folder.glob("training_log_*.txt")))
+    last = max(1, len(history["train_losses"]) // 4)
+    return {
+        "reason": lever.reason,
+        "changes": {"options": lever.options, "settings": lever.settings, "trainer": lever.trainer},
+        "base": {"options": BASE_OPTIONS, "settings": BASE_SETTINGS},
+        "last_quarter": {
+            key: float(np.mean(values[-last:])) for key, values in history.items() if _is_score(key, values)
+        },
+        "by_epoch": {key: values for key, values in history.items() if _is_score(key, values)},
+        "training_seconds": sum(float(seconds) for seconds in EPOCH_SECONDS.findall(logs)),
+        "made_by": provenance(),
+    }
+
+
+def _is_score(key: str, values: list) -> bool:
+    return bool(values) and "timestamp" not in key and isinstance(values[0], float)
+
+
+def _run(*words: str) -> None:
+    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
+    if subprocess.run(command, check=False).returncode:
+        sys.exit(f"failed: {' '.join(words)}")
+
+
+if __name__ == "__main__":
+    main()
