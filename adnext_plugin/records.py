@@ -164,9 +164,14 @@ class TrainerSettings(RunSettings):
     crop_voxels: tuple[int, int, int] | None = None
     permute_labels: int | None = None  # seed of a deal of all labels among all subjects, which leaves nothing to learn
     skip_audit: str | None = None  # why people or images on both sides of a fold were not looked for
+    # also predict the held-out fold after every epoch, to show by how much the paper's protocol would overstate this
+    # very run; nothing depends on it
+    inflation_meter: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.inflation_meter and self.protocol == "paper":
+            raise SettingsError("inflation_meter measures what an honest run does not claim; leave out protocol=paper")
         if self.skip_audit is not None and not self.skip_audit.strip():
             raise SettingsError("skip_audit must give a reason; it is printed with every result")
         if not 0 < self.train_fraction <= 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.evaluation_text import print_evaluation
+from adnext_plugin.cli.evaluation_text import print_evaluation, print_inflation
 from adnext_plugin.errors import PathsError, SettingsError, TableError, nearest_names
 from adnext_plugin.paths import (
     CONFIGURATION,
@@ -93,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from adnext_plugin.cli.report import write_report
     from adnext_plugin.evaluation.crossval import evaluate
-    from adnext_plugin.evaluation.fold_files import read_folds
+    from adnext_plugin.evaluation.fold_files import read_folds, read_metered_epochs
+    from adnext_plugin.evaluation.inflation import measure_inflation
     from adnext_plugin.splits.folds import ensure_splits, splits_hash
     from adnext_plugin.subjects import read_dataset
 
@@ -113,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sensitivity=request.sensitivity,
         prevalences=request.prevalences,
     )
+    metered = read_metered_epochs(request.run, len(splits), task)
+    meter = None if metered is None else measure_inflation(predictions, metered, task)
     stamp = files.warning
     metrics = {
         **({"warning": stamp} if stamp else {}),
@@ -127,11 +130,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "best_epochs": [summary["best_epoch"] for summary in files.summaries],
         "notes": notes,
         **asdict(evaluation),
+        "inflation_meter": None if meter is None else asdict(meter),
     }
     folder = request.run / "crossval_results"
     table = files.predictions[files.predictions["part"] == "val"].assign(protocol=files.protocol)
     write_evaluation(folder, metrics, table, predictions, task)
     print_evaluation(request.trainer, evaluation, notes, stamp)
+    if meter is not None:
+        print_inflation(meter)
     print(f"Predictions, metrics and figures are in {folder}")
     try:
         write_report(request.run, dataset_folder, folder / "report.html")

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.bootstrap import Estimate
     from adnext_plugin.evaluation.crossval import Evaluation
     from adnext_plugin.evaluation.details import ClassifierDetails
+    from adnext_plugin.evaluation.inflation import InflationMeter
 
 # of all scores, those that begin so
 SHOWN = (
@@ -45,6 +46,16 @@ def print_evaluation(trainer: str, evaluation: "Evaluation", notes: list[str], s
     for note in notes:
         print(f"note: {note}")
     _conclude(evaluation)
+
+
+def print_inflation(meter: "InflationMeter") -> None:
+    """Print what the paper's protocol would have made of the run."""
+    epochs = ", ".join(map(str, meter.epochs))
+    print(f"Inflation meter, the same run with the epoch chosen on the held-out fold (epochs {epochs}):")
+    for name, score in meter.scores.items():
+        both = f"honest {_number(score.honest)}, best held-out epoch {_number(score.best_held_out_epoch)}"
+        print(f"  {name.replace('_', ' '):32}{both}, inflated by {_number(score.inflated_by)}")
+    print(f"  {meter.warning}. Never report it.")
 
 
 def print_scores(scores: "dict[str, Estimate]") -> None:

@@ -60,6 +60,13 @@ def build_parser() -> ArgumentParser:
         "permuted_SEED of nnUNet_results and are stamped PERMUTED",
     )
     parser.add_argument(
+        "--inflation-meter",
+        action="store_true",
+        default=None,
+        help="also predict the held-out fold after every epoch, so that adnext_evaluate can show by how much the "
+        "paper's protocol would overstate this very run; nothing else changes",
+    )
+    parser.add_argument(
         "--skip-audit",
         metavar="REASON",
         help="do not look for people or images on both sides of a fold; results are stamped with the reason",
@@ -169,6 +176,7 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
         ("seed", "seed"),
         ("permute_labels", "permute"),
         ("skip_audit", "skip_audit"),
+        ("inflation_meter", "inflation_meter"),
     ):
         if getattr(arguments, option, None) is not None:
             overrides[key] = getattr(arguments, option)

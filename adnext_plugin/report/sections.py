@@ -191,6 +191,25 @@ def baselines(facts: RunFacts) -> Section:
     return Section(key="baselines", title="Baselines", tables=(table,), figures=figures)
 
 
+def inflation(facts: RunFacts) -> Section | None:
+    """What the paper's protocol would have printed of this run, where that was recorded."""
+    meter = facts.metrics.get("inflation_meter")
+    if meter is None:
+        return None
+    rows = tuple(
+        (name.replace("_", " "), *(number(score[key]) for key in ("honest", "best_held_out_epoch", "inflated_by")))
+        for name, score in meter["scores"].items()
+    )
+    table = Table(
+        caption="The same run, scored at the epochs that were kept and at those best on the held-out part",
+        header=("score", "honest", "best held-out epoch", "inflated by"),
+        rows=rows,
+        flagged=frozenset(range(len(rows))),
+    )
+    text = f"{meter['warning']}. The column is here to show by how much that overstates; never report it as a result."
+    return Section(key="inflation", title="Inflation meter", paragraphs=(text,), tables=(table,))
+
+
 def comparison(facts: RunFacts) -> Section | None:
     """Other runs on the same folds, where adnext_compare has compared them."""
     if facts.comparison is None:

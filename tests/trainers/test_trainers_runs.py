@@ -84,6 +84,43 @@ def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(toy, 
     assert len(list(folder.glob("earlier_run_*/checkpoint_final.pth"))) == 1
 
 
+def test_the_inflation_meter_looks_at_every_epoch_and_changes_nothing(toy, monkeypatch) -> None:
+    def left_by(trainer) -> tuple[str, str, bytes]:
+        folder = Path(trainer.output_folder)
+        trainer.perform_actual_validation()
+        table = (folder / "validation" / "predictions.csv").read_bytes()
+        return _hash(folder), _hash(folder, "checkpoint_best.pth"), table
+
+    plain = _trainer(monkeypatch)
+    plain.run_training()
+    expected = left_by(plain)
+
+    metered = _trainer(monkeypatch, inflation_meter=True)
+    metered.on_train_start()
+    for _ in range(2):
+        metered.run_epoch()
+    state = torch.get_rng_state()
+    metered.current_epoch = 2
+    metered._meter_epoch()  # of an epoch that is then interrupted
+    assert torch.equal(torch.get_rng_state(), state)
+    folder = Path(metered.output_folder)
+    resumed = _trainer(monkeypatch, resume=True, inflation_meter=True)
+    resumed.load_checkpoint(str(folder / "checkpoint_latest.pth"))
+    resumed.run_training()
+    assert left_by(resumed) == expected
+
+    epochs = {int(path.stem.removeprefix("epoch_")): path for path in (folder / "inflation_meter").iterdir()}
+    assert sorted(epochs) == list(range(FAST["epochs"]))
+    kept = json.loads((folder / "validation" / "summary.json").read_text())["best_epoch"]
+    final = pd.read_csv(folder / "validation" / "predictions.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(epochs[kept]), final[final["part"] == "val"].reset_index(drop=True))
+    # a run anew takes none of these for its own
+    _trainer(monkeypatch).on_train_start()
+    assert not (folder / "inflation_meter").exists()
+    with pytest.raises(SettingsError, match="leave out protocol=paper"):
+        _trainer(monkeypatch, inflation_meter=True, protocol="paper")
+
+
 def test_cross_validation_through_the_commands_learns_the_toy_task_and_reports_it(toy, capsys) -> None:
     settings = [
         "--set",
