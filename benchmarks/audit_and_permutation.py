@@ -37,7 +37,7 @@ def main() -> None:
     permuted = ["--permute", str(arguments.permute)]
     arms = {
         "true_labels": (results, []),
-        "permuted_labels": (results / f"permuted_{arguments.permute}", _permute(arguments)),
+        "permuted_labels": (results / f"permuted_{arguments.permute}", permuted),
     }
     found = {}
     for arm, (folder, options) in arms.items():
@@ -59,10 +59,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--device")
     parser.add_argument("--work", type=Path, required=True, help="folder for nnU-Net's three folders")
     return parser.parse_args()
-
-
-def _permute(arguments: argparse.Namespace) -> list[str]:
-    return ["--permute", str(arguments.permute)]
 
 
 def _prepare(arguments: argparse.Namespace, work: Path) -> dict[str, float]:
