@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.evaluation_text import print_evaluation, print_inflation
+from adnext_plugin.cli.evaluation_text import print_evaluation, print_inflation, print_seeds
 from adnext_plugin.errors import PathsError, SettingsError, TableError, nearest_names
 from adnext_plugin.paths import (
     CONFIGURATION,
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from adnext_plugin.evaluation.baselines import Baseline
+    from adnext_plugin.evaluation.fold_files import FoldFiles
     from adnext_plugin.evaluation.intervals import OfSubjects
+    from adnext_plugin.evaluation.seeds import SeedSpread
     from adnext_plugin.records import Task
 
 
@@ -114,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sensitivity=request.sensitivity,
         prevalences=request.prevalences,
     )
+    seeds = _seeds(request, splits, subjects, task, files, notes)
     metered = read_metered_epochs(request.run, len(splits), task)
     meter = None if metered is None else measure_inflation(predictions, metered, task)
     stamp = files.warning
@@ -130,12 +133,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "best_epochs": [summary["best_epoch"] for summary in files.summaries],
         "notes": notes,
         **asdict(evaluation),
+        "seeds": None if seeds is None else asdict(seeds),
         "inflation_meter": None if meter is None else asdict(meter),
     }
     folder = request.run / "crossval_results"
     table = files.predictions[files.predictions["part"] == "val"].assign(protocol=files.protocol)
     write_evaluation(folder, metrics, table, predictions, task)
     print_evaluation(request.trainer, evaluation, notes, stamp)
+    if seeds is not None:
+        print_seeds(seeds, evaluation.primary_score)
     if meter is not None:
         print_inflation(meter)
     print(f"Predictions, metrics and figures are in {folder}")
@@ -195,6 +201,21 @@ def _baselines(request: Request, subjects: "pd.DataFrame", task: "Task") -> tupl
     index = {case: number for number, case in enumerate(store.cases)}
     baselines.append(voxels(subjects, lambda case: store[index[case]][0], plan.preprocessing.spacing_mm, task))
     return baselines, notes
+
+
+def _seeds(
+    request: Request, splits: list[dict], subjects: "pd.DataFrame", task: "Task", files: "FoldFiles", notes: list[str]
+) -> "SeedSpread | None":
+    """The run beside those under further seeds; None without them. What is left out is added to the notes."""
+    from adnext_plugin.evaluation.crossval import of_subjects
+    from adnext_plugin.evaluation.seeds import read_further_seeds, spread_over_seeds
+
+    further, remarks = read_further_seeds(request.run, splits, subjects, task)
+    notes += remarks
+    if not further:
+        return None
+    tables = {files.summaries[0]["seed"]: files, **further}
+    return spread_over_seeds({seed: of_subjects(one.predictions, task) for seed, one in tables.items()})
 
 
 def write_evaluation(

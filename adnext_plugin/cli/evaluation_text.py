@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.crossval import Evaluation
     from adnext_plugin.evaluation.details import ClassifierDetails
     from adnext_plugin.evaluation.inflation import InflationMeter
+    from adnext_plugin.evaluation.seeds import SeedSpread
 
 # of all scores, those that begin so
 SHOWN = (
@@ -46,6 +47,19 @@ def print_evaluation(trainer: str, evaluation: "Evaluation", notes: list[str], s
     for note in notes:
         print(f"note: {note}")
     _conclude(evaluation)
+
+
+def print_seeds(spread: "SeedSpread", primary: str) -> None:
+    """Print what another seed changes, which no interval over subjects holds."""
+    names = ", ".join(map(str, spread.seeds))
+    print(f"{len(spread.seeds)} seeds ({names}), apart from the intervals over subjects:")
+    for name in HEADLINES[primary]:
+        score = spread.scores[name]
+        each = "  ".join(map(_number, score.by_seed))
+        print(
+            f"  {name.replace('_', ' '):32}{each}   mean {_number(score.mean)}, SD "
+            f"{_number(score.standard_deviation)}, range {_number(score.lowest)} to {_number(score.highest)}"
+        )
 
 
 def print_inflation(meter: "InflationMeter") -> None:

@@ -18,6 +18,7 @@ def report_html(facts: RunFacts) -> str:
         sections.calibration(facts),
         sections.subgroups(facts),
         sections.baselines(facts),
+        sections.seeds(facts),
         sections.inflation(facts),
         sections.comparison(facts),
         provenance(facts),

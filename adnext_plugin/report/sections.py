@@ -191,6 +191,29 @@ def baselines(facts: RunFacts) -> Section:
     return Section(key="baselines", title="Baselines", tables=(table,), figures=figures)
 
 
+def seeds(facts: RunFacts) -> Section | None:
+    """What another training seed changes, where there are several."""
+    spread = facts.metrics.get("seeds")
+    if spread is None:
+        return None
+    rows = tuple(
+        (
+            name.replace("_", " "),
+            f"{number(score['mean'])} ± {number(score['standard_deviation'])}",
+            f"{number(score['lowest'])} to {number(score['highest'])}",
+            *(number(value) for value in score["by_seed"]),
+        )
+        for name, score in spread["scores"].items()
+    )
+    table = Table(
+        caption="Each seed a cross-validation of its own on the same folds",
+        header=("score", "mean ± SD", "range", *(f"seed {seed}" for seed in spread["seeds"])),
+        rows=rows,
+    )
+    text = "This spread is not part of the intervals over subjects, which are those of the first seed."
+    return Section(key="seeds", title="Seeds", paragraphs=(text,), tables=(table,))
+
+
 def inflation(facts: RunFacts) -> Section | None:
     """What the paper's protocol would have printed of this run, where that was recorded."""
     meter = facts.metrics.get("inflation_meter")
