@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.details import ClassifierDetails
     from adnext_plugin.evaluation.inflation import InflationMeter
     from adnext_plugin.evaluation.seeds import SeedSpread
+    from adnext_plugin.evaluation.within_site import WithinSite
 
 # of all scores, those that begin so
 SHOWN = (
@@ -44,6 +45,8 @@ def print_evaluation(trainer: str, evaluation: "Evaluation", notes: list[str], s
     others = {key.replace("_", " "): value for key, value in evaluation.scores.items() if key not in headline}
     for name, estimate in others.items():
         print(f"  {name:42}{_in_words(estimate)}")
+    if evaluation.within_site is not None:
+        _print_within_site(evaluation.within_site)
     for note in notes:
         print(f"note: {note}")
     _conclude(evaluation)
@@ -103,6 +106,12 @@ def _print_details(details: "ClassifierDetails") -> None:
         + ("no AUC" if smallest is None else f"an AUC from {smallest:.3f} on")
         + " from 0.5 in 80 % of studies"
     )
+
+
+def _print_within_site(within: "WithinSite") -> None:
+    who = f"{sum(within.subjects_by_class)} subjects of {within.sites} sites"
+    found = "too few subjects of a class" if within.auc is None else _in_words(within.auc)
+    print(f"  {'auc within site':42}{found} ({who})")
 
 
 def _conclude(evaluation: "Evaluation") -> None:

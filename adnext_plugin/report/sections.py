@@ -172,7 +172,7 @@ def subgroups(facts: RunFacts) -> Section:
         primary = facts.metrics["primary_score"]
         uri = draw.draw_forest(shown, name, CHANCE[primary])
         figures = (PageFigure(key="subgroups", uri=uri, caption=name, text=f"{name} of every subgroup."),)
-    return Section(key="subgroups", title="Subgroups", tables=(table,), figures=figures)
+    return Section(key="subgroups", title="Subgroups", paragraphs=_within_site(facts), tables=(table,), figures=figures)
 
 
 def baselines(facts: RunFacts) -> Section:
@@ -253,6 +253,18 @@ def comparison(facts: RunFacts) -> Section | None:
     table = Table(caption=caption, header=header, rows=rows)
     return Section(
         key="comparison", title="Comparison", tables=(table,), paragraphs=tuple(facts.comparison["warnings"])
+    )
+
+
+def _within_site(facts: RunFacts) -> tuple[str, ...]:
+    within = facts.metrics.get("within_site")
+    if within is None:
+        return ()
+    found = "too few subjects" if within["auc"] is None else estimate(within["auc"])
+    return (
+        f"AUC among pairs of the same site, {within['sites']} sites with several classes: {found}. "
+        f"Among all pairs: {estimate(facts.metrics['scores']['auc_pooled'])}. "
+        "Where the latter is much higher, sites are told apart instead of classes.",
     )
 
 
