@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.evaluation_text import print_evaluation, print_inflation, print_seeds
+from adnext_plugin.cli.evaluation_text import print_evaluation, print_inflation, print_probes, print_seeds
 from adnext_plugin.errors import PathsError, SettingsError, TableError, nearest_names
 from adnext_plugin.paths import (
     CONFIGURATION,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.baselines import Baseline
     from adnext_plugin.evaluation.fold_files import FoldFiles
     from adnext_plugin.evaluation.intervals import OfSubjects
+    from adnext_plugin.evaluation.probe import Probe
     from adnext_plugin.evaluation.seeds import SeedSpread
     from adnext_plugin.records import Task
 
@@ -43,6 +44,8 @@ class Request:
     resamples: int
     sensitivity: float
     prevalences: tuple[float, ...]
+    probes: tuple[str, ...]
+    device: str | None
 
     @property
     def run(self) -> Path:
@@ -70,13 +73,23 @@ def build_parser() -> ArgumentParser:
         help="apply the trained folds together to this dataset of other people, with thresholds as they are",
     )
     parser.add_argument(
-        "--device", "-device", choices=["cuda", "cpu", "mps"], help="for --external; default: cuda where there is a GPU"
+        "--device",
+        "-device",
+        choices=["cuda", "cpu", "mps"],
+        help="for --external and --probe; default: cuda where there is a GPU",
     )
     parser.add_argument(
         "--sensitivity", type=float, default=0.9, help="also decide at the threshold that reaches it on selection"
     )
     parser.add_argument(
         "--prevalence", type=float, nargs="+", default=[], help="predictive values where this share is positive"
+    )
+    parser.add_argument(
+        "--probe",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="what the features of held-out scans tell of these columns of subjects.csv, e.g. --probe site sex",
     )
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default: %(default)s)")
     return parser
@@ -101,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from adnext_plugin.subjects import read_dataset
 
     task, subjects = read_dataset(dataset_folder)
+    _require_columns(request, subjects)
     splits = ensure_splits(dataset_folder, subjects, task)
     how_to_train = f"adnext_train {request.dataset} {request.configuration} cv -tr {request.trainer} --c"
     files = read_folds(request.run, splits, subjects, task, how_to_train)
@@ -144,6 +158,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_seeds(seeds, evaluation.primary_score)
     if meter is not None:
         print_inflation(meter)
+    if request.probes:
+        probes = _probes(request, splits, files.subjects)
+        print_probes(probes)
+        write_json({**metrics, "probes": [asdict(one) for one in probes]}, folder / "metrics.json")
     print(f"Predictions, metrics and figures are in {folder}")
     try:
         write_report(request.run, dataset_folder, folder / "report.html")
@@ -166,6 +184,8 @@ def _request(arguments: Namespace) -> Request:
         resamples=arguments.resamples,
         sensitivity=arguments.sensitivity,
         prevalences=tuple(arguments.prevalence),
+        probes=tuple(dict.fromkeys(arguments.probe)),
+        device=arguments.device,
     )
     require_file(request.run / "dataset.json", "train first, or check -tr, -p and -c")
     return request
@@ -201,6 +221,27 @@ def _baselines(request: Request, subjects: "pd.DataFrame", task: "Task") -> tupl
     index = {case: number for number, case in enumerate(store.cases)}
     baselines.append(voxels(subjects, lambda case: store[index[case]][0], plan.preprocessing.spacing_mm, task))
     return baselines, notes
+
+
+def _require_columns(request: Request, subjects: "pd.DataFrame") -> None:
+    for name in request.probes:
+        if name not in subjects:
+            raise TableError(f"--probe: subjects.csv has no column {name!r}{nearest_names(name, subjects)}")
+
+
+def _probes(request: Request, splits: list[dict], subjects: "pd.DataFrame") -> "list[Probe]":
+    """What the features of held-out scans tell of the columns that were asked for."""
+    from adnext_plugin.cli.train import choose_device
+    from adnext_plugin.evaluation.probe import probe
+    from adnext_plugin.prediction.held_out_features import held_out_features
+
+    dataset_folder = preprocessed_dir() / request.dataset
+    seen = held_out_features(request.run, splits, dataset_folder, choose_device(request.device))
+    rows = subjects.set_index("case_id").loc[list(seen.case_ids)]
+    return [
+        probe(seen.features, rows["subject_id"].tolist(), seen.folds, rows[name], request.resamples)
+        for name in request.probes
+    ]
 
 
 def _seeds(

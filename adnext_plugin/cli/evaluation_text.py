@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.crossval import Evaluation
     from adnext_plugin.evaluation.details import ClassifierDetails
     from adnext_plugin.evaluation.inflation import InflationMeter
+    from adnext_plugin.evaluation.probe import Probe
     from adnext_plugin.evaluation.seeds import SeedSpread
     from adnext_plugin.evaluation.within_site import WithinSite
 
@@ -73,6 +74,18 @@ def print_inflation(meter: "InflationMeter") -> None:
         both = f"honest {_number(score.honest)}, best held-out epoch {_number(score.best_held_out_epoch)}"
         print(f"  {name.replace('_', ' '):32}{both}, inflated by {_number(score.inflated_by)}")
     print(f"  {meter.warning}. Never report it.")
+
+
+def print_probes(probes: "list[Probe]") -> None:
+    """Print what features of held-out scans tell of people besides the answer."""
+    print("What a linear model guesses from the features of held-out scans:")
+    for one in probes:
+        counts = ", ".join(f"{count} {name}" for name, count in zip(one.classes, one.subjects_by_class, strict=True))
+        if one.scores is None:
+            print(f"  {one.column}: too few subjects of two classes ({counts or 'none'})")
+            continue
+        words = [f"{name.replace('_', ' ')} {_in_words(value)}" for name, value in one.scores.items()]
+        print(f"  {one.column}: {', '.join(words)} ({counts})")
 
 
 def print_scores(scores: "dict[str, Estimate]") -> None:

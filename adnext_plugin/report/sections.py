@@ -172,7 +172,7 @@ def subgroups(facts: RunFacts) -> Section:
         primary = facts.metrics["primary_score"]
         uri = draw.draw_forest(shown, name, CHANCE[primary])
         figures = (PageFigure(key="subgroups", uri=uri, caption=name, text=f"{name} of every subgroup."),)
-    return Section(key="subgroups", title="Subgroups", paragraphs=_within_site(facts), tables=(table,), figures=figures)
+    return Section(key="subgroups", title="Subgroups", tables=(table,), figures=figures)
 
 
 def baselines(facts: RunFacts) -> Section:
@@ -189,48 +189,6 @@ def baselines(facts: RunFacts) -> Section:
         uri = draw.draw_forest(bars, name, CHANCE[primary])
         figures = (PageFigure(key="baselines", uri=uri, caption=name, text="The network beside its baselines."),)
     return Section(key="baselines", title="Baselines", tables=(table,), figures=figures)
-
-
-def seeds(facts: RunFacts) -> Section | None:
-    """What another training seed changes, where there are several."""
-    spread = facts.metrics.get("seeds")
-    if spread is None:
-        return None
-    rows = tuple(
-        (
-            name.replace("_", " "),
-            f"{number(score['mean'])} ± {number(score['standard_deviation'])}",
-            f"{number(score['lowest'])} to {number(score['highest'])}",
-            *(number(value) for value in score["by_seed"]),
-        )
-        for name, score in spread["scores"].items()
-    )
-    table = Table(
-        caption="Each seed a cross-validation of its own on the same folds",
-        header=("score", "mean ± SD", "range", *(f"seed {seed}" for seed in spread["seeds"])),
-        rows=rows,
-    )
-    text = "This spread is not part of the intervals over subjects, which are those of the first seed."
-    return Section(key="seeds", title="Seeds", paragraphs=(text,), tables=(table,))
-
-
-def inflation(facts: RunFacts) -> Section | None:
-    """What the paper's protocol would have printed of this run, where that was recorded."""
-    meter = facts.metrics.get("inflation_meter")
-    if meter is None:
-        return None
-    rows = tuple(
-        (name.replace("_", " "), *(number(score[key]) for key in ("honest", "best_held_out_epoch", "inflated_by")))
-        for name, score in meter["scores"].items()
-    )
-    table = Table(
-        caption="The same run, scored at the epochs that were kept and at those best on the held-out part",
-        header=("score", "honest", "best held-out epoch", "inflated by"),
-        rows=rows,
-        flagged=frozenset(range(len(rows))),
-    )
-    text = f"{meter['warning']}. The column is here to show by how much that overstates; never report it as a result."
-    return Section(key="inflation", title="Inflation meter", paragraphs=(text,), tables=(table,))
 
 
 def comparison(facts: RunFacts) -> Section | None:
@@ -253,18 +211,6 @@ def comparison(facts: RunFacts) -> Section | None:
     table = Table(caption=caption, header=header, rows=rows)
     return Section(
         key="comparison", title="Comparison", tables=(table,), paragraphs=tuple(facts.comparison["warnings"])
-    )
-
-
-def _within_site(facts: RunFacts) -> tuple[str, ...]:
-    within = facts.metrics.get("within_site")
-    if within is None:
-        return ()
-    found = "too few subjects" if within["auc"] is None else estimate(within["auc"])
-    return (
-        f"AUC among pairs of the same site, {within['sites']} sites with several classes: {found}. "
-        f"Among all pairs: {estimate(facts.metrics['scores']['auc_pooled'])}. "
-        "Where the latter is much higher, sites are told apart instead of classes.",
     )
 
 

@@ -154,7 +154,7 @@ def test_small_subgroups_are_suppressed_and_empty_items_flagged(report_of) -> No
     assert re.search(r"site: Small<b>\s+<10 / <10\s+too few", _text_of(page, "subgroups"))
     assert "sex: F" in _text_of(page, "subgroups")
     within = metrics["within_site"]["auc"]
-    assert f"same site, 2 sites with several classes: {within['value']:.3f} (" in _text_of(page, "subgroups")
+    assert f"same site, 2 sites with several classes: {within['value']:.3f} (" in _text_of(page, "confounds")
     checklist = re.search(r'<section id="checklist">(.*?)</section>', page, re.DOTALL)[1]
     empty = checklist.count("to be filled in by the authors")
     assert empty == checklist.count('<tr class="flagged">') > 0
