@@ -114,6 +114,8 @@ def _refuse_repeats(folders: Sequence[Path]) -> None:
 
 
 def _print(comparison: "Comparison", classes: Sequence[str], folds: int, notes: Sequence[str]) -> None:
+    from adnext_plugin.evaluation.detectable import area_in_words
+
     for note in notes:
         print(note)
     counts = ", ".join(f"{count} {name}" for count, name in zip(comparison.subjects_by_class, classes, strict=True))
@@ -127,9 +129,7 @@ def _print(comparison: "Comparison", classes: Sequence[str], folds: int, notes: 
     for pair in comparison.pairs:
         _print_pair(pair)
     if len(classes) == 2:
-        smallest = comparison.detectable_area
-        at_all = "no AUC" if smallest is None else f"an AUC from {smallest:.3f} on"
-        print(f"The cohort would tell {at_all} from 0.5 in 80 % of studies.")
+        print(area_in_words(comparison.detectable_area))
     print("Each network was trained once per fold: what another seed would change is not part of these numbers.")
 
 

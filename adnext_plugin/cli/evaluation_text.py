@@ -43,9 +43,9 @@ def print_evaluation(trainer: str, evaluation: "Evaluation", notes: list[str], s
         cells = "".join(f"{_in_words(scores[key]):26}" for key in headline)
         print(f"{name:24}{cells}{_in_words(gain) if gain else ''}".rstrip())
     print("all held-out subjects together:")
-    others = {key.replace("_", " "): value for key, value in evaluation.scores.items() if key not in headline}
-    for name, estimate in others.items():
-        print(f"  {name:42}{_in_words(estimate)}")
+    print_scores({k: value for k, value in evaluation.scores.items() if k not in headline and k.startswith(SHOWN)})
+    if evaluation.details is not None:
+        _print_details(evaluation.details)
     if evaluation.within_site is not None:
         _print_within_site(evaluation.within_site)
     for note in notes:
@@ -94,11 +94,9 @@ def print_scores(scores: "dict[str, Estimate]") -> None:
         print(f"  {name.replace('_', ' '):42}{_in_words(estimate)}")
 
 
-def _is_shown(name: str) -> bool:
-    return name.startswith(SHOWN)
-
-
 def _print_details(details: "ClassifierDetails") -> None:
+    from adnext_plugin.evaluation.detectable import area_in_words
+
     print_scores({"ece debiased, after temperature": details.calibration_after_temperature["ece_debiased"]})
     binary = details.binary
     if binary is None:
@@ -113,12 +111,7 @@ def _print_details(details: "ClassifierDetails") -> None:
     )
     for values in binary.predictive_values:
         print(f"  where {values.prevalence:.1%} are positive: PPV {_number(values.ppv)}, NPV {_number(values.npv)}")
-    smallest = binary.detectable_area
-    print(
-        "  a cohort of this size tells "
-        + ("no AUC" if smallest is None else f"an AUC from {smallest:.3f} on")
-        + " from 0.5 in 80 % of studies"
-    )
+    print(f"  {area_in_words(binary.detectable_area)}")
 
 
 def _print_within_site(within: "WithinSite") -> None:

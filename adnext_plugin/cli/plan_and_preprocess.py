@@ -116,12 +116,24 @@ def _plan_and_preprocess(dataset: str, request: Request) -> bool:
     if request.splits:
         splits = ensure_splits(folder, subjects, task)
         print(f"{len(splits)} folds of subjects are in {folder / 'splits_final.json'}")
+        _print_power(subjects, task)
     if request.only_plan:
         return True
     identifier = plans["configurations"][CONFIGURATION]["data_identifier"]
     images = {case: raw / "imagesTr" / f"{case}_0000.nii.gz" for case in sorted(subjects["case_id"])}
     masks, failed = _brain_masks(images, subjects, folder, plan.preprocessing, request.processes)
     return _preprocess(images, masks, failed, folder / identifier, plan.preprocessing, request.processes)
+
+
+def _print_power(subjects: Any, task: Any) -> None:
+    """What the cohort can show at all; for two classes, whose areas have a known variance."""
+    if len(task.classes) != 2:
+        return
+    from adnext_plugin.evaluation.detectable import cohort_in_words
+
+    counts = subjects.groupby(task.target)["subject_id"].nunique()
+    negatives, positives = (int(counts.get(name, 0)) for name in task.classes)
+    print(f"{negatives} {task.classes[0]} and {positives} {task.classes[1]}. {cohort_in_words(positives, negatives)}")
 
 
 def _brain_masks(
