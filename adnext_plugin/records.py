@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields
+from pathlib import Path
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -257,6 +258,18 @@ def to_json(instance: Any) -> dict[str, Any]:
 def with_overrides(settings: RecordType, overrides: Mapping[str, Any], where: str) -> RecordType:
     """A copy of `settings` with some fields replaced by values from JSON, checked like any other."""
     return from_json(type(settings), {**asdict(settings), **overrides}, where)
+
+
+def require_same_preparation(theirs: Plan, own: Plan, where: Path) -> None:
+    """Make sure that a dataset was prepared as the one that a network was trained on.
+
+    Raises:
+        SettingsError: it was not; names the plans file `where`.
+    """
+    if (theirs.preprocessing, theirs.prepared_by) != (own.preprocessing, own.prepared_by):
+        raise SettingsError(
+            f"{where}: the dataset was prepared differently from the one trained on; give both the same --preset"
+        )
 
 
 def _first_problem(error: ValidationError, cls: type, where: str) -> str:

@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.runs import add_configuration_argument, add_dataset_argument, add_plans_argument, run_folder
 from adnext_plugin.errors import PathsError, SplitError
 from adnext_plugin.paths import (
-    CONFIGURATION,
-    PLANS_NAME,
     dataset_folder_name,
     preprocessed_dir,
-    read_json,
-    require_file,
     results_dir,
     write_json,
 )
@@ -43,10 +40,10 @@ def build_parser() -> ArgumentParser:
     parser = new_parser(
         "adnext_audit", "Look for people, images and statistics on both sides of a fold. Exit code 1 if there are any."
     )
-    parser.add_argument("dataset", help="dataset number or name")
+    add_dataset_argument(parser)
     parser.add_argument("--trainer", "-tr", help="also audit the checkpoints of this trainer's run")
-    parser.add_argument("--plans", "-p", default=PLANS_NAME, help="plans name (default: %(default)s)")
-    parser.add_argument("--configuration", "-c", default=CONFIGURATION, help="default: %(default)s")
+    add_plans_argument(parser)
+    add_configuration_argument(parser)
     parser.add_argument(
         "--pretrained-weights",
         "-pretrained_weights",
@@ -71,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     checks = quick_checks(dataset_folder, request.plans, request.configuration)
     weights = request.weights
     if request.run is not None:
+        from adnext_plugin.trainers.fold_data import open_data
+
         found, began_with = _checks_of_run(request.run, open_data(dataset_folder, request.plans, request.configuration))
         checks.append(found)
         weights = weights or began_with
@@ -89,6 +88,7 @@ def quick_checks(dataset_folder: Path, plans: str, configuration: str) -> "list[
     from adnext_plugin.splits.fingerprints import CACHE_FILE, cached_fingerprints, find_resemblance
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.splits.identities import people_of
+    from adnext_plugin.trainers.fold_data import open_data
 
     data = open_data(dataset_folder, plans, configuration)
     subjects, task = data.subjects, data.plan.task
@@ -132,32 +132,11 @@ def refuse_leaks(checks: "Sequence[Check]", dataset: str) -> str:
     return f"Audit: nobody on both sides of a fold ({'; '.join(check.looked_at for check in checks)}){more}"
 
 
-def open_data(dataset_folder: Path, plans: str, configuration: str, fold: int | str = "all") -> "FoldData":
-    """A preprocessed dataset as its plans describe it."""
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    from adnext_plugin.records import Plan, from_json, task_of
-    from adnext_plugin.trainers.fold_data import FoldData
-
-    path = require_file(dataset_folder / f"{plans}.json", "make it with adnext_plan_and_preprocess")
-    planned = PlansManager(read_json(path)).get_configuration(configuration)
-    block = planned.configuration.get("adnext")
-    plan = from_json(Plan, block, f"{path}, adnext") if block is not None else Plan(prepared_by="nnunet")
-    task = task_of(read_json(dataset_folder / "dataset.json"), str(dataset_folder / "dataset.json"))
-    return FoldData(
-        dataset_folder=dataset_folder,
-        images=dataset_folder / planned.data_identifier,
-        fold=fold,
-        plan=replace(plan, task=task),
-        stored_spacing_mm=tuple(planned.spacing),
-    )
-
-
 def _request(arguments: Namespace) -> Request:
     dataset = dataset_folder_name(arguments.dataset, [preprocessed_dir()])
     run = None
     if arguments.trainer:
-        run = results_dir() / dataset / f"{arguments.trainer}__{arguments.plans}__{arguments.configuration}"
+        run = run_folder(dataset, arguments)
         if not run.is_dir():
             raise PathsError(f"{run} does not exist; train first, or check -tr, -p and -c")
     return Request(

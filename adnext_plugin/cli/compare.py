@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.runs import add_dataset_argument, require_resamples
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import (
     CONFIGURATION,
@@ -37,7 +38,7 @@ class Request:
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_compare", "Compare runs that adnext_evaluate has scored on the same folds.")
-    parser.add_argument("dataset", help="dataset number or name")
+    add_dataset_argument(parser)
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="trainer name, TRAINER__PLANS__CONFIGURATION, or a run's folder"
     )
@@ -93,8 +94,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _request(arguments: Namespace) -> Request:
-    if arguments.resamples < 100:
-        raise SettingsError(f"--resamples must be at least 100 for 95 % intervals, got {arguments.resamples}")
     if len(arguments.runs) < 2:
         raise SettingsError(f"a comparison needs at least two runs, got {arguments.runs[0]!r} alone")
     return Request(
@@ -102,7 +101,7 @@ def _request(arguments: Namespace) -> Request:
         runs=tuple(arguments.runs),
         plans=arguments.plans,
         configuration=arguments.configuration,
-        resamples=arguments.resamples,
+        resamples=require_resamples(arguments.resamples),
         output=arguments.output,
     )
 

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import print_evaluation, print_inflation, print_probes, print_seeds
-from adnext_plugin.errors import PathsError, SettingsError, TableError, nearest_names
+from adnext_plugin.cli.runs import (
+    add_configuration_argument,
+    add_dataset_argument,
+    add_device_argument,
+    add_plans_argument,
+    add_trainer_argument,
+    require_resamples,
+)
+from adnext_plugin.errors import PathsError, TableError, nearest_names
 from adnext_plugin.paths import (
-    CONFIGURATION,
-    PLANS_NAME,
     dataset_folder_name,
     preprocessed_dir,
     read_json,
@@ -56,10 +62,10 @@ class Request:
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_evaluate", "Score the held-out predictions of all folds, beside simple baselines.")
-    parser.add_argument("dataset", help="dataset number or name")
-    parser.add_argument("--trainer", "-tr", default="ADNeXtTrainer_B", help="trainer name (default: %(default)s)")
-    parser.add_argument("--plans", "-p", default=PLANS_NAME, help="plans name (default: %(default)s)")
-    parser.add_argument("--configuration", "-c", default=CONFIGURATION, help="default: %(default)s")
+    add_dataset_argument(parser)
+    add_trainer_argument(parser)
+    add_plans_argument(parser)
+    add_configuration_argument(parser)
     parser.add_argument(
         "--baseline",
         action="append",
@@ -72,12 +78,7 @@ def build_parser() -> ArgumentParser:
         metavar="DATASET",
         help="apply the trained folds together to this dataset of other people, with thresholds as they are",
     )
-    parser.add_argument(
-        "--device",
-        "-device",
-        choices=["cuda", "cpu", "mps"],
-        help="for --external and --probe; default: cuda where there is a GPU",
-    )
+    add_device_argument(parser, "for --external and --probe; ")
     parser.add_argument(
         "--sensitivity", type=float, default=0.9, help="also decide at the threshold that reaches it on selection"
     )
@@ -172,8 +173,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _request(arguments: Namespace) -> Request:
-    if arguments.resamples < 100:
-        raise SettingsError(f"--resamples must be at least 100 for 95 % intervals, got {arguments.resamples}")
     covariates = [tuple(name.strip() for name in item.split(",") if name.strip()) for item in arguments.baseline]
     request = Request(
         dataset=dataset_folder_name(arguments.dataset, [preprocessed_dir()]),
@@ -181,7 +180,7 @@ def _request(arguments: Namespace) -> Request:
         plans=arguments.plans,
         configuration=arguments.configuration,
         covariates=tuple(dict.fromkeys([("age", "sex"), *covariates])),
-        resamples=arguments.resamples,
+        resamples=require_resamples(arguments.resamples),
         sensitivity=arguments.sensitivity,
         prevalences=tuple(arguments.prevalence),
         probes=tuple(dict.fromkeys(arguments.probe)),
@@ -231,7 +230,7 @@ def _require_columns(request: Request, subjects: "pd.DataFrame") -> None:
 
 def _probes(request: Request, splits: list[dict], subjects: "pd.DataFrame") -> "list[Probe]":
     """What the features of held-out scans tell of the columns that were asked for."""
-    from adnext_plugin.cli.train import choose_device
+    from adnext_plugin.cli.runs import choose_device
     from adnext_plugin.evaluation.probe import probe
     from adnext_plugin.prediction.held_out_features import held_out_features
 

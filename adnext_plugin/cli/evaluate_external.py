@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.evaluation_text import print_scores
+from adnext_plugin.cli.runs import choose_device
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import dataset_folder_name, preprocessed_dir, read_json, require_file
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def evaluate_external(request: "Request", external: str, device: str | None) -> int:
     """Predict and score a dataset, with thresholds as they were chosen on the one trained on."""
     from adnext_plugin.cli.evaluate import write_evaluation
-    from adnext_plugin.cli.train import choose_device, find_trainer
+    from adnext_plugin.cli.train import find_trainer
     from adnext_plugin.evaluation.external import judge_external
     from adnext_plugin.evaluation.fold_files import read_folds
     from adnext_plugin.evaluation.intervals import estimates, resamples_of

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.runs import add_device_argument, choose_device
 from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.paths import preprocessed_dir
 
@@ -31,9 +32,7 @@ def build_parser() -> ArgumentParser:
         help="leave out what the training scans look like, for which their preprocessed dataset is needed",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
-    parser.add_argument(
-        "--device", "-device", choices=["cuda", "cpu", "mps"], help="default: cuda where there is a GPU"
-    )
+    add_device_argument(parser)
     return parser
 
 
@@ -52,7 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         device=arguments.device,
     )
 
-    from adnext_plugin.cli.train import choose_device
     from adnext_plugin.images import file_sha256
     from adnext_plugin.prediction.bundle import write_bundle
     from adnext_plugin.prediction.from_run import read_run

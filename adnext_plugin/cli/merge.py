@@ -5,8 +5,9 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.runs import add_plans_argument
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.paths import PLANS_NAME, dataset_folder_name, preprocessed_dir
+from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
 
 
 def build_parser() -> ArgumentParser:
@@ -15,7 +16,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("number", type=int, help="number of the new dataset, 1 to 999")
     parser.add_argument("name", help="name of the new dataset, letters and digits")
     parser.add_argument("datasets", nargs="+", help="numbers or names of preprocessed datasets, two or more")
-    parser.add_argument("--plans", "-p", default=PLANS_NAME, help="plans name (default: %(default)s)")
+    add_plans_argument(parser)
     return parser
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.runs import add_device_argument, choose_device
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
 from adnext_plugin.paths import PARTIAL, preprocessed_dir, results_dir, usable_cpus
 
@@ -51,9 +52,7 @@ def build_parser() -> ArgumentParser:
         help="folder of a run, TRAINER__PLANS__CONFIGURATION; or folder or name of an installed bundle",
     )
     parser.add_argument("--folds", "-f", nargs="+", help="networks to use (default: all there are)")
-    parser.add_argument(
-        "--device", "-device", choices=["cuda", "cpu", "mps"], help="default: cuda where there is a GPU"
-    )
+    add_device_argument(parser)
     parser.add_argument("--processes", "-np", type=int, default=min(4, usable_cpus()), help="default: %(default)s")
     source = parser.add_argument_group("tables and BIDS trees, as in adnext_import")
     source.add_argument("--images", type=Path, help="folder that the table's paths start from (default: the table's)")
@@ -73,7 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import tempfile
 
-    from adnext_plugin.cli.train import choose_device
     from adnext_plugin.prediction.ensemble import Ensemble
     from adnext_plugin.prediction.inputs import read_inputs
     from adnext_plugin.prediction.results import write_results

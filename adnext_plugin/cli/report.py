@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.runs import (
+    add_configuration_argument,
+    add_dataset_argument,
+    add_plans_argument,
+    add_trainer_argument,
+    run_folder,
+)
 from adnext_plugin.paths import (
-    CONFIGURATION,
-    PLANS_NAME,
     dataset_folder_name,
     preprocessed_dir,
     read_json,
     replacing,
     require_file,
-    results_dir,
 )
 
 if TYPE_CHECKING:
@@ -38,10 +42,10 @@ class Request:
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_report", "Write one self-contained page on a run that adnext_evaluate has scored.")
-    parser.add_argument("dataset", help="dataset number or name")
-    parser.add_argument("--trainer", "-tr", default="ADNeXtTrainer_B", help="trainer name (default: %(default)s)")
-    parser.add_argument("--plans", "-p", default=PLANS_NAME, help="plans name (default: %(default)s)")
-    parser.add_argument("--configuration", "-c", default=CONFIGURATION, help="default: %(default)s")
+    add_dataset_argument(parser)
+    add_trainer_argument(parser)
+    add_plans_argument(parser)
+    add_configuration_argument(parser)
     parser.add_argument(
         "--comparison", type=Path, metavar="FILE", help="what adnext_compare --output wrote, to be shown as well"
     )
@@ -98,7 +102,7 @@ def write_report(run: Path, dataset_folder: Path, path: Path, comparison: Path |
 
 def _request(arguments: Namespace) -> Request:
     dataset = dataset_folder_name(arguments.dataset, [preprocessed_dir()])
-    run = results_dir() / dataset / f"{arguments.trainer}__{arguments.plans}__{arguments.configuration}"
+    run = run_folder(dataset, arguments)
     return Request(
         run=run,
         dataset_folder=preprocessed_dir() / dataset,

@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.runs import (
+    DEFAULT_TRAINER,
+    add_device_argument,
+    add_plans_argument,
+    add_trainer_argument,
+    choose_device,
+)
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.paths import (
-    PLANS_NAME,
     SEED_FOLDER,
     dataset_folder_name,
     environment_with,
@@ -48,7 +54,7 @@ class Request:
 def build_parser() -> ArgumentParser:
     """The command's arguments: those of `nnUNetv2_train`, and a few of our own."""
     parser = new_parser("adnext_train", "Train one fold, or with 'cv' every fold in turn and then evaluate.")
-    add_arguments(parser, trainer="ADNeXtTrainer_B")
+    add_arguments(parser, trainer=DEFAULT_TRAINER)
     parser.add_argument(
         "--protocol",
         choices=["honest", "paper"],
@@ -93,11 +99,9 @@ def add_arguments(parser: ArgumentParser, *, trainer: str, fold: str | None = No
         default=fold,
         help="fold number; 'all' to train on every case; 'cv' for every fold in turn",
     )
-    parser.add_argument("--trainer", "-tr", default=trainer, help="trainer name (default: %(default)s)")
-    parser.add_argument("--plans", "-p", default=PLANS_NAME, help="plans name (default: %(default)s)")
-    parser.add_argument(
-        "--device", "-device", choices=["cuda", "cpu", "mps"], help="default: cuda where there is a GPU"
-    )
+    add_trainer_argument(parser, trainer)
+    add_plans_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--num-gpus", "-num_gpus", type=int, default=1, help="GPUs to train on (default: 1)")
     parser.add_argument("--pretrained-weights", "-pretrained_weights", help="checkpoint whose encoder to start from")
     parser.add_argument("--continue", "--c", dest="resume", action="store_true", help="go on with an interrupted run")
@@ -254,15 +258,6 @@ def _check(trainer: type, overrides: dict[str, Any]) -> tuple[bool, bool]:
     if is_ours:
         with_overrides(trainer.settings, overrides, "--set")
     return is_ours, issubclass(trainer, ADNeXtTrainer)
-
-
-def choose_device(name: str | None) -> str:
-    """The device asked for, or a GPU where there is one."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("-device cuda: torch sees no GPU here; use -device cpu")
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _further_seeds(request: Request) -> Iterator[tuple[int, dict[str, str]]]:

@@ -15,7 +15,7 @@ from adnext_plugin.importing.scans import Source
 from adnext_plugin.importing.selection import Choice, select_cases
 from adnext_plugin.paths import SUBJECTS_FILE, dataset_folder_name, preprocessed_dir, read_json, require_file
 from adnext_plugin.prediction.description import ModelDescription
-from adnext_plugin.records import Plan, Task, from_json
+from adnext_plugin.records import Plan, Task, from_json, require_same_preparation
 
 IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their usual names
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
@@ -160,10 +160,7 @@ def _of_preprocessed(folder: Path, model: ModelDescription) -> Inputs:
     path = folder / f"{model.plans_name}.json"
     configuration = read_json(path)["configurations"].get(model.configuration, {})
     theirs = from_json(Plan, configuration.get("adnext", {}), f"{path}, adnext")
-    if (theirs.preprocessing, theirs.prepared_by) != (model.plan.preprocessing, model.plan.prepared_by):
-        raise SettingsError(
-            f"{path}: the dataset was prepared differently from the one trained on; give both the same --preset"
-        )
+    require_same_preparation(theirs, model.plan, path)
     images = folder / configuration["data_identifier"]
     stored = sorted(images.glob("*.b2nd"))
     if not stored:

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 
 from adnext_plugin.errors import AdnextError, SettingsError
-from adnext_plugin.paths import read_json, require_file
-from adnext_plugin.records import Plan, from_json, task_of
+from adnext_plugin.paths import read_json
+from adnext_plugin.records import Plan, from_json, require_same_preparation
 from adnext_plugin.trainers.base import ADNeXtTrainer
-from adnext_plugin.trainers.fold_data import FoldData
+from adnext_plugin.trainers.fold_data import FoldData, open_data
 
 
 def predict_external(
@@ -51,27 +51,17 @@ def predict_external(
 
 def _data(plans: dict, plans_name: str, configuration: str, dataset_folder: Path) -> FoldData:
     own = from_json(Plan, plans["configurations"][configuration]["adnext"], f"plans {plans_name} of the run")
-    path = dataset_folder / f"{plans_name}.json"
-    theirs = read_json(require_file(path, "preprocess the dataset with the same preset as the one trained on"))
-    block = theirs["configurations"][configuration]
-    plan = from_json(Plan, block["adnext"], f"{path}, adnext")
-    if (plan.preprocessing, plan.prepared_by) != (own.preprocessing, own.prepared_by):
-        raise SettingsError(
-            f"{path}: the dataset was prepared differently from the one trained on; give both the same --preset"
-        )
-    task = task_of(read_json(dataset_folder / "dataset.json"), str(dataset_folder / "dataset.json"))
+    data = open_data(
+        dataset_folder, plans_name, configuration, "preprocess the dataset with the same preset as the one trained on"
+    )
+    require_same_preparation(data.plan, own, dataset_folder / f"{plans_name}.json")
+    task = data.plan.task
     if (task.kind, task.classes) != (own.task.kind, own.task.classes):
         raise SettingsError(
             f"{dataset_folder.name} is for {task.kind} {', '.join(task.classes)}, but the networks for "
             f"{own.task.kind} {', '.join(own.task.classes)}; import it with the same classes in the same order"
         )
-    return FoldData(
-        dataset_folder=dataset_folder,
-        images=dataset_folder / block["data_identifier"],
-        fold="all",
-        plan=replace(own, task=task),
-        stored_spacing_mm=tuple(block["spacing"]),
-    )
+    return replace(data, plan=replace(own, task=task))
 
 
 def refuse_same_people(own: pd.DataFrame, others: pd.DataFrame) -> None:

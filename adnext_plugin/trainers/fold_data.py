@@ -1,18 +1,19 @@
 """The cases of one fold as a trainer sees them: which part they belong to, their targets, and loaders of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from adnext_plugin.data.loading import CaseDataset, Change, EpochLoader, EpochSampler
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import SplitError
-from adnext_plugin.paths import worker_count
+from adnext_plugin.paths import read_json, require_file, worker_count
 from adnext_plugin.preprocessing.geometry import fit_stock_volume
-from adnext_plugin.records import Plan, RunSettings, TrainerSettings
+from adnext_plugin.records import Plan, RunSettings, TrainerSettings, from_json, task_of
 from adnext_plugin.splits.folds import ensure_splits, take_fraction
 from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file
 
@@ -114,3 +115,32 @@ class FoldData:
     @cached_property
     def _table(self) -> pd.DataFrame:
         return read_subjects(subjects_file(self.dataset_folder), self.plan.task)
+
+
+def open_data(
+    dataset_folder: Path, plans: str, configuration: str, remedy: str = "make it with adnext_plan_and_preprocess"
+) -> FoldData:
+    """All cases of a preprocessed dataset, as its own plans and its `dataset.json` describe them.
+
+    Args:
+        dataset_folder: preprocessed.
+        plans: name of its plans file.
+        configuration: of the plans.
+        remedy: what to do where the dataset has no such plans.
+
+    Raises:
+        PathsError: there are no such plans.
+        SettingsError: a value in them is unknown or of the wrong kind.
+    """
+    path = require_file(dataset_folder / f"{plans}.json", remedy)
+    planned = PlansManager(read_json(path)).get_configuration(configuration)
+    block = planned.configuration.get("adnext")
+    plan = from_json(Plan, block, f"{path}, adnext") if block is not None else Plan(prepared_by="nnunet")
+    task = task_of(read_json(dataset_folder / "dataset.json"), str(dataset_folder / "dataset.json"))
+    return FoldData(
+        dataset_folder=dataset_folder,
+        images=dataset_folder / planned.data_identifier,
+        fold="all",
+        plan=replace(plan, task=task),
+        stored_spacing_mm=tuple(planned.spacing),
+    )

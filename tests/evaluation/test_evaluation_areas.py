@@ -6,7 +6,12 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from adnext_plugin.evaluation.delong import area_interval, areas_and_covariance, paired_test
-from adnext_plugin.evaluation.detectable import cohort_in_words, detectable_area, detectable_difference, hanley_mcneil_variance
+from adnext_plugin.evaluation.detectable import (
+    cohort_in_words,
+    detectable_area,
+    detectable_difference,
+    hanley_mcneil_variance,
+)
 from adnext_plugin.evaluation.proportions import holm, mcnemar, wilson
 
 

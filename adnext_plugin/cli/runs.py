@@ -1,0 +1,57 @@
+"""How commands are told of a trained run and of a device."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, results_dir
+
+DEFAULT_TRAINER = "ADNeXtTrainer_B"
+
+
+def add_dataset_argument(parser: ArgumentParser) -> None:
+    """Add the dataset, by number or name."""
+    parser.add_argument("dataset", help="dataset number or name")
+
+
+def add_trainer_argument(parser: ArgumentParser, default: str = DEFAULT_TRAINER) -> None:
+    """Add the trainer's name."""
+    parser.add_argument("--trainer", "-tr", default=default, help="trainer name (default: %(default)s)")
+
+
+def add_plans_argument(parser: ArgumentParser) -> None:
+    """Add the plans' name."""
+    parser.add_argument("--plans", "-p", default=PLANS_NAME, help="plans name (default: %(default)s)")
+
+
+def add_configuration_argument(parser: ArgumentParser) -> None:
+    """Add the configuration of the plans, for commands that take it as an option."""
+    parser.add_argument("--configuration", "-c", default=CONFIGURATION, help="default: %(default)s")
+
+
+def add_device_argument(parser: ArgumentParser, purpose: str = "") -> None:
+    """Add the device to compute on; `purpose` says for what, where a command rarely computes."""
+    parser.add_argument(
+        "--device", "-device", choices=["cuda", "cpu", "mps"], help=f"{purpose}default: cuda where there is a GPU"
+    )
+
+
+def run_folder(dataset: str, arguments: Namespace) -> Path:
+    """Folder of the results of the trainer, plans and configuration that parsed arguments name."""
+    return results_dir() / dataset / f"{arguments.trainer}__{arguments.plans}__{arguments.configuration}"
+
+
+def require_resamples(resamples: int) -> int:
+    """A number of bootstrap resamples that 95 % intervals can be read from."""
+    if resamples < 100:
+        raise SettingsError(f"--resamples must be at least 100 for 95 % intervals, got {resamples}")
+    return resamples
+
+
+def choose_device(name: str | None) -> str:
+    """The device asked for, or a GPU where there is one."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("-device cuda: torch sees no GPU here; use -device cpu")
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
