@@ -16,7 +16,7 @@ from adnext_plugin.cli.runs import (
     add_trainer_argument,
     require_resamples,
 )
-from adnext_plugin.errors import PathsError, TableError, nearest_names
+from adnext_plugin.errors import PathsError, SettingsError, TableError, nearest_names
 from adnext_plugin.paths import (
     dataset_folder_name,
     preprocessed_dir,
@@ -78,6 +78,12 @@ def build_parser() -> ArgumentParser:
         metavar="DATASET",
         help="apply the trained folds together to this dataset of other people, with thresholds as they are",
     )
+    parser.add_argument(
+        "--recalibrate",
+        choices=["temperature", "intercept", "logistic"],
+        help="with --external: also show what probabilities would be worth once fitted to those people; the frozen "
+        "result stays as it is",
+    )
     add_device_argument(parser, "for --external and --probe; ")
     parser.add_argument(
         "--sensitivity", type=float, default=0.9, help="also decide at the threshold that reaches it on selection"
@@ -104,7 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.external:
         from adnext_plugin.cli.evaluate_external import evaluate_external
 
-        return evaluate_external(request, arguments.external, arguments.device)
+        return evaluate_external(request, arguments.external, arguments.recalibrate)
+    if arguments.recalibrate:
+        raise SettingsError("--recalibrate is for --external; within the cohort temperatures are fitted on selection")
     dataset_folder = preprocessed_dir() / request.dataset
 
     from adnext_plugin.cli.report import write_report

@@ -52,10 +52,9 @@ def probe(
     """
     rows = pd.DataFrame(features).assign(subject=list(subject_ids), fold=folds)
     rows["label"] = column.where(column.notna(), "").astype(str).to_numpy()
-    people = rows.groupby(["fold", "subject"], sort=True).agg(
-        {**dict.fromkeys(range(features.shape[1]), "mean"), "label": "first"}
-    )
-    people = people[people["label"] != ""].reset_index()
+    wanted = {**dict.fromkeys(range(features.shape[1]), "mean"), "label": "first"}
+    people = rows.groupby(["fold", "subject"], sort=True, as_index=False).agg(wanted)
+    people = people[people["label"] != ""]
     # one row for every class and fold, also where a fold has nobody of a class
     counts = people.groupby(["label", "fold"]).size().unstack(fill_value=0)
     usable = counts[(counts.sum(axis=1) >= FEWEST) & (counts.min(axis=1) >= 2)]

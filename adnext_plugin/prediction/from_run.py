@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
 
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.evaluation.calibration import Temperature, fit_temperature
@@ -114,7 +113,7 @@ def _describe(run: Path, name: str, task: Task, notes: dict) -> FoldDescription:
     temperature = _temperature(run, name, task)
     threshold = _threshold(run, name) if len(task.classes) == 2 else None
     if threshold is not None:
-        threshold = float(expit(logit(threshold) / temperature.value))
+        threshold = temperature.threshold(threshold)
     return replace(fold, temperature=temperature.value, temperature_at_limit=temperature.at_limit, threshold=threshold)
 
 
