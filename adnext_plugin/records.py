@@ -1,6 +1,6 @@
 """Records that stages hand each other: frozen, keyword-only, checked when made, read from JSON strictly."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, dataclass_transform
@@ -12,6 +12,7 @@ from adnext_plugin.errors import SettingsError, nearest_names
 
 RecordType = TypeVar("RecordType")
 Protocol = Literal["honest", "paper"]
+AUDIT_SKIPPED = "AUDIT SKIPPED"  # and the user's reason
 OPTIMISTIC = "OPTIMISTIC: under the paper's protocol the epoch was chosen on the very subjects it is scored on"
 
 
@@ -187,8 +188,24 @@ class TrainerSettings(RunSettings):
         if self.permute_labels is not None:
             stamps.append(f"PERMUTED: labels were dealt out anew among subjects (seed {self.permute_labels})")
         if self.skip_audit is not None:
-            stamps.append(f"AUDIT SKIPPED: {self.skip_audit}")
+            stamps.append(f"{AUDIT_SKIPPED}: {self.skip_audit}")
         return tuple(stamps)
+
+
+def stamps_of(summaries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What everything made of a run must be stamped with, each once.
+
+    Args:
+        summaries: content of the folds' `summary.json`, or of the run's `metrics.json`.
+    """
+    return tuple(dict.fromkeys(summary["warning"] for summary in summaries if summary.get("warning")))
+
+
+def without_reasons(stamps: Iterable[str]) -> tuple[str, ...]:
+    """The stamps to give away: what the user wrote of people to skip the audit stays at home."""
+    return tuple(
+        stamp if AUDIT_SKIPPED not in stamp else stamp[: stamp.index(AUDIT_SKIPPED)] + AUDIT_SKIPPED for stamp in stamps
+    )
 
 
 @record

@@ -64,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         with_distinct_names,
     )
     from adnext_plugin.evaluation.intervals import resamples_of
-    from adnext_plugin.records import OPTIMISTIC
     from adnext_plugin.splits.folds import ensure_splits, splits_hash
     from adnext_plugin.subjects import read_dataset
 
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         resamples_of(runs[0].predictions, request.resamples),
         float(np.mean([len(fold["val"]) / len(fold["train"]) for fold in splits])),
     )
-    notes = [f"{run.name}: {OPTIMISTIC}" for run in runs if run.protocol == "paper"]
+    notes = [f"{run.name}: {stamp}" for run in runs for stamp in run.stamps]
     _print(comparison, task.classes, len(splits), notes)
     if request.output:
         facts = {"dataset": request.dataset, "classes": list(task.classes), "splits_sha256": splits_hash(splits)}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from adnext_plugin.errors import AdnextError, PathsError
 from adnext_plugin.paths import METER_FOLDER, read_json
-from adnext_plugin.records import Task
+from adnext_plugin.records import Task, stamps_of
 from adnext_plugin.subjects import permute_targets
 
 TEXT_TARGET = {"classification": ("target",), "regression": ()}
@@ -64,13 +64,12 @@ def read_folds(run: Path, splits: list[dict], subjects: pd.DataFrame, task: Task
         table = read_predictions(folder / "predictions.csv", task)
         _check(table, number, split, subjects, task, folder / "predictions.csv")
         tables.append(table)
-    warnings = dict.fromkeys(summary["warning"] for summary in summaries if "warning" in summary)
     return FoldFiles(
         predictions=pd.concat(tables, ignore_index=True),
         subjects=subjects,
         summaries=summaries,
         protocol=protocols.pop(),
-        warning="; ".join(warnings) or None,
+        warning="; ".join(stamps_of(summaries)) or None,
     )
 
 

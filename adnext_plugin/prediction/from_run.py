@@ -13,7 +13,7 @@ from adnext_plugin.evaluation.scores import subject_means
 from adnext_plugin.paths import read_json, require_file
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
-from adnext_plugin.records import Plan, Task, from_json
+from adnext_plugin.records import Plan, Task, from_json, stamps_of
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.weights import read_checkpoint
 
@@ -60,6 +60,7 @@ def read_run(run: Path, folds: Sequence[str] | None = None) -> Model:
         stored_spacing_mm=tuple(configuration["spacing"]),
         folds=tuple(_describe(run, name, plan.task, checkpoints[name]["adnext"]) for name in names),
         ranges={},
+        stamps=stamps_of(summaries.values()),
         trained_with={key: str(notes[key]) for key in provenance() if key in notes},
     )
     weights = tuple(FoldModel(weights=checkpoints[name]["network_weights"]) for name in names)
