@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.evaluate_trust import inflation_of, probes_of, require_columns, seeds_of
 from adnext_plugin.cli.evaluation_text import print_evaluation, print_inflation, print_probes, print_seeds
 from adnext_plugin.cli.runs import (
     add_configuration_argument,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.baselines import Baseline
     from adnext_plugin.evaluation.fold_files import FoldFiles
     from adnext_plugin.evaluation.intervals import OfSubjects
-    from adnext_plugin.evaluation.probe import Probe
-    from adnext_plugin.evaluation.seeds import SeedSpread
     from adnext_plugin.records import Task
 
 
@@ -117,13 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from adnext_plugin.cli.report import write_report
     from adnext_plugin.evaluation.crossval import evaluate
-    from adnext_plugin.evaluation.fold_files import read_folds, read_metered_epochs
-    from adnext_plugin.evaluation.inflation import measure_inflation
-    from adnext_plugin.splits.folds import ensure_splits, splits_hash
+    from adnext_plugin.evaluation.fold_files import read_folds
+    from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
 
     task, subjects = read_dataset(dataset_folder)
-    _require_columns(request, subjects)
+    require_columns(request.probes, subjects)
     splits = ensure_splits(dataset_folder, subjects, task)
     how_to_train = f"adnext_train {request.dataset} {request.configuration} cv -tr {request.trainer} --c"
     files = read_folds(request.run, splits, subjects, task, how_to_train)
@@ -139,21 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sensitivity=request.sensitivity,
         prevalences=request.prevalences,
     )
-    seeds = _seeds(request, splits, subjects, task, files, notes)
-    metered = read_metered_epochs(request.run, len(splits), task)
-    meter = None if metered is None else measure_inflation(predictions, metered, task)
-    stamp = files.warning
+    seeds, remarks = seeds_of(request.run, splits, subjects, task, files)
+    notes += remarks
+    meter = inflation_of(request.run, predictions, len(splits), task)
     metrics = {
-        **({"warning": stamp} if stamp else {}),
-        "dataset": request.dataset,
-        "trainer": request.trainer,
-        "protocol": files.protocol,
-        "unit": "subject",
-        "kind": task.kind,
-        "classes": list(task.classes),
-        "splits_sha256": splits_hash(splits),
-        "resamples": request.resamples,
-        "best_epochs": [summary["best_epoch"] for summary in files.summaries],
+        **_facts(request, task, splits, files),
         "notes": notes,
         **asdict(evaluation),
         "seeds": None if seeds is None else asdict(seeds),
@@ -162,13 +150,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = request.run / "crossval_results"
     table = files.predictions[files.predictions["part"] == "val"].assign(protocol=files.protocol)
     write_evaluation(folder, metrics, table, predictions, task)
-    print_evaluation(request.trainer, evaluation, notes, stamp)
+    print_evaluation(request.trainer, evaluation, notes, files.warning)
     if seeds is not None:
         print_seeds(seeds, evaluation.primary_score)
     if meter is not None:
         print_inflation(meter)
     if request.probes:
-        probes = _probes(request, splits, files.subjects)
+        probes = probes_of(request, splits, files.subjects)
         print_probes(probes)
         write_json({**metrics, "probes": [asdict(one) for one in probes]}, folder / "metrics.json")
     print(f"Predictions, metrics and figures are in {folder}")
@@ -230,40 +218,22 @@ def _baselines(request: Request, subjects: "pd.DataFrame", task: "Task") -> tupl
     return baselines, notes
 
 
-def _require_columns(request: Request, subjects: "pd.DataFrame") -> None:
-    for name in request.probes:
-        if name not in subjects:
-            raise TableError(f"--probe: subjects.csv has no column {name!r}{nearest_names(name, subjects)}")
+def _facts(request: Request, task: "Task", splits: list[dict], files: "FoldFiles") -> dict:
+    """What `metrics.json` says of where its numbers are from."""
+    from adnext_plugin.splits.folds import splits_hash
 
-
-def _probes(request: Request, splits: list[dict], subjects: "pd.DataFrame") -> "list[Probe]":
-    """What the features of held-out scans tell of the columns that were asked for."""
-    from adnext_plugin.cli.runs import choose_device
-    from adnext_plugin.evaluation.probe import probe
-    from adnext_plugin.prediction.held_out_features import held_out_features
-
-    dataset_folder = preprocessed_dir() / request.dataset
-    seen = held_out_features(request.run, splits, dataset_folder, choose_device(request.device))
-    rows = subjects.set_index("case_id").loc[list(seen.case_ids)]
-    return [
-        probe(seen.features, rows["subject_id"].tolist(), seen.folds, rows[name], request.resamples)
-        for name in request.probes
-    ]
-
-
-def _seeds(
-    request: Request, splits: list[dict], subjects: "pd.DataFrame", task: "Task", files: "FoldFiles", notes: list[str]
-) -> "SeedSpread | None":
-    """The run beside those under further seeds; None without them. What is left out is added to the notes."""
-    from adnext_plugin.evaluation.crossval import of_subjects
-    from adnext_plugin.evaluation.seeds import read_further_seeds, spread_over_seeds
-
-    further, remarks = read_further_seeds(request.run, splits, subjects, task)
-    notes += remarks
-    if not further:
-        return None
-    tables = {files.summaries[0]["seed"]: files, **further}
-    return spread_over_seeds({seed: of_subjects(one.predictions, task) for seed, one in tables.items()})
+    return {
+        **({"warning": files.warning} if files.warning else {}),
+        "dataset": request.dataset,
+        "trainer": request.trainer,
+        "protocol": files.protocol,
+        "unit": "subject",
+        "kind": task.kind,
+        "classes": list(task.classes),
+        "splits_sha256": splits_hash(splits),
+        "resamples": request.resamples,
+        "best_epochs": [summary["best_epoch"] for summary in files.summaries],
+    }
 
 
 def write_evaluation(

@@ -27,7 +27,7 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
     from adnext_plugin.evaluation.fold_files import read_folds
     from adnext_plugin.evaluation.intervals import estimates, resamples_of
     from adnext_plugin.evaluation.panel import panel
-    from adnext_plugin.evaluation.recalibration import recalibrate
+    from adnext_plugin.evaluation.recalibration import recalibrate, require_method
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
     from adnext_plugin.trainers.base import ADNeXtTrainer
@@ -46,8 +46,8 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
     trainer = find_trainer(request.trainer)
     if not issubclass(trainer, ADNeXtTrainer):
         raise SettingsError(f"{request.trainer} is not one of AD-NeXt's trainers for labelled tasks")
-    if method and other_task.kind != "classification":
-        raise SettingsError(f"--recalibrate is for probabilities, and {other} is for {other_task.kind}")
+    if method:
+        require_method(method, other_task)
     temperatures = _temperatures(metrics)
     table = predict_external(
         request.run, trainer, [one.value for one in temperatures], other_folder, choose_device(request.device)
@@ -66,18 +66,12 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
     folder = request.run / "external" / other
     content = {
         **({"warning": files.warning} if files.warning else {}),
-        "dataset": other,
-        "trained_on": request.dataset,
-        "trainer": request.trainer,
-        "protocol": files.protocol,
-        "unit": "subject",
-        "kind": other_task.kind,
-        "classes": list(other_task.classes),
-        "networks": len(splits),
+        **{"dataset": other, "trained_on": request.dataset, "trainer": request.trainer, "protocol": files.protocol},
+        **{"unit": "subject", "kind": other_task.kind, "classes": list(other_task.classes), "networks": len(splits)},
         "threshold": float(judged.thresholds[0]) if len(other_task.classes) == 2 else None,
+        "temperatures": [one.value for one in temperatures],
         "subjects": len(judged.targets),
         "resamples": request.resamples,
-        "temperatures": [one.value for one in temperatures],
         "scores": {name: asdict(value) for name, value in scores.items()},
         "recalibration": None if recalibration is None else asdict(recalibration),
     }

@@ -19,6 +19,7 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.evaluation.bootstrap import Estimate, Resamples, bootstrap
 from adnext_plugin.evaluation.calibration import calibration_scores, fit_temperature
 from adnext_plugin.evaluation.scores import SubjectPredictions
+from adnext_plugin.records import Task
 
 Method = Literal["temperature", "intercept", "logistic"]
 PARTS = 5
@@ -42,6 +43,18 @@ class Recalibration:
     recalibrated: dict[str, Estimate]
 
 
+def require_method(method: Method, task: Task) -> None:
+    """Make sure that a method is for a kind of task.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if task.kind != "classification":
+        raise SettingsError(f"--recalibrate is for probabilities, and {task.name} is for {task.kind}")
+    if method != "temperature" and len(task.classes) != 2:
+        raise SettingsError(f"--recalibrate {method} is for two classes; use temperature for {', '.join(task.classes)}")
+
+
 def recalibrate(predictions: SubjectPredictions, method: Method, resamples: Resamples) -> Recalibration:
     """Fit probabilities to the people they are of, crosswise.
 
@@ -54,12 +67,9 @@ def recalibrate(predictions: SubjectPredictions, method: Method, resamples: Resa
         resamples: of the subjects.
 
     Raises:
-        SettingsError: the method is not for as many classes, or there are too few subjects to divide.
+        SettingsError: there are too few subjects to divide.
     """
-    classes = predictions.classes
-    if method != "temperature" and len(classes) != 2:
-        raise SettingsError(f"--recalibrate {method} is for two classes; use temperature for {', '.join(classes)}")
-    fewest = int(np.bincount(predictions.targets, minlength=len(classes)).min())
+    fewest = int(np.bincount(predictions.targets, minlength=len(predictions.classes)).min())
     if fewest < PARTS:
         raise SettingsError(f"--recalibrate needs {PARTS} subjects of every class, and one has {fewest}")
     probabilities, parameters = predictions.probabilities.copy(), []

@@ -8,13 +8,14 @@ from sklearn.metrics import log_loss
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.evaluation.intervals import resamples_of
-from adnext_plugin.evaluation.recalibration import _FITS, recalibrate
+from adnext_plugin.evaluation.recalibration import _FITS, recalibrate, require_method
 from adnext_plugin.evaluation.scores import SubjectPredictions
+from adnext_plugin.records import Task
 
 PEOPLE = 600
 
 
-def _predictions(slope: float, shift: float, people: int = PEOPLE, classes: int = 2) -> SubjectPredictions:
+def _predictions(slope: float, shift: float, people: int = PEOPLE) -> SubjectPredictions:
     """True risks, told with log-odds that are stretched and shifted."""
     generator = np.random.default_rng(0)
     odds = generator.normal(0, 1.5, people)
@@ -25,7 +26,7 @@ def _predictions(slope: float, shift: float, people: int = PEOPLE, classes: int 
         folds=np.zeros(people, dtype=int),
         probabilities=np.stack([1 - told, told], axis=1),
         thresholds=np.full(people, 0.5),
-        classes=("CN", "AD") if classes == 2 else ("CN", "MCI", "AD"),
+        classes=("CN", "AD"),
     )
 
 
@@ -69,9 +70,10 @@ def test_what_chance_would_fit_is_not_gained_by_the_crosswise_result() -> None:
 
 
 def test_too_few_people_and_unfit_methods_are_refused() -> None:
-    with pytest.raises(SettingsError, match="is for two classes; use temperature"):
-        many = _predictions(1, 0, classes=3)
-        recalibrate(many, "intercept", resamples_of(many, 100))
+    with pytest.raises(SettingsError, match="is for two classes; use temperature for CN, MCI, AD"):
+        require_method("intercept", Task(name="S", target="stage", classes=("CN", "MCI", "AD")))
+    with pytest.raises(SettingsError, match="is for probabilities"):
+        require_method("temperature", Task(name="S", target="age", kind="regression"))
     with pytest.raises(SettingsError, match="needs 5 subjects of every class, and one has"):
         few = _predictions(1, 0, people=8)
         recalibrate(few, "temperature", resamples_of(few, 100))
