@@ -61,14 +61,14 @@ def detectable_area(positives: int, negatives: int, power: float = POWER, alpha:
 def area_in_words(area: float | None) -> str:
     """What `detectable_area` says of a cohort."""
     found = "no AUC" if area is None else f"an AUC from {area:.3f} on"
-    return f"The cohort would tell {found} from 0.5 in {POWER:.0%} of studies."
+    return f"The cohort would tell {found} from 0.5 in {POWER * 100:.0f} % of studies."
 
 
 def difference_in_words(difference: float | None) -> str:
     """What `detectable_difference` says of a cohort."""
     if difference is None:
-        return f"No difference is large enough for this cohort to show it in {POWER:.0%} of studies."
-    return f"The cohort would show a difference of {difference:.3f} in {POWER:.0%} of studies."
+        return f"No difference is large enough for this cohort to show it in {POWER * 100:.0f} % of studies."
+    return f"The cohort would show a difference of {difference:.3f} in {POWER * 100:.0f} % of studies."
 
 
 def cohort_in_words(positives: int, negatives: int) -> str:
