@@ -105,7 +105,7 @@ def _print_details(details: "ClassifierDetails") -> None:
     print(f"  {'auc, interval by DeLong':42}{_number(binary.delong.value)} {interval}")
     print_scores(
         {
-            f"{name} at the threshold for {binary.wanted_sensitivity:.0%} sensitivity": binary.at_sensitivity[name]
+            f"{name}, {binary.wanted_sensitivity:.0%} sensitivity wanted": binary.at_sensitivity[name]
             for name in ("sensitivity", "specificity")
         }
     )
