@@ -40,6 +40,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--dataset", "-d", nargs="+", required=True, help="dataset numbers or names")
     parser.add_argument("--preset", default="default", help="default, paper, hcp or a JSON file (default: default)")
     parser.add_argument("--fit", choices=["pad_crop", "resize"], help="keep true size, or stretch the brain's box")
+    parser.add_argument("--interpolation", choices=["linear", "cubic"], help="default: linear")
     parser.add_argument("--input-size", type=int, nargs=3, metavar=("Z", "Y", "X"), help="network input, voxels")
     parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="voxel size, mm")
     parser.add_argument(
@@ -78,6 +79,7 @@ def _request(arguments: Namespace) -> Request:
     preprocessed_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
     given = {
         "fit": arguments.fit,
+        "interpolation": arguments.interpolation,
         "input_size_voxels": arguments.input_size,
         "spacing_mm": arguments.spacing,
         "brain_extraction": arguments.brain_extraction or ("mask_files" if arguments.brain_masks else None),

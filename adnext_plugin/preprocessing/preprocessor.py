@@ -21,7 +21,7 @@ from adnext_plugin.preprocessing.brain_masks import within_mask
 from adnext_plugin.preprocessing.steps import prepare
 from adnext_plugin.records import PreprocessingSettings, to_json
 
-VERSION = 2  # to be raised whenever a step gives other voxels than before
+VERSION = 3  # to be raised whenever a step gives other voxels than before
 
 
 @dataclass(frozen=True, kw_only=True)
