@@ -1,4 +1,4 @@
-"""Whole scans to 128³: time per scan and core, and fidelity, against nnU-Net's preprocessor and the paper's MONAI chain.
+"""Whole scans to 128³: time per scan and core, and fidelity, beside nnU-Net's preprocessor and the paper's MONAI chain.
 
     python benchmarks/preprocessing.py
 
@@ -15,10 +15,10 @@ Fidelity is judged by real brains at 1 × 1.33 × 1.33 mm (ds000011), which know
 voxels, as a scanner with larger voxels would, which is upsampling. Right is the quintic spline through the fine scan,
 averaged over the voxels of the result. How widely is open to argument, and both answers are given: over the
 `full_voxel`, as if the fine scan were the brain itself; or, as its voxels are averages already, over the `excess` by
-which the result's are wider (variances of boxes add up: sqrt(d² - 1) voxels). Each method is compared where its own grid
-lies, up to gain and offset, as they z-score differently. The error is the root mean square difference in per cent of the
-reference's deviation, `inside` the brain, more than 4 mm from its surface, where only sampling counts; and over the
-`whole` array, except MONAI's chain: it z-scores after the surface is blurred, which is not a matter of sampling.
+which the result's are wider (variances of boxes add up: sqrt(d² - 1) voxels). Each method is compared where its own
+grid lies, up to gain and offset, as they z-score differently. The error is the root mean square difference in per cent
+of the reference's deviation, `inside` the brain, more than 4 mm from its surface, where only sampling counts; and over
+the `whole` array, except MONAI's chain: it z-scores after the surface is blurred, which is not a matter of sampling.
 Needs the real scans (ADNEXT_TEST_DATA).
 """
 
