@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
 
+from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError, ImageError
 from adnext_plugin.parallel import for_each
 from adnext_plugin.paths import preprocessed_dir, write_json
@@ -23,9 +24,13 @@ class ADNeXtFingerprintExtractor(fingerprint_extractor.DatasetFingerprintExtract
         dataset: full name, or number.
         num_processes: how many scans at once.
         verbose: accepted for nnU-Net's sake.
+        cluster: to measure scans on instead of on this machine.
     """
 
-    def __init__(self, dataset: str | int, num_processes: int = 8, verbose: bool = False) -> None:
+    def __init__(
+        self, dataset: str | int, num_processes: int = 8, verbose: bool = False, cluster: Cluster | None = None
+    ) -> None:
+        self.cluster = cluster
         with listing_in_linear_time(fingerprint_extractor):
             super().__init__(dataset, num_processes, verbose)
 
@@ -43,7 +48,9 @@ class ADNeXtFingerprintExtractor(fingerprint_extractor.DatasetFingerprintExtract
             raise ImageError(f"{self.input_folder}/imagesTr holds no scan; import the dataset again with adnext_import")
         voxels = max(1, min(MOST_VOXELS_PER_CASE, MOST_VOXELS // len(images)))
         measure = partial(measure_case, voxels=voxels)
-        outcomes = for_each(measure, images, processes=self.num_processes, description="Fingerprint")
+        outcomes = for_each(
+            measure, images, processes=self.num_processes, description="Fingerprint", cluster=self.cluster
+        )
         by_index = dict(outcomes)
         usable = [by_index[index] for index in sorted(by_index) if not isinstance(by_index[index], AdnextError)]
         if not usable:
