@@ -1,5 +1,6 @@
 """Reading scans. The one place where NIfTI's x, y, z order becomes the z, y, x order used everywhere else."""
 
+import logging
 import math
 import zlib
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from scipy import ndimage
 
@@ -17,9 +17,12 @@ from adnext_plugin.errors import ImageError
 
 # what nibabel raises on damaged headers and bodies; a header may also claim more voxels than memory could hold
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError)
+# it prints what it works around in a header, and once more what it raises
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+
 # beyond these a header is damaged, and believing it would take any amount of memory
 MOST_VOXELS = 1 << 30
-MOST_GZIP_GAIN = 1032  # no file can be compressed further
+MOST_GAIN = {".nii": 1, ".gz": 1032, ".mgz": 1032}  # bytes of voxels per byte of a file; gzip can do no better
 MOST_EXTENT_MM, LEAST_VOXEL_MM = 1000.0, 0.01
 
 
@@ -51,10 +54,10 @@ def read_volume(path: Path) -> Volume:
     if not path.is_file():
         raise ImageError(f"{path} does not exist; check the path in your table")
     try:
-        with LoggingOutputSuppressor():  # nibabel tells of each oddity of a header that it works around
-            image = nibabel.load(path)
+        image = nibabel.load(path)
         shape = _check_shape(image, path)
-        volume_xyz = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged")).reshape(shape)
+        with np.errstate(all="ignore"):  # what does not fit is infinite, and named below
+            volume_xyz = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged")).reshape(shape)
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageError(
@@ -107,8 +110,7 @@ def _check_shape(image: SpatialImage, path: Path) -> tuple[int, ...]:
         raise ImageError(f"{path} has shape {shape}, but one 3D volume is needed; extract it first")
     voxels = math.prod(shape)
     claimed_bytes, file_bytes = voxels * image.get_data_dtype().itemsize, path.stat().st_size
-    is_gzip = path.suffix.lower() in (".gz", ".mgz")
-    if voxels > MOST_VOXELS or (is_gzip and claimed_bytes > MOST_GZIP_GAIN * file_bytes):
+    if voxels > MOST_VOXELS or claimed_bytes > MOST_GAIN.get(path.suffix.lower(), math.inf) * file_bytes:
         raise ImageError(
             f"{path} has {file_bytes} bytes, but its header claims {' × '.join(map(str, shape))} voxels; the file is "
             "damaged, fetch it again"
