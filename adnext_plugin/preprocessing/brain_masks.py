@@ -82,8 +82,8 @@ def extract_masks(
         for case, image in images.items()
     ]
     masks, left_alone, failed, reused = {}, {}, {}, 0
-    outcomes = for_each(extract_mask, jobs, processes=processes, description="Brain extraction", cluster=cluster)
-    for index, outcome in outcomes:
+    where = {"processes": processes, "cluster": cluster}
+    for index, outcome in for_each(extract_mask, jobs, description="Brain extraction", **where):
         case = jobs[index].case
         if isinstance(outcome, (PathsError, SettingsError, WeightsError)):  # concerns every case
             raise outcome

@@ -64,8 +64,8 @@ def preprocess(
     _remove_strangers(folder, {job.case for job in jobs})
     prepared, reused, failed, cut_off = [], [], {}, {}
     try:
-        outcomes = for_each(prepare_case, jobs, processes=processes, description="Preprocessing", cluster=cluster)
-        for index, outcome in outcomes:
+        where = {"processes": processes, "cluster": cluster}
+        for index, outcome in for_each(prepare_case, jobs, description="Preprocessing", **where):
             case = jobs[index].case
             if isinstance(outcome, PathsError):
                 raise outcome
