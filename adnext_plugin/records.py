@@ -74,6 +74,7 @@ class PreprocessingSettings:
     spacing_mm: tuple[float, float, float] = (1.75, 1.75, 1.75)
     input_size_voxels: tuple[int, int, int] = (128, 128, 128)
     fit: Literal["resize", "pad_crop"] = "pad_crop"  # stretch the foreground box to the cube, or keep true size
+    interpolation: Literal["linear", "cubic"] = "linear"  # cubic is more faithful to the scan, linear never overshoots
     clip_percentiles: tuple[float, float] | None = (0.5, 99.5)  # of the foreground; None leaves intensities alone
     # of scans with a skull; those without are left alone
     brain_extraction: Literal["none", "deepbet", "hdbet", "mask_files"] = "deepbet"
