@@ -1,15 +1,17 @@
-"""Doing one thing to many cases in several processes, with one progress bar, losing none because of another."""
+"""Doing one thing to many cases, in several processes or on a cluster, losing none because of another."""
 
 import itertools
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError
 
 Argument = TypeVar("Argument")
@@ -19,7 +21,12 @@ AHEAD = 4  # calls per process that have been made and not been taken
 
 
 def for_each(
-    function: Callable[[Argument], Result], arguments: Sequence[Argument], *, processes: int, description: str
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    *,
+    processes: int,
+    description: str,
+    cluster: Cluster | None = None,
 ) -> Iterator[tuple[int, Result | AdnextError]]:
     """Call a function with each argument, in any order.
 
@@ -28,39 +35,49 @@ def for_each(
         arguments: picklable.
         processes: how many at once.
         description: text of the progress bar.
+        cluster: to run it on instead of in processes of this machine.
 
     Yields:
         Index of the argument, and the result or the `AdnextError` that it raised.
 
     Raises:
-        AdnextError: a process was killed, usually for lack of memory.
+        AdnextError: a process was killed, usually for lack of memory, or the cluster is gone.
     """
+    attempt = partial(_outcome, function)
     with tqdm(total=len(arguments), desc=description, unit="case") as progress:
-        if processes <= 1 or len(arguments) <= 1:
-            for index, argument in enumerate(arguments):
-                yield index, _outcome(function, argument)
-                progress.update()
-            return
-        # spawned processes inherit neither threads nor memory of a parent that may have torch loaded
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(processes, len(arguments)), mp_context=context) as pool:
-            waiting, running = iter(enumerate(arguments)), {}
-            try:
-                # only a few at once, so that results do not pile up where the caller is slower
-                while True:
-                    for index, argument in itertools.islice(waiting, AHEAD * processes - len(running)):
-                        running[pool.submit(_outcome, function, argument)] = index
-                    if not running:
-                        break
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        yield running.pop(future), future.result()
-                        progress.update()
-            except BrokenProcessPool as error:
-                raise AdnextError(
-                    "a worker process was killed, most likely because memory ran out; use fewer with -np"
-                ) from error
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        if cluster is not None:
+            outcomes = cluster.each(attempt, arguments, processes)
+        elif processes <= 1 or len(arguments) <= 1:
+            outcomes = ((index, attempt(argument)) for index, argument in enumerate(arguments))
+        else:
+            outcomes = _in_processes(attempt, arguments, min(processes, len(arguments)))
+        for outcome in outcomes:
+            yield outcome
+            progress.update()
+
+
+def _in_processes(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], processes: int
+) -> Iterator[tuple[int, Result]]:
+    # spawned processes inherit neither threads nor memory of a parent that may have torch loaded
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        waiting, running = iter(enumerate(arguments)), {}
+        try:
+            # only a few at once, so that results do not pile up where the caller is slower
+            while True:
+                for index, argument in itertools.islice(waiting, AHEAD * processes - len(running)):
+                    running[pool.submit(function, argument)] = index
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BrokenProcessPool as error:
+            raise AdnextError(
+                "a worker process was killed, most likely because memory ran out; use fewer with -np"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def processes_that_fit(processes: int, bytes_each: int) -> int:

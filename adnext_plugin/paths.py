@@ -17,6 +17,8 @@ PLANS_NAME = "ADNeXtPlans"
 BRAIN_MASKS = "brain_masks"  # folder of a preprocessed dataset, with one inside for each method
 SUBJECTS_FILE = "subjects.csv"
 SPLITS_FILE = "splits_final.json"
+SEED_FOLDER = "seed_"  # and a number: folder of results with what was trained again under that seed
+METER_FOLDER = "inflation_meter"  # of a fold: predictions of its held-out part after every epoch
 PARTIAL = ".partial-"  # how names of files and folders begin that are not complete yet
 
 
@@ -195,8 +197,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 def remove_partial_files(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder that nobody else is writing to."""
-    for path in folder.glob(f"{PARTIAL}*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in [*folder.glob(f"{PARTIAL}*"), *folder.glob(f"*/{PARTIAL}*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @contextmanager

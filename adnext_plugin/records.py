@@ -1,6 +1,6 @@
 """Records that stages hand each other: frozen, keyword-only, checked when made, read from JSON strictly."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, dataclass_transform
@@ -12,6 +12,7 @@ from adnext_plugin.errors import SettingsError, nearest_names
 
 RecordType = TypeVar("RecordType")
 Protocol = Literal["honest", "paper"]
+AUDIT_SKIPPED = "AUDIT SKIPPED"  # and the user's reason
 OPTIMISTIC = "OPTIMISTIC: under the paper's protocol the epoch was chosen on the very subjects it is scored on"
 
 
@@ -73,6 +74,7 @@ class PreprocessingSettings:
     spacing_mm: tuple[float, float, float] = (1.75, 1.75, 1.75)
     input_size_voxels: tuple[int, int, int] = (128, 128, 128)
     fit: Literal["resize", "pad_crop"] = "pad_crop"  # stretch the foreground box to the cube, or keep true size
+    interpolation: Literal["linear", "cubic"] = "linear"  # cubic is more faithful to the scan, linear never overshoots
     clip_percentiles: tuple[float, float] | None = (0.5, 99.5)  # of the foreground; None leaves intensities alone
     # of scans with a skull; those without are left alone
     brain_extraction: Literal["none", "deepbet", "hdbet", "mask_files"] = "deepbet"
@@ -165,9 +167,14 @@ class TrainerSettings(RunSettings):
     crop_voxels: tuple[int, int, int] | None = None
     permute_labels: int | None = None  # seed of a deal of all labels among all subjects, which leaves nothing to learn
     skip_audit: str | None = None  # why people or images on both sides of a fold were not looked for
+    # also predict the held-out fold after every epoch, to show by how much the paper's protocol would overstate this
+    # very run; nothing depends on it
+    inflation_meter: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.inflation_meter and self.protocol == "paper":
+            raise SettingsError("inflation_meter measures what an honest run does not claim; leave out protocol=paper")
         if self.skip_audit is not None and not self.skip_audit.strip():
             raise SettingsError("skip_audit must give a reason; it is printed with every result")
         if not 0 < self.train_fraction <= 1:
@@ -182,8 +189,24 @@ class TrainerSettings(RunSettings):
         if self.permute_labels is not None:
             stamps.append(f"PERMUTED: labels were dealt out anew among subjects (seed {self.permute_labels})")
         if self.skip_audit is not None:
-            stamps.append(f"AUDIT SKIPPED: {self.skip_audit}")
+            stamps.append(f"{AUDIT_SKIPPED}: {self.skip_audit}")
         return tuple(stamps)
+
+
+def stamps_of(summaries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What everything made of a run must be stamped with, each once.
+
+    Args:
+        summaries: content of the folds' `summary.json`, or of the run's `metrics.json`.
+    """
+    return tuple(dict.fromkeys(summary["warning"] for summary in summaries if summary.get("warning")))
+
+
+def without_reasons(stamps: Iterable[str]) -> tuple[str, ...]:
+    """The stamps to give away: what the user wrote of people to skip the audit stays at home."""
+    return tuple(
+        stamp if AUDIT_SKIPPED not in stamp else stamp[: stamp.index(AUDIT_SKIPPED)] + AUDIT_SKIPPED for stamp in stamps
+    )
 
 
 @record

@@ -64,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         with_distinct_names,
     )
     from adnext_plugin.evaluation.intervals import resamples_of
-    from adnext_plugin.records import OPTIMISTIC
     from adnext_plugin.splits.folds import ensure_splits, splits_hash
     from adnext_plugin.subjects import read_dataset
 
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         resamples_of(runs[0].predictions, request.resamples),
         float(np.mean([len(fold["val"]) / len(fold["train"]) for fold in splits])),
     )
-    notes = [f"{run.name}: {OPTIMISTIC}" for run in runs if run.protocol == "paper"]
+    notes = [f"{run.name}: {stamp}" for run in runs for stamp in run.stamps]
     _print(comparison, task.classes, len(splits), notes)
     if request.output:
         facts = {"dataset": request.dataset, "classes": list(task.classes), "splits_sha256": splits_hash(splits)}
@@ -113,6 +112,8 @@ def _refuse_repeats(folders: Sequence[Path]) -> None:
 
 
 def _print(comparison: "Comparison", classes: Sequence[str], folds: int, notes: Sequence[str]) -> None:
+    from adnext_plugin.evaluation.detectable import area_in_words
+
     for note in notes:
         print(note)
     counts = ", ".join(f"{count} {name}" for count, name in zip(comparison.subjects_by_class, classes, strict=True))
@@ -126,9 +127,7 @@ def _print(comparison: "Comparison", classes: Sequence[str], folds: int, notes: 
     for pair in comparison.pairs:
         _print_pair(pair)
     if len(classes) == 2:
-        smallest = comparison.detectable_area
-        at_all = "no AUC" if smallest is None else f"an AUC from {smallest:.3f} on"
-        print(f"The cohort would tell {at_all} from 0.5 in 80 % of studies.")
+        print(area_in_words(comparison.detectable_area))
     print("Each network was trained once per fold: what another seed would change is not part of these numbers.")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.evaluation_text import print_evaluation
+from adnext_plugin.cli.evaluate_trust import inflation_of, probes_of, require_columns, seeds_of
+from adnext_plugin.cli.evaluation_text import print_evaluation, print_inflation, print_probes, print_seeds
 from adnext_plugin.cli.runs import (
     add_configuration_argument,
     add_dataset_argument,
@@ -16,7 +17,7 @@ from adnext_plugin.cli.runs import (
     add_trainer_argument,
     require_resamples,
 )
-from adnext_plugin.errors import PathsError, TableError, nearest_names
+from adnext_plugin.errors import PathsError, SettingsError, TableError, nearest_names
 from adnext_plugin.paths import (
     dataset_folder_name,
     preprocessed_dir,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from adnext_plugin.evaluation.baselines import Baseline
+    from adnext_plugin.evaluation.fold_files import FoldFiles
     from adnext_plugin.evaluation.intervals import OfSubjects
     from adnext_plugin.records import Task
 
@@ -47,6 +49,8 @@ class Request:
     resamples: int
     sensitivity: float
     prevalences: tuple[float, ...]
+    probes: tuple[str, ...]
+    device: str | None
 
     @property
     def run(self) -> Path:
@@ -73,12 +77,25 @@ def build_parser() -> ArgumentParser:
         metavar="DATASET",
         help="apply the trained folds together to this dataset of other people, with thresholds as they are",
     )
-    add_device_argument(parser, "for --external; ")
+    parser.add_argument(
+        "--recalibrate",
+        choices=["temperature", "intercept", "logistic"],
+        help="with --external: also show what probabilities would be worth once fitted to those people; the frozen "
+        "result stays as it is",
+    )
+    add_device_argument(parser, "for --external and --probe; ")
     parser.add_argument(
         "--sensitivity", type=float, default=0.9, help="also decide at the threshold that reaches it on selection"
     )
     parser.add_argument(
         "--prevalence", type=float, nargs="+", default=[], help="predictive values where this share is positive"
+    )
+    parser.add_argument(
+        "--probe",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="what the features of held-out scans tell of these columns of subjects.csv, e.g. --probe site sex",
     )
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default: %(default)s)")
     return parser
@@ -92,16 +109,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.external:
         from adnext_plugin.cli.evaluate_external import evaluate_external
 
-        return evaluate_external(request, arguments.external, arguments.device)
+        return evaluate_external(request, arguments.external, arguments.recalibrate)
+    if arguments.recalibrate:
+        raise SettingsError("--recalibrate is for --external; within the cohort temperatures are fitted on selection")
     dataset_folder = preprocessed_dir() / request.dataset
 
     from adnext_plugin.cli.report import write_report
     from adnext_plugin.evaluation.crossval import evaluate
     from adnext_plugin.evaluation.fold_files import read_folds
-    from adnext_plugin.splits.folds import ensure_splits, splits_hash
+    from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
 
     task, subjects = read_dataset(dataset_folder)
+    require_columns(request.probes, subjects)
     splits = ensure_splits(dataset_folder, subjects, task)
     how_to_train = f"adnext_train {request.dataset} {request.configuration} cv -tr {request.trainer} --c"
     files = read_folds(request.run, splits, subjects, task, how_to_train)
@@ -117,25 +137,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         sensitivity=request.sensitivity,
         prevalences=request.prevalences,
     )
-    stamp = files.warning
+    seeds, remarks = seeds_of(request.run, splits, subjects, task, files)
+    notes += remarks
+    meter = inflation_of(request.run, predictions, len(splits), task)
     metrics = {
-        **({"warning": stamp} if stamp else {}),
-        "dataset": request.dataset,
-        "trainer": request.trainer,
-        "protocol": files.protocol,
-        "unit": "subject",
-        "kind": task.kind,
-        "classes": list(task.classes),
-        "splits_sha256": splits_hash(splits),
-        "resamples": request.resamples,
-        "best_epochs": [summary["best_epoch"] for summary in files.summaries],
+        **_facts(request, task, splits, files),
         "notes": notes,
         **asdict(evaluation),
+        "seeds": None if seeds is None else asdict(seeds),
+        "inflation_meter": None if meter is None else asdict(meter),
     }
     folder = request.run / "crossval_results"
     table = files.predictions[files.predictions["part"] == "val"].assign(protocol=files.protocol)
     write_evaluation(folder, metrics, table, predictions, task)
-    print_evaluation(request.trainer, evaluation, notes, stamp)
+    print_evaluation(request.trainer, evaluation, notes, files.warning)
+    if seeds is not None:
+        print_seeds(seeds, evaluation.primary_score)
+    if meter is not None:
+        print_inflation(meter)
+    if request.probes:
+        probes = probes_of(request, splits, files.subjects)
+        print_probes(probes)
+        write_json({**metrics, "probes": [asdict(one) for one in probes]}, folder / "metrics.json")
     print(f"Predictions, metrics and figures are in {folder}")
     try:
         write_report(request.run, dataset_folder, folder / "report.html")
@@ -156,6 +179,8 @@ def _request(arguments: Namespace) -> Request:
         resamples=require_resamples(arguments.resamples),
         sensitivity=arguments.sensitivity,
         prevalences=tuple(arguments.prevalence),
+        probes=tuple(dict.fromkeys(arguments.probe)),
+        device=arguments.device,
     )
     require_file(request.run / "dataset.json", "train first, or check -tr, -p and -c")
     return request
@@ -191,6 +216,24 @@ def _baselines(request: Request, subjects: "pd.DataFrame", task: "Task") -> tupl
     index = {case: number for number, case in enumerate(store.cases)}
     baselines.append(voxels(subjects, lambda case: store[index[case]][0], plan.preprocessing.spacing_mm, task))
     return baselines, notes
+
+
+def _facts(request: Request, task: "Task", splits: list[dict], files: "FoldFiles") -> dict:
+    """What `metrics.json` says of where its numbers are from."""
+    from adnext_plugin.splits.folds import splits_hash
+
+    return {
+        **({"warning": files.warning} if files.warning else {}),
+        "dataset": request.dataset,
+        "trainer": request.trainer,
+        "protocol": files.protocol,
+        "unit": "subject",
+        "kind": task.kind,
+        "classes": list(task.classes),
+        "splits_sha256": splits_hash(splits),
+        "resamples": request.resamples,
+        "best_epochs": [summary["best_epoch"] for summary in files.summaries],
+    }
 
 
 def write_evaluation(

@@ -1,6 +1,7 @@
 """`adnext_evaluate --external`: a cross-validated run's networks together, on people none of them has seen."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.evaluation_text import print_scores
@@ -10,15 +11,23 @@ from adnext_plugin.paths import dataset_folder_name, preprocessed_dir, read_json
 
 if TYPE_CHECKING:
     from adnext_plugin.cli.evaluate import Request
+    from adnext_plugin.evaluation.calibration import Temperature
+    from adnext_plugin.evaluation.recalibration import Method
 
 
-def evaluate_external(request: "Request", external: str, device: str | None) -> int:
-    """Predict and score a dataset, with thresholds as they were chosen on the one trained on."""
+def evaluate_external(request: "Request", external: str, method: "Method | None") -> int:
+    """Predict and score a dataset, with thresholds and temperatures as they were chosen on the one trained on.
+
+    With a method the probabilities are fitted to the dataset as well, in a block of its own.
+    """
     from adnext_plugin.cli.evaluate import write_evaluation
     from adnext_plugin.cli.train import find_trainer
+    from adnext_plugin.evaluation.bootstrap import bootstrap
     from adnext_plugin.evaluation.external import judge_external
     from adnext_plugin.evaluation.fold_files import read_folds
     from adnext_plugin.evaluation.intervals import estimates, resamples_of
+    from adnext_plugin.evaluation.panel import panel
+    from adnext_plugin.evaluation.recalibration import recalibrate, require_method
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
     from adnext_plugin.trainers.base import ADNeXtTrainer
@@ -37,30 +46,49 @@ def evaluate_external(request: "Request", external: str, device: str | None) -> 
     trainer = find_trainer(request.trainer)
     if not issubclass(trainer, ADNeXtTrainer):
         raise SettingsError(f"{request.trainer} is not one of AD-NeXt's trainers for labelled tasks")
-    table = predict_external(request.run, trainer, len(splits), other_folder, choose_device(device))
-    thresholds = [fold["threshold"] for fold in metrics["folds"]]
+    if method:
+        require_method(method, other_task)
+    temperatures = _temperatures(metrics)
+    table = predict_external(
+        request.run, trainer, [one.value for one in temperatures], other_folder, choose_device(request.device)
+    )
+    thresholds = [
+        None if fold["threshold"] is None else one.threshold(fold["threshold"])
+        for fold, one in zip(metrics["folds"], temperatures, strict=True)
+    ]
     judged = judge_external(table, files.predictions, thresholds, other_task)
-    scores = estimates(judged, resamples_of(judged, request.resamples))
+    drawn = resamples_of(judged, request.resamples)
+    classifies = other_task.kind == "classification"
+    scores = bootstrap(partial(panel, judged), drawn) if classifies else estimates(judged, drawn)
+    recalibration = recalibrate(judged, method, drawn) if method else None
     # of one ensemble there are no folds to average over
     scores = {name.removesuffix("_mean_of_folds"): value for name, value in scores.items() if name != "auc_pooled"}
     folder = request.run / "external" / other
     content = {
         **({"warning": files.warning} if files.warning else {}),
-        "dataset": other,
-        "trained_on": request.dataset,
-        "trainer": request.trainer,
-        "protocol": files.protocol,
-        "unit": "subject",
-        "kind": other_task.kind,
-        "classes": list(other_task.classes),
-        "networks": len(splits),
+        **{"dataset": other, "trained_on": request.dataset, "trainer": request.trainer, "protocol": files.protocol},
+        **{"unit": "subject", "kind": other_task.kind, "classes": list(other_task.classes), "networks": len(splits)},
         "threshold": float(judged.thresholds[0]) if len(other_task.classes) == 2 else None,
+        "temperatures": [one.value for one in temperatures],
         "subjects": len(judged.targets),
         "resamples": request.resamples,
         "scores": {name: asdict(value) for name, value in scores.items()},
+        "recalibration": None if recalibration is None else asdict(recalibration),
     }
     write_evaluation(folder, content, table.assign(protocol=files.protocol), judged, other_task)
     print(f"{len(judged.targets)} subjects of {other}, {len(splits)} networks trained on {request.dataset} together")
     print_scores(scores)
+    if recalibration is not None:
+        print(recalibration.warning)
+        print_scores({f"{name}, recalibrated": value for name, value in recalibration.recalibrated.items()})
     print(f"Predictions, metrics and figures are in {folder}")
     return 0
+
+
+def _temperatures(metrics: dict) -> "list[Temperature]":
+    """Of every fold, as the run's own evaluation fitted them; those of a quantity change nothing."""
+    from adnext_plugin.evaluation.calibration import Temperature
+
+    if metrics["details"] is None:
+        return [Temperature(value=1.0) for _ in metrics["folds"]]
+    return [Temperature(**one) for one in metrics["details"]["temperatures"]]

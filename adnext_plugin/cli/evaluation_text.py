@@ -6,6 +6,10 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.bootstrap import Estimate
     from adnext_plugin.evaluation.crossval import Evaluation
     from adnext_plugin.evaluation.details import ClassifierDetails
+    from adnext_plugin.evaluation.inflation import InflationMeter
+    from adnext_plugin.evaluation.probe import Probe
+    from adnext_plugin.evaluation.seeds import SeedSpread
+    from adnext_plugin.evaluation.within_site import WithinSite
 
 # of all scores, those that begin so
 SHOWN = (
@@ -39,12 +43,49 @@ def print_evaluation(trainer: str, evaluation: "Evaluation", notes: list[str], s
         cells = "".join(f"{_in_words(scores[key]):26}" for key in headline)
         print(f"{name:24}{cells}{_in_words(gain) if gain else ''}".rstrip())
     print("all held-out subjects together:")
-    others = {key.replace("_", " "): value for key, value in evaluation.scores.items() if key not in headline}
-    for name, estimate in others.items():
-        print(f"  {name:42}{_in_words(estimate)}")
+    print_scores({k: value for k, value in evaluation.scores.items() if k not in headline and k.startswith(SHOWN)})
+    if evaluation.details is not None:
+        _print_details(evaluation.details)
+    if evaluation.within_site is not None:
+        _print_within_site(evaluation.within_site)
     for note in notes:
         print(f"note: {note}")
     _conclude(evaluation)
+
+
+def print_seeds(spread: "SeedSpread", primary: str) -> None:
+    """Print what another seed changes, which no interval over subjects holds."""
+    names = ", ".join(map(str, spread.seeds))
+    print(f"{len(spread.seeds)} seeds ({names}), apart from the intervals over subjects:")
+    for name in HEADLINES[primary]:
+        score = spread.scores[name]
+        each = "  ".join(map(_number, score.by_seed))
+        print(
+            f"  {name.replace('_', ' '):32}{each}   mean {_number(score.mean)}, SD "
+            f"{_number(score.standard_deviation)}, range {_number(score.lowest)} to {_number(score.highest)}"
+        )
+
+
+def print_inflation(meter: "InflationMeter") -> None:
+    """Print what the paper's protocol would have made of the run."""
+    epochs = ", ".join(map(str, meter.epochs))
+    print(f"Inflation meter, the same run with the epoch chosen on the held-out fold (epochs {epochs}):")
+    for name, score in meter.scores.items():
+        both = f"honest {_number(score.honest)}, best held-out epoch {_number(score.best_held_out_epoch)}"
+        print(f"  {name.replace('_', ' '):32}{both}, inflated by {_number(score.inflated_by)}")
+    print(f"  {meter.warning}. Never report it.")
+
+
+def print_probes(probes: "list[Probe]") -> None:
+    """Print what features of held-out scans tell of people besides the answer."""
+    print("What a linear model guesses from the features of held-out scans:")
+    for one in probes:
+        counts = ", ".join(f"{count} {name}" for name, count in zip(one.classes, one.subjects_by_class, strict=True))
+        if one.scores is None:
+            print(f"  {one.column}: too few subjects of two classes ({counts or 'none'})")
+            continue
+        words = [f"{name.replace('_', ' ')} {_in_words(value)}" for name, value in one.scores.items()]
+        print(f"  {one.column}: {', '.join(words)} ({counts})")
 
 
 def print_scores(scores: "dict[str, Estimate]") -> None:
@@ -53,11 +94,9 @@ def print_scores(scores: "dict[str, Estimate]") -> None:
         print(f"  {name.replace('_', ' '):42}{_in_words(estimate)}")
 
 
-def _is_shown(name: str) -> bool:
-    return name.startswith(SHOWN)
-
-
 def _print_details(details: "ClassifierDetails") -> None:
+    from adnext_plugin.evaluation.detectable import area_in_words
+
     print_scores({"ece debiased, after temperature": details.calibration_after_temperature["ece_debiased"]})
     binary = details.binary
     if binary is None:
@@ -66,18 +105,19 @@ def _print_details(details: "ClassifierDetails") -> None:
     print(f"  {'auc, interval by DeLong':42}{_number(binary.delong.value)} {interval}")
     print_scores(
         {
-            f"{name} at the threshold for {binary.wanted_sensitivity:.0%} sensitivity": binary.at_sensitivity[name]
+            f"{name}, {binary.wanted_sensitivity:.0%} sensitivity wanted": binary.at_sensitivity[name]
             for name in ("sensitivity", "specificity")
         }
     )
     for values in binary.predictive_values:
         print(f"  where {values.prevalence:.1%} are positive: PPV {_number(values.ppv)}, NPV {_number(values.npv)}")
-    smallest = binary.detectable_area
-    print(
-        "  a cohort of this size tells "
-        + ("no AUC" if smallest is None else f"an AUC from {smallest:.3f} on")
-        + " from 0.5 in 80 % of studies"
-    )
+    print(f"  {area_in_words(binary.detectable_area)}")
+
+
+def _print_within_site(within: "WithinSite") -> None:
+    who = f"{sum(within.subjects_by_class)} subjects of {within.sites} sites"
+    found = "too few subjects of a class" if within.auc is None else _in_words(within.auc)
+    print(f"  {'auc within site':42}{found} ({who})")
 
 
 def _conclude(evaluation: "Evaluation") -> None:

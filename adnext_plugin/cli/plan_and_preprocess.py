@@ -3,9 +3,10 @@
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.errors import SettingsError
@@ -20,6 +21,11 @@ from adnext_plugin.paths import (
     usable_cpus,
 )
 
+if TYPE_CHECKING:
+    from adnext_plugin.dask_cluster import Cluster
+
+PROCESSES = "processes"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -30,6 +36,7 @@ class Request:
     preprocessing: dict[str, Any]
     plans: str
     processes: int
+    executor: str
     only_plan: bool
     splits: bool
 
@@ -40,6 +47,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--dataset", "-d", nargs="+", required=True, help="dataset numbers or names")
     parser.add_argument("--preset", default="default", help="default, paper, hcp or a JSON file (default: default)")
     parser.add_argument("--fit", choices=["pad_crop", "resize"], help="keep true size, or stretch the brain's box")
+    parser.add_argument("--interpolation", choices=["linear", "cubic"], help="default: linear")
     parser.add_argument("--input-size", type=int, nargs=3, metavar=("Z", "Y", "X"), help="network input, voxels")
     parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="voxel size, mm")
     parser.add_argument(
@@ -55,6 +63,12 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--plans", "-p", "-overwrite_plans_name", default=PLANS_NAME, help="name of the plans file")
     parser.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
     parser.add_argument(
+        "--executor",
+        default=PROCESSES,
+        help="dask: a Dask cluster of -np processes; dask://HOST:PORT: the cluster of that scheduler "
+        "(default: processes of this machine)",
+    )
+    parser.add_argument(
         "--configurations", "-c", nargs="+", default=[CONFIGURATION], help=f"only {CONFIGURATION} exists"
     )
     parser.add_argument("--no-splits", action="store_true", help="no folds: data for adnext_evaluate --external only")
@@ -66,7 +80,8 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     request = _request(build_parser().parse_args(argv))
-    outcomes = [_plan_and_preprocess(dataset, request) for dataset in request.datasets]
+    with _executor(request) as cluster:
+        outcomes = [_plan_and_preprocess(dataset, request, cluster) for dataset in request.datasets]
     return 0 if all(outcomes) else 2
 
 
@@ -78,6 +93,7 @@ def _request(arguments: Namespace) -> Request:
     preprocessed_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
     given = {
         "fit": arguments.fit,
+        "interpolation": arguments.interpolation,
         "input_size_voxels": arguments.input_size,
         "spacing_mm": arguments.spacing,
         "brain_extraction": arguments.brain_extraction or ("mask_files" if arguments.brain_masks else None),
@@ -93,39 +109,62 @@ def _request(arguments: Namespace) -> Request:
         preprocessing={name: value for name, value in given.items() if value is not None},
         plans=arguments.plans,
         processes=arguments.processes,
+        executor=arguments.executor,
         only_plan=arguments.no_pp,
         splits=not arguments.no_splits,
     )
 
 
-def _plan_and_preprocess(dataset: str, request: Request) -> bool:
+def _executor(request: Request) -> AbstractContextManager["Cluster | None"]:
+    if request.executor == PROCESSES:
+        return nullcontext()
+    from adnext_plugin.dask_cluster import open_cluster
+
+    return open_cluster(request.executor, request.processes)
+
+
+def _plan_and_preprocess(dataset: str, request: Request, cluster: "Cluster | None") -> bool:
     from adnext_plugin.plans.presets import load_preset
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
 
     plan = load_preset(request.preset, request.preprocessing)
-    raw, folder = raw_dir() / dataset, preprocessed_dir() / dataset
+    # absolute, as workers of a cluster run elsewhere
+    raw, folder = raw_dir().absolute() / dataset, preprocessed_dir().absolute() / dataset
     task, subjects = read_dataset(raw)
 
     from adnext_plugin.plans.fingerprint import ADNeXtFingerprintExtractor
     from adnext_plugin.plans.planner import ADNeXtPlanner
 
-    ADNeXtFingerprintExtractor(dataset, request.processes).run()
+    ADNeXtFingerprintExtractor(dataset, request.processes, cluster=cluster).run()
     plans = ADNeXtPlanner(dataset, plan, request.plans).plan_experiment()
     print(f"Plans are in {folder / request.plans}.json")
     if request.splits:
         splits = ensure_splits(folder, subjects, task)
         print(f"{len(splits)} folds of subjects are in {folder / 'splits_final.json'}")
+        _print_power(subjects, task)
     if request.only_plan:
         return True
     identifier = plans["configurations"][CONFIGURATION]["data_identifier"]
     images = {case: raw / "imagesTr" / f"{case}_0000.nii.gz" for case in sorted(subjects["case_id"])}
-    masks, failed = _brain_masks(images, subjects, folder, plan.preprocessing, request.processes)
-    return _preprocess(images, masks, failed, folder / identifier, plan.preprocessing, request.processes)
+    where = {"processes": request.processes, "cluster": cluster}
+    masks, failed = _brain_masks(images, subjects, folder, plan.preprocessing, **where)
+    return _preprocess(images, masks, failed, folder / identifier, plan.preprocessing, **where)
+
+
+def _print_power(subjects: Any, task: Any) -> None:
+    """What the cohort can show at all; for two classes, whose areas have a known variance."""
+    if len(task.classes) != 2:
+        return
+    from adnext_plugin.evaluation.detectable import cohort_in_words
+
+    counts = subjects.groupby(task.target)["subject_id"].nunique()
+    negatives, positives = (int(counts.get(name, 0)) for name in task.classes)
+    print(f"{negatives} {task.classes[0]} and {positives} {task.classes[1]}. {cohort_in_words(positives, negatives)}")
 
 
 def _brain_masks(
-    images: dict[str, Path], subjects: Any, folder: Path, settings: Any, processes: int
+    images: dict[str, Path], subjects: Any, folder: Path, settings: Any, **where: Any
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Masks of the scans that need one, and the cases for which none could be had."""
     method = settings.brain_extraction
@@ -140,7 +179,7 @@ def _brain_masks(
 
     from adnext_plugin.preprocessing.brain_masks import extract_masks
 
-    report = extract_masks(images, folder / BRAIN_MASKS / method, settings, processes=processes)
+    report = extract_masks(images, folder / BRAIN_MASKS / method, settings, **where)
     for reason, cases in report.left_alone.items():
         print(f"{len(cases)} scans are {reason}: no brain is extracted, for example from {cases[0]}")
     if report.masks:
@@ -155,7 +194,7 @@ def _preprocess(
     without_mask: dict[str, str],
     folder: Path,
     settings: Any,
-    processes: int,
+    **where: Any,
 ) -> bool:
     from adnext_plugin.preprocessing.preprocessor import CaseJob, preprocess
 
@@ -164,7 +203,7 @@ def _preprocess(
         for case, image in images.items()
         if case not in without_mask
     ]
-    report = preprocess(jobs, folder, processes=processes)
+    report = preprocess(jobs, folder, **where)
     print(f"{len(report.prepared)} cases prepared, {len(report.reused)} were finished already, in {folder}")
     if report.cut_off:
         worst = max(report.cut_off, key=report.cut_off.get)

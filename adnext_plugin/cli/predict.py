@@ -156,16 +156,14 @@ def _with_ranges(model: "Model") -> "Model":
 
 
 def _print_model(model: "Model", not_checked: Sequence[str], device: str) -> None:
-    from adnext_plugin.records import OPTIMISTIC
-
     description = model.description
     task = description.plan.task
     print(
         f"{len(description.folds)} networks of {description.trainer}, trained on {description.dataset}: "
         f"{', '.join(task.classes) or task.target}; on {device}"
     )
-    if description.protocol == "paper":
-        print(OPTIMISTIC)
+    for stamp in description.stamps:
+        print(stamp)
     uncertain = [fold.name for fold in description.folds if fold.temperature_at_limit]
     if uncertain:
         print(f"Calibration is rough: few or perfectly separated people to calibrate on (fold {', '.join(uncertain)})")

@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from adnext_plugin.cli.runs import (
 )
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.paths import (
+    SEED_FOLDER,
     dataset_folder_name,
     environment_with,
     external_trainer_path,
@@ -47,6 +48,7 @@ class Request:
     validate_best: bool
     disable_checkpointing: bool
     overrides: dict[str, Any]
+    seeds: int = 1
 
 
 def build_parser() -> ArgumentParser:
@@ -64,6 +66,20 @@ def build_parser() -> ArgumentParser:
         metavar="SEED",
         help="deal all labels out anew among subjects, so that there is nothing to learn; results go to a folder "
         "permuted_SEED of nnUNet_results and are stamped PERMUTED",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="with cv: repeat the whole cross-validation under N seeds in a row, from --seed on; further ones go to "
+        "folders seed_SEED of nnUNet_results, and adnext_evaluate reports their spread",
+    )
+    parser.add_argument(
+        "--inflation-meter",
+        action="store_true",
+        default=None,
+        help="also predict the held-out fold after every epoch, so that adnext_evaluate can show by how much the "
+        "paper's protocol would overstate this very run; nothing else changes",
     )
     parser.add_argument(
         "--skip-audit",
@@ -120,11 +136,13 @@ def run(arguments: Namespace) -> int:
         is_ours, is_classifier = _check(trainer, request.overrides)
         if is_classifier and request.folds != ("all",):
             _audit(request)
-        for fold in request.folds:
-            if request.is_cross_validation and request.resume and _is_finished(request, fold):
-                print(f"fold {fold} is finished already")
-            else:
-                _train_fold(request, fold, is_ours)
+        if request.seeds > 1 and not is_ours:
+            raise SettingsError(f"--seeds: {request.trainer} takes no seed; use one of AD-NeXt's trainers")
+        _train_folds(request, is_ours)
+        for seed, variables in _further_seeds(request):
+            print(f"The same cross-validation with seed {seed}")
+            with environment_with(**variables):
+                _train_folds(request, is_ours)
         if request.is_cross_validation and is_classifier:
             from adnext_plugin.cli import evaluate
 
@@ -136,6 +154,9 @@ def run(arguments: Namespace) -> int:
 def _request(arguments: Namespace) -> Request:
     if arguments.resume and arguments.val:
         raise SettingsError("--c continues a training and --val skips it; give one of them")
+    seeds = getattr(arguments, "seeds", None)
+    if seeds is not None and (seeds < 1 or arguments.fold != "cv"):
+        raise SettingsError(f"--seeds {seeds}: give a number from 1 on, and 'cv' instead of a fold")
     raw_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
     dataset = dataset_folder_name(arguments.dataset, [preprocessed_dir()])
     plans_file = preprocessed_dir() / dataset / f"{arguments.plans}.json"
@@ -155,6 +176,7 @@ def _request(arguments: Namespace) -> Request:
         validate_best=arguments.val_best,
         disable_checkpointing=arguments.disable_checkpointing,
         overrides=_overrides(arguments),
+        seeds=seeds or 1,
     )
 
 
@@ -173,6 +195,7 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
         ("seed", "seed"),
         ("permute_labels", "permute"),
         ("skip_audit", "skip_audit"),
+        ("inflation_meter", "inflation_meter"),
     ):
         if getattr(arguments, option, None) is not None:
             overrides[key] = getattr(arguments, option)
@@ -237,6 +260,18 @@ def _check(trainer: type, overrides: dict[str, Any]) -> tuple[bool, bool]:
     return is_ours, issubclass(trainer, ADNeXtTrainer)
 
 
+def _further_seeds(request: Request) -> Iterator[tuple[int, dict[str, str]]]:
+    """Seeds after that of the run in its usual place, each with the environment that its own run is made in."""
+    if request.seeds == 1:
+        return
+    # all of its settings, so that a resumed command need not repeat them and the seed alone differs
+    settings = read_json(require_file(_fold_folder(request, 0) / "run.json", "train the folds again"))["settings"]
+    for seed in range(settings["seed"] + 1, settings["seed"] + request.seeds):
+        overrides = {**settings, **request.overrides, "seed": seed}
+        results = results_dir() / f"{SEED_FOLDER}{seed}"
+        yield seed, {"ADNEXT_SETTINGS": json.dumps(overrides), "nnUNet_results": str(results)}
+
+
 def _fold_folder(request: Request, fold: int | str) -> Path:
     run = f"{request.trainer}__{request.plans}__{request.configuration}"
     return results_dir() / request.dataset / run / f"fold_{fold}"
@@ -263,6 +298,14 @@ def _audit(request: Request) -> None:
 def _is_finished(request: Request, fold: int | str) -> bool:
     folder = _fold_folder(request, fold)
     return (folder / "checkpoint_final.pth").is_file() and (folder / "validation" / "summary.json").is_file()
+
+
+def _train_folds(request: Request, is_ours: bool) -> None:
+    for fold in request.folds:
+        if request.is_cross_validation and request.resume and _is_finished(request, fold):
+            print(f"fold {fold} is finished already")
+        else:
+            _train_fold(request, fold, is_ours)
 
 
 def _train_fold(request: Request, fold: int | str, is_ours: bool) -> None:

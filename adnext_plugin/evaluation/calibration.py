@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, logit, softmax
 
 from adnext_plugin.evaluation.bootstrap import Estimate
 from adnext_plugin.evaluation.proportions import wilson
@@ -32,6 +32,10 @@ class Temperature:
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, (N, classes), of logits or of logarithms of probabilities."""
         return softmax(logits / self.value, axis=1)
+
+    def threshold(self, probability: float) -> float:
+        """What a threshold on the positive of two classes becomes, so that calibration changes no call."""
+        return float(expit(logit(probability) / self.value))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from scipy.stats import t
 
 from adnext_plugin.evaluation.bootstrap import Estimate, Resamples, drawn_scores, estimate
 from adnext_plugin.evaluation.delong import AreaInterval, AreaTest, area_interval, paired_test
-from adnext_plugin.evaluation.detectable import ALPHA, detectable_area, detectable_difference
+from adnext_plugin.evaluation.detectable import ALPHA, detectable_area, detectable_difference, difference_in_words
 from adnext_plugin.evaluation.proportions import McNemar, holm, mcnemar
 from adnext_plugin.evaluation.scores import SubjectPredictions, auc
 
@@ -224,12 +224,12 @@ def _conclusion(first: str, second: str, tests: PairTests, p_holm: PValues) -> s
             f"differences from {gain.low:+.3f} to {gain.high:+.3f} fit what was seen."
         )
         if tests.delong is not None and tests.detectable_difference is None:
-            said += " No difference is large enough for this cohort to show it in 80 % of studies."
+            said += f" {difference_in_words(None)}"
     else:
         better, worse = (first, second) if gain.value > 0 else (second, first)
         said = f"{better} orders subjects like these better than {worse}."
         if p_holm.corrected_t is None or p_holm.corrected_t >= ALPHA:
             said += " That it would do so when trained on other subjects is not shown."
     if tests.detectable_difference is not None:
-        said += f" The cohort would show a difference of {tests.detectable_difference:.3f} in 80 % of studies."
+        said += f" {difference_in_words(tests.detectable_difference)}"
     return said

@@ -14,6 +14,7 @@ from adnext_plugin.evaluation.intervals import OfSubjects, estimates, gain, resa
 from adnext_plugin.evaluation.panel import panel
 from adnext_plugin.evaluation.scores import per_subject
 from adnext_plugin.evaluation.values import values_per_subject
+from adnext_plugin.evaluation.within_site import WithinSite, describe_within_site
 from adnext_plugin.records import Task
 
 
@@ -58,6 +59,7 @@ class Evaluation:
     scores: dict[str, Estimate]
     baselines: tuple[BaselineResult, ...]
     details: ClassifierDetails | None  # None for a regression
+    within_site: WithinSite | None  # likewise, and where there are no sites to tell apart
 
 
 def evaluate(
@@ -112,6 +114,7 @@ def evaluate(
         scores=estimates(network, drawn) if details is None else bootstrap(partial(panel, network), drawn),
         baselines=tuple(results),
         details=details,
+        within_site=None if details is None else describe_within_site(network, subjects, drawn),
     )
     return evaluation, network
 

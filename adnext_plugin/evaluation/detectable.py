@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 POWER = 0.8
 ALPHA = 0.05  # two-sided
+TYPICAL_AREA = 0.8  # of another model, before any is known
 
 
 def hanley_mcneil_variance(area: float, positives: int, negatives: int) -> float:
@@ -55,6 +56,36 @@ def detectable_area(positives: int, negatives: int, power: float = POWER, alpha:
         return None
     gain = _smallest(0.5, lambda area: hanley_mcneil_variance(area, positives, negatives), power, alpha)
     return None if gain is None else 0.5 + gain
+
+
+def area_in_words(area: float | None) -> str:
+    """What `detectable_area` says of a cohort."""
+    found = "no AUC" if area is None else f"an AUC from {area:.3f} on"
+    return f"The cohort would tell {found} from 0.5 in {POWER * 100:.0f} % of studies."
+
+
+def difference_in_words(difference: float | None) -> str:
+    """What `detectable_difference` says of a cohort."""
+    if difference is None:
+        return f"No difference is large enough for this cohort to show it in {POWER * 100:.0f} % of studies."
+    return f"The cohort would show a difference of {difference:.3f} in {POWER * 100:.0f} % of studies."
+
+
+def cohort_in_words(positives: int, negatives: int) -> str:
+    """What a cohort can show at all, to be known before anything is trained.
+
+    Beside another model, of `TYPICAL_AREA`, whose area is taken not to correlate with the one tested: cautious, since
+    models that see the same people agree to some degree.
+
+    Args:
+        positives: subjects.
+        negatives: subjects.
+    """
+    difference = difference_in_words(detectable_difference(TYPICAL_AREA, positives, negatives, correlation=0.0))
+    return (
+        f"{area_in_words(detectable_area(positives, negatives))} "
+        f"Beside a model of AUC {TYPICAL_AREA:.2f}: {difference[0].lower()}{difference[1:]}"
+    )
 
 
 def _smallest(area: float, variance: Callable[[float], float], power: float, alpha: float) -> float | None:

@@ -10,18 +10,18 @@ import pandas as pd
 from adnext_plugin.errors import AdnextError, PathsError, SplitError, nearest_names
 from adnext_plugin.evaluation.scores import SubjectPredictions, per_subject
 from adnext_plugin.paths import read_json, require_file
-from adnext_plugin.records import Task
+from adnext_plugin.records import Task, stamps_of
 
 EVALUATION = "crossval_results"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedRun:
-    """A run's held-out predictions, with the thresholds of its folds, and what they were made on."""
+    """A run's held-out predictions, with the thresholds of its folds, what they were made on and are stamped with."""
 
     name: str
     predictions: SubjectPredictions
-    protocol: str
+    stamps: tuple[str, ...]
     splits_sha256: str
 
 
@@ -71,7 +71,7 @@ def read_run(folder: Path, task: Task) -> EvaluatedRun:
     return EvaluatedRun(
         name=folder.name.split("__")[0],
         predictions=predictions,
-        protocol=metrics["protocol"],
+        stamps=stamps_of([metrics]),
         splits_sha256=metrics["splits_sha256"],
     )
 

@@ -21,7 +21,8 @@ def judge_external(
     Args:
         predictions: the ensemble's, as rows of one fold's `val` part.
         own_predictions: rows of all folds' predictions.csv, of the dataset that was trained on.
-        thresholds: each fold's, chosen on its `selection` part; the ensemble decides by their mean.
+        thresholds: each fold's, chosen on its `selection` part, of calibrated probabilities; the ensemble decides by
+            their mean.
         task: of the external dataset.
     """
     if task.kind == "classification":

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from adnext_plugin.errors import AdnextError, PathsError
-from adnext_plugin.paths import read_json
-from adnext_plugin.records import Task
+from adnext_plugin.paths import METER_FOLDER, read_json
+from adnext_plugin.records import Task, stamps_of
 from adnext_plugin.subjects import permute_targets
 
 TEXT_TARGET = {"classification": ("target",), "regression": ()}
@@ -61,21 +61,39 @@ def read_folds(run: Path, splits: list[dict], subjects: pd.DataFrame, task: Task
     subjects = subjects if seed is None else permute_targets(subjects, task, seed)
     tables = []
     for number, (folder, split) in enumerate(zip(folders, splits, strict=True)):
-        table = pd.read_csv(
-            folder / "predictions.csv",
-            dtype=dict.fromkeys(("case_id", "subject_id", "session_id", *TEXT_TARGET[task.kind]), str),
-            keep_default_na=False,
-        )
+        table = read_predictions(folder / "predictions.csv", task)
         _check(table, number, split, subjects, task, folder / "predictions.csv")
         tables.append(table)
-    warnings = dict.fromkeys(summary["warning"] for summary in summaries if "warning" in summary)
     return FoldFiles(
         predictions=pd.concat(tables, ignore_index=True),
         subjects=subjects,
         summaries=summaries,
         protocol=protocols.pop(),
-        warning="; ".join(warnings) or None,
+        warning="; ".join(stamps_of(summaries)) or None,
     )
+
+
+def read_metered_epochs(run: Path, folds: int, task: Task) -> list[dict[int, pd.DataFrame]] | None:
+    """What every fold's network said of its held-out part after each epoch, epoch to rows of a predictions.csv.
+
+    Returns:
+        By fold; None unless all folds were trained with the inflation meter on.
+    """
+    found = []
+    for fold in range(folds):
+        paths = {
+            int(path.stem.split("_")[1]): path for path in (run / f"fold_{fold}" / METER_FOLDER).glob("epoch_*.csv")
+        }
+        if not paths:
+            return None
+        found.append({epoch: read_predictions(paths[epoch], task) for epoch in sorted(paths)})
+    return found
+
+
+def read_predictions(path: Path, task: Task) -> pd.DataFrame:
+    """Rows of a file that a trainer wrote of a fold."""
+    texts = dict.fromkeys(("case_id", "subject_id", "session_id", *TEXT_TARGET[task.kind]), str)
+    return pd.read_csv(path, dtype=texts, keep_default_na=False)
 
 
 def _check(table: pd.DataFrame, number: int, split: dict, subjects: pd.DataFrame, task: Task, path: Path) -> None:

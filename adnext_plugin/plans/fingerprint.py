@@ -4,18 +4,35 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
 
+from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError, ImageError
 from adnext_plugin.parallel import for_each
 from adnext_plugin.paths import preprocessed_dir, write_json
 from adnext_plugin.plans.case_statistics import CaseStatistics, measure_case
+from adnext_plugin.plans.listing import listing_in_linear_time
 
-VOXELS_PER_CASE = 10_000
+MOST_VOXELS_PER_CASE = 10_000
+MOST_VOXELS = 10_000_000  # of all cases together, so that memory does not grow with their number
 
 
-class ADNeXtFingerprintExtractor(DatasetFingerprintExtractor):
-    """Takes what is above 0 for the foreground, and leaves out scans that cannot be read."""
+class ADNeXtFingerprintExtractor(fingerprint_extractor.DatasetFingerprintExtractor):
+    """Takes what is above 0 for the foreground, and leaves out scans that cannot be read.
+
+    Args:
+        dataset: full name, or number.
+        num_processes: how many scans at once.
+        verbose: accepted for nnU-Net's sake.
+        cluster: to measure scans on instead of on this machine.
+    """
+
+    def __init__(
+        self, dataset: str | int, num_processes: int = 8, verbose: bool = False, cluster: Cluster | None = None
+    ) -> None:
+        self.cluster = cluster
+        with listing_in_linear_time(fingerprint_extractor):
+            super().__init__(dataset, num_processes, verbose)
 
     def run(self, overwrite_existing: bool = False) -> dict:
         """Measure every case and write `dataset_fingerprint.json`.
@@ -27,8 +44,13 @@ class ADNeXtFingerprintExtractor(DatasetFingerprintExtractor):
             ImageError: not one scan can be read.
         """
         images = [Path(case["images"][0]) for case in self.dataset.values()]
-        measure = partial(measure_case, voxels=VOXELS_PER_CASE)
-        outcomes = for_each(measure, images, processes=self.num_processes, description="Fingerprint")
+        if not images:
+            raise ImageError(f"{self.input_folder}/imagesTr holds no scan; import the dataset again with adnext_import")
+        voxels = max(1, min(MOST_VOXELS_PER_CASE, MOST_VOXELS // len(images)))
+        measure = partial(measure_case, voxels=voxels)
+        outcomes = for_each(
+            measure, images, processes=self.num_processes, description="Fingerprint", cluster=self.cluster
+        )
         by_index = dict(outcomes)
         usable = [by_index[index] for index in sorted(by_index) if not isinstance(by_index[index], AdnextError)]
         if not usable:

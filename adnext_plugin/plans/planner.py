@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
 
 from adnext_plugin.paths import (
     CONFIGURATION,
@@ -15,12 +15,13 @@ from adnext_plugin.paths import (
     replacing,
     write_json,
 )
+from adnext_plugin.plans.listing import listing_in_linear_time
 from adnext_plugin.records import Plan, TrainerSettings, to_json
 
 NNUNET_PLANS_NAME = "nnUNetPlans"
 
 
-class ADNeXtPlanner(ExperimentPlanner):
+class ADNeXtPlanner(default_experiment_planner.ExperimentPlanner):
     """Plans one configuration, `3d_fullres`, with the choices of a preset in its `adnext` block.
 
     Args:
@@ -30,7 +31,8 @@ class ADNeXtPlanner(ExperimentPlanner):
     """
 
     def __init__(self, dataset: str, plan: Plan, plans_name: str = PLANS_NAME) -> None:
-        super().__init__(dataset, preprocessor_name="ADNeXtPreprocessor", plans_name=plans_name)
+        with listing_in_linear_time(default_experiment_planner):
+            super().__init__(dataset, preprocessor_name="ADNeXtPreprocessor", plans_name=plans_name)
         self.plan = plan
 
     def plan_experiment(self) -> dict:

@@ -10,6 +10,7 @@ from says whether to trust it.
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.numpy
@@ -24,7 +25,7 @@ from adnext_plugin.prediction.archive import NAMES, pack, unpack
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.features import FeatureProfile
 from adnext_plugin.prediction.model import FoldModel, FoldNetwork, Model
-from adnext_plugin.records import from_json, record, to_json
+from adnext_plugin.records import from_json, record, to_json, without_reasons
 
 FORMAT = "adnext_model_bundle"
 FORMAT_VERSION = 1
@@ -43,7 +44,8 @@ def write_bundle(model: Model, path: Path) -> None:
     """Write a model as one archive; the same model gives the same bytes."""
     with replacing(path) as archive, tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as name:
         folder = Path(name)
-        write_json(to_json(model.description), folder / DESCRIPTION)
+        shared = replace(model.description, stamps=without_reasons(model.description.stamps))
+        write_json(to_json(shared), folder / DESCRIPTION)
         for description, fold in zip(model.description.folds, model.folds, strict=True):
             # safetensors wants each tensor by itself in memory, in plain order
             weights = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in fold.weights.items()}

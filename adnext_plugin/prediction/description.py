@@ -90,6 +90,7 @@ class ModelDescription:
     folds: tuple[FoldDescription, ...]
     ranges: dict[str, Range]  # quantities of training scans, by their names in `measured.py`
     trained_with: dict[str, str]  # versions and device
+    stamps: tuple[str, ...] = ()  # what all results of these networks are shown with
 
     def __post_init__(self) -> None:
         if self.plan.task is None or self.plan.task.kind == "unlabelled":

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
 
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.evaluation.calibration import Temperature, fit_temperature
@@ -14,7 +13,7 @@ from adnext_plugin.evaluation.scores import subject_means
 from adnext_plugin.paths import read_json, require_file
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
-from adnext_plugin.records import Plan, Task, from_json
+from adnext_plugin.records import Plan, Task, from_json, stamps_of
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.weights import read_checkpoint
 
@@ -61,6 +60,7 @@ def read_run(run: Path, folds: Sequence[str] | None = None) -> Model:
         stored_spacing_mm=tuple(configuration["spacing"]),
         folds=tuple(_describe(run, name, plan.task, checkpoints[name]["adnext"]) for name in names),
         ranges={},
+        stamps=stamps_of(summaries.values()),
         trained_with={key: str(notes[key]) for key in provenance() if key in notes},
     )
     weights = tuple(FoldModel(weights=checkpoints[name]["network_weights"]) for name in names)
@@ -114,7 +114,7 @@ def _describe(run: Path, name: str, task: Task, notes: dict) -> FoldDescription:
     temperature = _temperature(run, name, task)
     threshold = _threshold(run, name) if len(task.classes) == 2 else None
     if threshold is not None:
-        threshold = float(expit(logit(threshold) / temperature.value))
+        threshold = temperature.threshold(threshold)
     return replace(fold, temperature=temperature.value, temperature_at_limit=temperature.at_limit, threshold=threshold)
 
 

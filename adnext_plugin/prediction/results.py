@@ -10,7 +10,7 @@ from adnext_plugin.paths import replacing, write_json
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.ensemble import Prediction
 from adnext_plugin.prediction.inputs import ScanInput
-from adnext_plugin.records import OPTIMISTIC, to_json
+from adnext_plugin.records import to_json
 
 Outcome = tuple[ScanInput, Prediction | AdnextError]
 NOTICE = (
@@ -35,7 +35,7 @@ def write_results(
         table.to_csv(temporary, index=False)
     content = {
         "notice": NOTICE,
-        **({"warning": OPTIMISTIC} if model.protocol == "paper" else {}),
+        **({"warning": "; ".join(model.stamps)} if model.stamps else {}),
         "model": {
             "dataset": model.dataset,
             "trainer": model.trainer,

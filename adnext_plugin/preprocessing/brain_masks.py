@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError, ImageError, PathsError, SettingsError, WeightsError
 from adnext_plugin.images import Volume, file_sha256, read_volume, reorient_to_ras
 from adnext_plugin.parallel import for_each, processes_that_fit
@@ -48,7 +49,12 @@ class MasksReport:
 
 
 def extract_masks(
-    images: dict[str, Path], folder: Path, settings: PreprocessingSettings, *, processes: int
+    images: dict[str, Path],
+    folder: Path,
+    settings: PreprocessingSettings,
+    *,
+    processes: int,
+    cluster: Cluster | None = None,
 ) -> MasksReport:
     """Extract the brains of all heads of a dataset, unless that has been done.
 
@@ -57,6 +63,7 @@ def extract_masks(
         folder: for the masks of this method; files of other cases are removed.
         settings: the method, deepbet or hdbet, and its options.
         processes: how many scans at once; fewer where memory is short.
+        cluster: to extract them on instead of on this machine.
 
     Raises:
         PathsError: the disk is full.
@@ -69,13 +76,14 @@ def extract_masks(
         if path.name.removesuffix(".nii.gz").removesuffix(".json") not in images:
             path.unlink()
     processes = processes_that_fit(processes, MEMORY_BYTES[settings.brain_extraction])
-    threads = max(1, usable_cpus() // min(processes, len(images)))
+    threads = 1 if cluster else max(1, usable_cpus() // min(processes, len(images)))
     jobs = [
         MaskJob(case=case, image=image, folder=folder, settings=settings, threads=threads)
         for case, image in images.items()
     ]
     masks, left_alone, failed, reused = {}, {}, {}, 0
-    for index, outcome in for_each(extract_mask, jobs, processes=processes, description="Brain extraction"):
+    where = {"processes": processes, "cluster": cluster}
+    for index, outcome in for_each(extract_mask, jobs, description="Brain extraction", **where):
         case = jobs[index].case
         if isinstance(outcome, (PathsError, SettingsError, WeightsError)):  # concerns every case
             raise outcome

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from adnext_plugin.images import foreground_box
+from adnext_plugin.preprocessing.interpolation import DEGREES, Interpolation, blur_voxels, sample
 from adnext_plugin.records import PreprocessingSettings
 
 Shape = tuple[int, int, int]
@@ -30,9 +31,10 @@ def fit(brain_zyx: np.ndarray, spacing_mm: tuple[float, ...], settings: Preproce
     """
     if settings.fit == "resize":
         shape = resampled_shape(brain_zyx.shape, spacing_mm, settings.spacing_mm)
-        resized_zyx = resize(brain_zyx, settings.input_size_voxels, np.divide(settings.spacing_mm, spacing_mm))
+        detail = np.divide(settings.spacing_mm, spacing_mm)
+        resized_zyx = resize(brain_zyx, settings.input_size_voxels, detail, settings.interpolation)
         return Fitted(volume_zyx=resized_zyx, resampled_shape_voxels=shape, share_of_foreground_cut_off=0.0)
-    resampled_zyx = resample(brain_zyx, spacing_mm, settings.spacing_mm)
+    resampled_zyx = resample(brain_zyx, spacing_mm, settings.spacing_mm, settings.interpolation)
     fitted_zyx = pad_crop(resampled_zyx, settings.input_size_voxels)
     lost = 1 - np.count_nonzero(fitted_zyx) / np.count_nonzero(resampled_zyx)
     return Fitted(
@@ -66,7 +68,9 @@ def fit_aligned(
     grid[:3, 3] = centre_mm - edge_mm * (size - 1) / 2
     # the length in voxels, along each of the volume's axes, of the finest detail that the plan asks for
     detail = np.linalg.norm(voxel_from_mni_mm[:3, :3] * np.maximum(edge_mm, spacing_mm), axis=1)[::-1]
-    volume_zyx = _sample_oblique(brain_zyx, voxel_from_mni_mm @ grid, settings.input_size_voxels, detail)
+    volume_zyx = _sample_oblique(
+        brain_zyx, voxel_from_mni_mm @ grid, settings.input_size_voxels, detail, settings.interpolation
+    )
     shape = np.maximum(1, np.rint((high - low) / spacing_mm)).astype(int)[::-1]
     return Fitted(volume_zyx=volume_zyx, resampled_shape_voxels=tuple(shape.tolist()), share_of_foreground_cut_off=lost)
 
@@ -90,13 +94,24 @@ def resampled_shape(shape_voxels: Shape, spacing_mm: tuple[float, ...], target_s
     return tuple(np.maximum(1, voxels).astype(int).tolist())
 
 
-def resample(volume_zyx: np.ndarray, spacing_mm: tuple[float, ...], target_spacing_mm: tuple[float, ...]) -> np.ndarray:
+def resample(
+    volume_zyx: np.ndarray,
+    spacing_mm: tuple[float, ...],
+    target_spacing_mm: tuple[float, ...],
+    interpolation: Interpolation = "linear",
+) -> np.ndarray:
     """Resample to another voxel size about the same centre."""
     step = np.divide(target_spacing_mm, spacing_mm)
-    return _sample(volume_zyx, resampled_shape(volume_zyx.shape, spacing_mm, target_spacing_mm), step, step)
+    shape = resampled_shape(volume_zyx.shape, spacing_mm, target_spacing_mm)
+    return _sample(volume_zyx, shape, step, step, interpolation)
 
 
-def resize(volume_zyx: np.ndarray, shape_voxels: Shape, resolution: np.ndarray | float = 1.0) -> np.ndarray:
+def resize(
+    volume_zyx: np.ndarray,
+    shape_voxels: Shape,
+    resolution: np.ndarray | float = 1.0,
+    interpolation: Interpolation = "linear",
+) -> np.ndarray:
     """Stretch or squeeze each axis by its own factor to the given shape.
 
     Args:
@@ -104,9 +119,10 @@ def resize(volume_zyx: np.ndarray, shape_voxels: Shape, resolution: np.ndarray |
         shape_voxels: wanted shape.
         resolution: spacing in voxels of a grid whose detail is all that is kept, even where the result is finer. So
             the target spacing counts here too, without a second interpolation.
+        interpolation: linear or cubic.
     """
     step = np.divide(volume_zyx.shape, shape_voxels)
-    return _sample(volume_zyx, shape_voxels, step, np.maximum(step, resolution))
+    return _sample(volume_zyx, shape_voxels, step, np.maximum(step, resolution), interpolation)
 
 
 def pad_crop(volume_zyx: np.ndarray, shape_voxels: Shape) -> np.ndarray:
@@ -121,34 +137,39 @@ def pad_crop(volume_zyx: np.ndarray, shape_voxels: Shape) -> np.ndarray:
     return result
 
 
-def _sample(volume_zyx: np.ndarray, shape_voxels: Shape, step: np.ndarray, detail: np.ndarray) -> np.ndarray:
-    """Linear interpolation on a grid of `step` input voxels about the volume's centre.
-
-    Where `detail`, in voxels, is coarser than the voxels, a Gaussian of (detail - 1) / 2 voxels comes first, as in
-    scikit-image's anti-aliasing. Linear, because cubic interpolation would ring at the sharp edge of a brain-extracted
-    scan.
-    """
+def _sample(
+    volume_zyx: np.ndarray, shape_voxels: Shape, step: np.ndarray, detail: np.ndarray, interpolation: Interpolation
+) -> np.ndarray:
     if volume_zyx.shape == tuple(shape_voxels) and np.allclose(step, 1) and np.all(detail <= 1):
         return volume_zyx
-    smooth = ndimage.gaussian_filter(volume_zyx, sigma=np.maximum(0, (detail - 1) / 2), mode="nearest")
-    offset = (np.array(volume_zyx.shape) - 1) / 2 - step * (np.array(shape_voxels) - 1) / 2
-    return ndimage.affine_transform(smooth, step, offset, tuple(shape_voxels), order=1, mode="nearest")
+    return sample(volume_zyx, shape_voxels, step, detail, interpolation)
 
 
 def _sample_oblique(
-    volume_zyx: np.ndarray, voxel_from_grid: np.ndarray, shape_voxels: Shape, detail: np.ndarray
+    volume_zyx: np.ndarray,
+    voxel_from_grid: np.ndarray,
+    shape_voxels: Shape,
+    detail: np.ndarray,
+    interpolation: Interpolation,
 ) -> np.ndarray:
-    """As `_sample`, on a turned grid, with 0 around the volume.
+    """As `sample`, on a turned grid, with 0 around the volume.
 
     Args:
         volume_zyx: the brain's box.
         voxel_from_grid: 4×4 matrix from indices of the result to indices of the volume, both x, y, z.
         shape_voxels: of the result.
         detail: voxels of the volume, z, y, x.
+        interpolation: linear or cubic.
     """
-    smooth = ndimage.gaussian_filter(volume_zyx, sigma=np.maximum(0, (detail - 1) / 2), mode="constant")
+    sigma = blur_voxels(detail, DEGREES[interpolation])
+    smooth = ndimage.gaussian_filter(volume_zyx, sigma, mode="constant")
     matrix_zyx, offset_zyx = voxel_from_grid[:3, :3][::-1, ::-1], voxel_from_grid[:3, 3][::-1]
-    return ndimage.affine_transform(smooth, matrix_zyx, offset_zyx, tuple(shape_voxels), order=1, mode="grid-constant")
+    grid = {"matrix": matrix_zyx, "offset": offset_zyx, "output_shape": tuple(shape_voxels), "mode": "grid-constant"}
+    sampled_zyx = ndimage.affine_transform(smooth, order=DEGREES[interpolation], **grid)
+    if interpolation == "linear":
+        return sampled_zyx
+    inside_zyx = ndimage.affine_transform((smooth != 0).astype(np.float32), order=1, **grid)
+    return np.where(inside_zyx > 0, sampled_zyx, 0)
 
 
 def _inside_mm(brain_zyx: np.ndarray, mm_from_voxel: np.ndarray) -> np.ndarray:

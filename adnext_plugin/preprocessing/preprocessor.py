@@ -13,6 +13,7 @@ from pathlib import Path
 
 import blosc2
 
+from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError, ImageError, PathsError
 from adnext_plugin.images import file_sha256, read_volume
 from adnext_plugin.parallel import for_each
@@ -21,7 +22,7 @@ from adnext_plugin.preprocessing.brain_masks import within_mask
 from adnext_plugin.preprocessing.steps import prepare
 from adnext_plugin.records import PreprocessingSettings, to_json
 
-VERSION = 2  # to be raised whenever a step gives other voxels than before
+VERSION = 3  # to be raised whenever a step gives other voxels than before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +46,16 @@ class PreprocessingReport:
     cut_off: dict[str, float]
 
 
-def preprocess(jobs: Sequence[CaseJob], folder: Path, *, processes: int) -> PreprocessingReport:
+def preprocess(
+    jobs: Sequence[CaseJob], folder: Path, *, processes: int, cluster: Cluster | None = None
+) -> PreprocessingReport:
     """Prepare all cases of a dataset.
 
     Args:
         jobs: the cases, all with this folder.
         folder: will hold exactly these cases; files of others are removed.
         processes: how many cases at once.
+        cluster: to prepare them on instead of on this machine.
 
     Raises:
         PathsError: the disk is full.
@@ -60,7 +64,8 @@ def preprocess(jobs: Sequence[CaseJob], folder: Path, *, processes: int) -> Prep
     _remove_strangers(folder, {job.case for job in jobs})
     prepared, reused, failed, cut_off = [], [], {}, {}
     try:
-        for index, outcome in for_each(prepare_case, jobs, processes=processes, description="Preprocessing"):
+        where = {"processes": processes, "cluster": cluster}
+        for index, outcome in for_each(prepare_case, jobs, description="Preprocessing", **where):
             case = jobs[index].case
             if isinstance(outcome, PathsError):
                 raise outcome

@@ -45,7 +45,7 @@ def prepare(volume: Volume, settings: PreprocessingSettings) -> NetworkInput:
     voxel_litres = float(np.prod(volume.spacing_mm)) / 1e6
     properties = {
         "fit": settings.fit,
-        "brain_litres": int(np.count_nonzero(foreground(volume.volume_zyx))) * voxel_litres,
+        "brain_litres": int(np.count_nonzero(foreground(volume.volume_zyx[box]))) * voxel_litres,
         "ras_shape_voxels": volume.volume_zyx.shape,
         "ras_affine": volume.affine.tolist(),
         "spacing_mm": volume.spacing_mm,

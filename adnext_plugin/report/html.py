@@ -1,6 +1,6 @@
 """`report.html`: one page on a run, which can be mailed, printed and read on a phone."""
 
-from adnext_plugin.report import sections
+from adnext_plugin.report import sections, trust
 from adnext_plugin.report.checklist import checklist
 from adnext_plugin.report.facts import RunFacts
 from adnext_plugin.report.origin import model_card, provenance
@@ -17,7 +17,10 @@ def report_html(facts: RunFacts) -> str:
         sections.results(facts),
         sections.calibration(facts),
         sections.subgroups(facts),
+        trust.confounds(facts),
         sections.baselines(facts),
+        trust.seeds(facts),
+        trust.inflation(facts),
         sections.comparison(facts),
         provenance(facts),
         model_card(facts),

@@ -1,6 +1,7 @@
 """The sections of a report about the model: what made it, and what it is for."""
 
 import json
+from collections.abc import Mapping
 
 from adnext_plugin.report.facts import RunFacts, estimate
 from adnext_plugin.report.page import Section, Table
@@ -35,9 +36,15 @@ def model_card(facts: RunFacts) -> Section:
         ("evaluation data", "the same cohort, each subject held out once; no other centre unless stated"),
         ("performance", f"{metrics['primary_score']}: {estimate(metrics['scores'][metrics['primary_score']])}"),
         ("factors looked at", f"{factors}; {len(shown)} of {len(groups)} subgroups are large enough"),
-        ("caveats", metrics.get("warning") or "what another training seed would change is not in the intervals"),
+        ("caveats", metrics.get("warning") or _about_seeds(metrics)),
     )
     return Section(key="model-card", title="Model card", tables=(Table(caption="", header=("", ""), rows=rows),))
+
+
+def _about_seeds(metrics: Mapping) -> str:
+    if metrics.get("seeds"):
+        return "what another training seed changes is not in the intervals; see Seeds"
+    return "what another training seed would change is not in the intervals"
 
 
 def _joined(values: list) -> str:

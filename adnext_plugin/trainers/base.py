@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from adnext_plugin.data.augmentation import Augmentation, CentreCrop
-from adnext_plugin.data.loading import Batch, Change
+from adnext_plugin.data.loading import Batch, Change, EpochLoader
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_planned_network
 from adnext_plugin.networks.covariates import WithCovariates
-from adnext_plugin.paths import write_json
+from adnext_plugin.paths import METER_FOLDER, write_json
 from adnext_plugin.records import Plan, TrainerSettings, from_json
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.trainers.run import RunTrainer
@@ -142,6 +142,12 @@ class ADNeXtTrainer(RunTrainer):
         """Loss and the scores of the task."""
         return self._predictions(self._selection_cases, outputs).summary()
 
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        """Log how well the epoch does on the cases epochs are compared on, and where asked to, meter it."""
+        super().on_validation_epoch_end(val_outputs)
+        if self.settings.inflation_meter and self._data.parts["val"] and not self.disable_checkpointing:
+            self._meter_epoch()
+
     def rank_of_epoch(self, scores: dict[str, float]) -> tuple[float, float]:
         """What the task compares epochs by."""
         return self._objective.rank(scores, self.settings.protocol)
@@ -222,6 +228,21 @@ class ADNeXtTrainer(RunTrainer):
         if columns:
             return plain_columns(rows, columns, self.task, self.plan.network.name)
         return self._covariate_scale.apply(rows) if self.settings.covariates else None
+
+    def _meter_epoch(self) -> None:
+        """Write down what this epoch's network says of the held-out fold, and forget it: no choice may rest on it."""
+        cases = self._data.parts["val"]
+        gpus = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(gpus):  # loaders draw from the generator of the whole process
+            predictions = self._predictions(cases, self._validate(self._held_out_loader))
+        if self.local_rank == 0:
+            # one file per epoch: an epoch that is trained again after an interruption replaces its own
+            path = Path(self.output_folder) / METER_FOLDER / f"epoch_{self.current_epoch}.csv"
+            write_predictions({"val": predictions}, self.fold, self._data.subjects, self.task, path)
+
+    @cached_property
+    def _held_out_loader(self) -> EpochLoader:
+        return self._loader(self._data.parts["val"])
 
     def _outputs(self, batch: Batch) -> torch.Tensor:
         return self.network(batch.images, batch.covariates) if batch.covariates.shape[1] else self.network(batch.images)

@@ -1,5 +1,6 @@
 """The networks of a cross-validation, applied together to people that none of them has seen."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +13,18 @@ from adnext_plugin.paths import read_json
 from adnext_plugin.records import Plan, from_json, require_same_preparation
 from adnext_plugin.trainers.base import ADNeXtTrainer
 from adnext_plugin.trainers.fold_data import FoldData, open_data
+from adnext_plugin.training.predictions import ClassPredictions
 
 
 def predict_external(
-    run: Path, trainer_class: type[ADNeXtTrainer], folds: int, dataset_folder: Path, device: str
+    run: Path, trainer_class: type[ADNeXtTrainer], temperatures: Sequence[float], dataset_folder: Path, device: str
 ) -> pd.DataFrame:
-    """Predict a preprocessed dataset with every fold's network and average what they say.
+    """Predict a preprocessed dataset with every fold's network and average what they say, calibrated.
 
     Args:
         run: folder of a cross-validated run, TRAINER__PLANS__CONFIGURATION.
         trainer_class: that made it.
-        folds: how many there are.
+        temperatures: one for every fold, fitted on its `selection` part; 1 for a quantity.
         dataset_folder: preprocessed with the run's plans, for the same kind of task.
         device: cpu, cuda or mps.
 
@@ -36,11 +38,13 @@ def predict_external(
     plans = read_json(run / "plans.json")
     data = _data(plans, plans_name, configuration, dataset_folder)
     tables = []
-    for fold in range(folds):
+    for fold, temperature in enumerate(temperatures):
         trainer = trainer_class(plans, configuration, fold, read_json(run / "dataset.json"), torch.device(device))
         checkpoint = read_json(run / f"fold_{fold}" / "validation" / "summary.json")["evaluated_checkpoint"]
         trainer.load_checkpoint(str(run / f"fold_{fold}" / checkpoint))
         predictions = trainer.predict_others(data)
+        if isinstance(predictions, ClassPredictions):
+            predictions = replace(predictions, logits=predictions.logits / temperature)
         columns = predictions.columns(data.plan.task)
         tables.append(pd.DataFrame({name: columns[name] for name in columns if not name.startswith("logit_")}))
     people = data.rows(list(predictions.cases))[["subject_id", "session_id"]].reset_index()

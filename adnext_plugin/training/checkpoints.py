@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from adnext_plugin.paths import disk_full, replacing
+from adnext_plugin.paths import METER_FOLDER, disk_full, replacing
 
 
 def write_checkpoint(checkpoint: dict, path: Path) -> None:
@@ -26,14 +26,14 @@ def write_checkpoint(checkpoint: dict, path: Path) -> None:
 
 
 def set_earlier_run_aside(fold_folder: Path) -> Path | None:
-    """Move checkpoints and validation of an earlier run out of the way of a new one.
+    """Move checkpoints and predictions of an earlier run out of the way of a new one.
 
     `--c` prefers `checkpoint_final.pth`: one left by an earlier run would be taken for this run's.
 
     Returns:
         The folder they are in now; None if there were none.
     """
-    found = [*fold_folder.glob("checkpoint_*.pth"), *fold_folder.glob("validation")]
+    found = [*fold_folder.glob("checkpoint_*.pth"), *fold_folder.glob("validation"), *fold_folder.glob(METER_FOLDER)]
     if not found:
         return None
     aside = fold_folder / f"earlier_run_{datetime.now():%Y%m%d_%H%M%S_%f}"

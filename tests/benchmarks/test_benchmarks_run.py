@@ -47,7 +47,7 @@ def test_the_leak_audit_benchmark_reports_both_cohorts_in_every_geometry(real_da
 
 
 def test_the_other_benchmarks_explain_themselves() -> None:
-    for name in ("oasis_ad.py", "kill_and_resume.py", "pretraining_gain.py"):
+    for name in ("oasis_ad.py", "kill_and_resume.py", "pretraining_gain.py", "audit_and_permutation.py"):
         done = subprocess.run([sys.executable, FOLDER / name, "--help"], capture_output=True, text=True, check=True)
         assert "--work" in done.stdout
 

@@ -9,6 +9,7 @@ import pytest
 from scipy.special import softmax
 
 from adnext_plugin.cli import compare, evaluate
+from adnext_plugin.records import TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.subjects import read_dataset
 
@@ -21,6 +22,8 @@ def _write_run(toy, trainer: str, gain: float, protocol: str = "honest") -> Path
     task, subjects = read_dataset(toy.preprocessed / DATASET)
     by_case = subjects.set_index("case_id")
     generator = np.random.default_rng(len(trainer))
+    stamps = TrainerSettings(protocol=protocol, skip_audit="one household" if protocol == "paper" else None).warnings
+    stamp = {"warning": "; ".join(stamps)} if stamps else {}
     for number, fold in enumerate(ensure_splits(toy.preprocessed / DATASET, subjects, task)):
         parts = [(part, case) for part in ("val", "selection") for case in fold[part]]
         rows = by_case.loc[[case for _, case in parts]].reset_index()
@@ -34,7 +37,7 @@ def _write_run(toy, trainer: str, gain: float, protocol: str = "honest") -> Path
         folder = run / f"fold_{number}" / "validation"
         folder.mkdir(parents=True)
         table.to_csv(folder / "predictions.csv", index=False)
-        (folder / "summary.json").write_text(json.dumps({"protocol": protocol, "best_epoch": 1}))
+        (folder / "summary.json").write_text(json.dumps({"protocol": protocol, "best_epoch": 1, **stamp}))
     for source, name in (("dataset.json", "dataset.json"), ("ADNeXtPlans.json", "plans.json")):
         (run / name).write_text((toy.preprocessed / DATASET / source).read_text())
     assert evaluate.main([DATASET, "-tr", trainer, "--resamples", "100"]) == 0
@@ -57,7 +60,7 @@ def test_runs_are_compared_by_name_folder_or_path_and_the_result_is_filed(toy, t
     arguments = ["301", "Good", runs[1].name, str(runs[2]), "--resamples", "200", "--output", str(output)]
     assert compare.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("Cheated: OPTIMISTIC")
+    assert printed.startswith("Cheated: OPTIMISTIC") and "AUDIT SKIPPED: one household" in printed
     assert "16 held-out subjects (8 CN, 8 AD) in 4 folds, the same for all runs" in printed
     assert "Good against Poor" in printed and "Poor against Cheated" in printed
     content = json.loads(output.read_text())

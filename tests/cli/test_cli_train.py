@@ -29,6 +29,7 @@ TINY = ["-tr", "ADNeXtTrainer_T", "-device", "cpu"]
         ([*DATASET, "0", *TINY, "--set", "augmentation=rotate"], "no augmentation 'rotate'"),
         ([*DATASET, "0", *TINY, "-pretrained_weights", "absent.pth"], "absent.pth does not exist"),
         ([*DATASET, "0", *TINY, "--c", "--val"], "give one of them"),
+        ([*DATASET, "0", *TINY, "--seeds", "3"], "'cv' instead of a fold"),
         ([*DATASET, "0", *TINY, "--val"], "has no checkpoint_final.pth"),
     ],
 )

@@ -6,7 +6,12 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from adnext_plugin.evaluation.delong import area_interval, areas_and_covariance, paired_test
-from adnext_plugin.evaluation.detectable import detectable_area, detectable_difference, hanley_mcneil_variance
+from adnext_plugin.evaluation.detectable import (
+    cohort_in_words,
+    detectable_area,
+    detectable_difference,
+    hanley_mcneil_variance,
+)
 from adnext_plugin.evaluation.proportions import holm, mcnemar, wilson
 
 
@@ -151,3 +156,10 @@ def test_larger_cohorts_and_correlated_models_show_smaller_differences() -> None
     assert detectable_difference(0.97, 10, 10, 0.0) is None
     assert 0.5 < detectable_area(500, 500) < detectable_area(20, 20) < 1
     assert detectable_area(2, 2) is None and detectable_area(0, 9) is None
+
+
+def test_a_cohorts_power_is_said_as_it_is_computed() -> None:
+    said = cohort_in_words(50, 100)
+    assert f"tell an AUC from {detectable_area(50, 100):.3f} on from 0.5 in 80 % of studies" in said
+    assert f"AUC 0.80: the cohort would show a difference of {detectable_difference(0.8, 50, 100, 0.0):.3f}" in said
+    assert "tell no AUC from 0.5" in cohort_in_words(1, 2) and "no difference is large enough" in cohort_in_words(1, 2)

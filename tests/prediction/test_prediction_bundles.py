@@ -4,7 +4,11 @@ import hashlib
 import json
 import os
 import pickle
+import random
+import re
+import shutil
 import stat
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +19,8 @@ import torch
 from conftest import Trained
 
 from adnext_plugin.cli import export, install, predict
+from adnext_plugin.prediction.from_run import read_run
+from adnext_plugin.records import TrainerSettings
 
 MODELS = "bundles"
 
@@ -236,3 +242,93 @@ def test_installing_replaces_only_when_told_and_only_bundles(trained: Trained, t
     assert install.main([str(trained.bundle), "--into", str(tmp_path), "--name", "mine", "--overwrite"]) == 2
     assert install.main([str(trained.bundle), "--into", str(tmp_path), "--name", "../up"]) == 2
     assert "a model cannot be called '../up'" in _errors(capsys)[1]
+
+
+def test_stamps_of_a_run_go_with_its_bundle_but_not_what_was_written_of_people(trained: Trained, tmp_path) -> None:
+    for fold in range(4):
+        path = trained.run / f"fold_{fold}" / "validation" / "summary.json"
+        stamps = TrainerSettings(permute_labels=3, skip_audit="sub01 is sub02").warnings
+        path.write_text(json.dumps({**json.loads(path.read_text()), "warning": "; ".join(stamps)}))
+    assert read_run(trained.run).description.stamps == ("; ".join(stamps),)
+    bundle = tmp_path / "stamped.zip"
+    assert export.main([str(trained.run), "-o", str(bundle), "-device", "cpu", "--without-ranges"]) == 0
+    assert install.main([str(bundle)]) == 0
+    assert predict.main(["-i", "301", "-o", str(tmp_path / "out"), "-m", "stamped", "-device", "cpu"]) == 0
+    said = json.loads((tmp_path / "out" / "predictions.json").read_text())["warning"]
+    assert said.startswith("PERMUTED: labels were dealt out anew") and said.endswith("AUDIT SKIPPED")
+    assert not any(b"sub01" in content for content in _entries(bundle).values())
+
+
+def test_no_damage_to_any_byte_does_harm(trained: Trained, tmp_path, capsys) -> None:
+    """Bits are flipped and stretches cut out, inserted or doubled: refused in one line, or by luck the same model."""
+    original, target = trained.bundle.read_bytes(), tmp_path / "damaged.zip"
+    trusted, generator = _entries(trained.bundle), random.Random(0)
+    headers = [match.start() for match in re.finditer(rb"PK(\x01\x02|\x03\x04|\x05\x06)", original)]
+    before = {path for path in tmp_path.rglob("*") if MODELS not in path.parts}
+    for trial in range(150):
+        content = bytearray(original)
+        # most damage where it matters: names, sizes, offsets
+        near = generator.choice(headers) if trial % 3 else generator.randrange(len(content))
+        place = min(near + generator.randrange(64), len(content) - 1)
+        stretch = generator.randrange(1, 40)
+        if trial % 4 == 0:
+            del content[place : place + stretch]
+        elif trial % 4 == 1:
+            content[place:place] = generator.randbytes(stretch)
+        else:
+            content[place] ^= 1 << generator.randrange(8)
+        target.write_bytes(content)
+        capsys.readouterr()
+        code = install.main([str(target), "--name", "damaged", "--overwrite"])
+        lines = _errors(capsys)
+        assert (code, len(lines)) in ((2, 1), (0, 0)), lines
+        installed = Path(os.environ["nnUNet_results"]) / MODELS / "damaged"
+        if code == 0:
+            assert {path.name: path.read_bytes() for path in installed.iterdir()} == trusted
+            shutil.rmtree(installed)
+        assert not installed.exists()
+        assert {path for path in tmp_path.rglob("*") if MODELS not in path.parts} - {target} == before
+
+
+def _with_sizes(bundle: Path, name: str, size: int) -> None:
+    """Let the central directory claim a size for an entry that it does not have."""
+    content = bytearray(bundle.read_bytes())
+    place = content.rindex(name.encode()) - 46
+    assert content[place : place + 4] == b"PK\x01\x02"
+    content[place + 20 : place + 28] = struct.pack("<II", size, size)
+    bundle.write_bytes(content)
+
+
+def test_sizes_that_would_fill_a_disk_are_refused_before_anything_is_written(trained: Trained, capsys) -> None:
+    original = trained.bundle.read_bytes()
+    for name, size, message in (
+        ("fold_3.safetensors", 2**32 - 2, "more than a bundle can"),
+        ("model.json", 2**31, "more than text of a bundle can have"),
+        ("manifest.json", 0, "is no model bundle, or is damaged"),
+    ):
+        trained.bundle.write_bytes(original)
+        _with_sizes(trained.bundle, name, size)
+        _refused(trained.bundle, message, capsys)
+    # many entries that nothing is in
+    trained.bundle.write_bytes(original)
+    entries = {f"fold_{index}.safetensors": b"" for index in range(900)}
+    _write(trained.bundle, {**_entries(trained.bundle), **entries})
+    _refused(trained.bundle, "is not both in the bundle and in its manifest", capsys)
+
+
+def test_a_pickle_among_the_files_of_an_installed_bundle_is_refused_and_never_run(
+    trained: Trained, tmp_path, capsys
+) -> None:
+    """Under a name of a bundle, with its hash in the manifest, and under the name of a checkpoint."""
+    trace = tmp_path / "trace"
+    torch.save({"network_weights": Malicious(trace)}, tmp_path / "pickle.pth")
+    pickled, entries = (tmp_path / "pickle.pth").read_bytes(), _entries(trained.bundle)
+    _write(trained.bundle, {**entries, "checkpoint_final.pth": pickled})
+    _refused(trained.bundle, "is not one of a model bundle", capsys)
+    manifest = json.loads(entries["manifest.json"])
+    digest = hashlib.sha256(pickled).hexdigest()
+    manifest["files"]["fold_1.safetensors"] = {"bytes": len(pickled), "sha256": digest}
+    changed = {"fold_1.safetensors": pickled, "manifest.json": json.dumps(manifest).encode()}
+    _write(trained.bundle, {**entries, **changed})
+    _refused(trained.bundle, "cannot be read", capsys)
+    assert not trace.exists()

@@ -51,6 +51,7 @@ def test_the_presets_are_what_they_say(fresh) -> None:
             "spacing_mm": [1.75, 1.75, 1.75],
             "input_size_voxels": [128, 128, 128],
             "fit": fit,
+            "interpolation": "linear",
             "clip_percentiles": clip,
             "brain_extraction": brain_extraction,
             "brain_mask_files": None,

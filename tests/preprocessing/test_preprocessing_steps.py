@@ -5,10 +5,11 @@ import itertools
 import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume, foreground_box, read_volume, reorient_to_ras
-from adnext_plugin.preprocessing.geometry import fit_stock_volume, pad_crop, resample, resize
+from adnext_plugin.preprocessing.geometry import fit_aligned, fit_stock_volume, pad_crop, resample, resize
 from adnext_plugin.preprocessing.steps import clip_foreground, prepare, z_score_foreground
 from adnext_plugin.records import PreprocessingSettings
 
@@ -92,6 +93,45 @@ def test_resizing_stretches_each_axis_over_its_whole_extent() -> None:
     ramp = np.broadcast_to(np.arange(20.0)[:, None, None], (20, 10, 10))
     found = resize(ramp, (40, 10, 5))
     np.testing.assert_allclose(found[2:-2, 5, 2], (np.arange(40)[2:-2] + 0.5) / 2 - 0.5)
+
+
+@pytest.mark.parametrize("shape", [(128, 128, 128), (40, 20, 33)])
+def test_products_of_matrices_equal_scipys_filter_and_interpolation(shape: tuple[int, ...]) -> None:
+    volume = np.zeros((50, 60, 44), dtype=np.float32)
+    volume[4:-6, 5:-3, 2:-8] = np.random.default_rng(0).normal(size=(40, 52, 34))
+    step = np.divide(volume.shape, shape)
+    offset = (np.array(volume.shape) - 1) / 2 - step * (np.array(shape) - 1) / 2
+    smooth = ndimage.gaussian_filter(volume, np.maximum(0, (step - 1) / 2), mode="nearest")
+    expected = ndimage.affine_transform(smooth, step, offset, shape, order=1, mode="nearest")
+    linear = resize(volume, shape)
+    np.testing.assert_allclose(linear, expected, atol=2e-6)
+    np.testing.assert_array_equal(linear == 0, expected == 0)
+    cubic = resize(volume, shape, 1.0, "cubic")
+    np.testing.assert_array_equal(cubic[linear == 0], 0)
+    smooth = ndimage.gaussian_filter(volume, np.sqrt(np.maximum(0, step**2 - 1) / 12), mode="nearest")
+    expected = ndimage.affine_transform(smooth, step, offset, shape, order=3, mode="mirror")
+    inside = tuple(slice(size // 5, -size // 5) for size in shape)  # the spline's ends are treated otherwise
+    np.testing.assert_allclose(cubic[inside], expected[inside], atol=1e-3)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+def test_an_aligned_grid_that_is_not_turned_gives_the_same_as_products_of_matrices(interpolation: str) -> None:
+    brain = np.random.default_rng(0).random((21, 27, 33)).astype(np.float32)
+    settings = PreprocessingSettings(
+        input_size_voxels=(7, 9, 11), spacing_mm=(3.0, 3.0, 3.0), interpolation=interpolation
+    )
+    aligned = fit_aligned(brain, np.eye(4), np.array([16.0, 13.0, 10.0]), settings).volume_zyx
+    straight = resample(brain, (1.0, 1.0, 1.0), (3.0, 3.0, 3.0), interpolation)
+    # around the scan one sees 0, the other what is nearest
+    inside = (slice(2, -2),) * 3
+    np.testing.assert_allclose(aligned[inside], straight[inside], atol=1e-3)
+
+
+@pytest.mark.parametrize("edge", [1, 2, 3, 4])
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+def test_the_thinnest_scans_are_resampled_too(edge: int, interpolation: str) -> None:
+    flat = resize(np.full((edge, 20, 20), 3.0), (8, 8, 8), 1.0, interpolation)
+    np.testing.assert_allclose(flat, 3.0)
 
 
 def test_pad_crop_is_centred_and_loses_nothing_that_fits() -> None:

@@ -73,6 +73,8 @@ def _write_run(workspace: Workspace, task: Task, protocol: str) -> None:
         else:
             table["prediction"] = rows[task.target] + generator.normal(0, 2, len(rows))
         table.to_csv(validation / "predictions.csv", index=False)
+        if len(task.classes) == 2:
+            _write_metered_epochs(table[table["part"] == "val"], validation.parent / "inflation_meter")
         settings = TrainerSettings(protocol=protocol)
         summary = {"protocol": protocol, "fold": fold, "best_epoch": 2, "seed": 42}
         write_json(
@@ -83,6 +85,14 @@ def _write_run(workspace: Workspace, task: Task, protocol: str) -> None:
         torch.save({"network_weights": {}, "logging": logging}, run / f"fold_{fold}" / "checkpoint_final.pth")
     write_json(plans, run / "plans.json")
     write_json({}, run / "dataset.json")
+
+
+def _write_metered_epochs(held_out: pd.DataFrame, folder: Path) -> None:
+    """One epoch as it was evaluated, and one that is always right."""
+    folder.mkdir()
+    held_out.to_csv(folder / "epoch_0.csv", index=False)
+    risk = np.where(held_out["target"] == "AD", 0.9, 0.1)
+    held_out.assign(prob_AD=risk, prob_CN=1 - risk).to_csv(folder / "epoch_1.csv", index=False)
 
 
 @dataclass(frozen=True)
@@ -143,11 +153,16 @@ def test_small_subgroups_are_suppressed_and_empty_items_flagged(report_of) -> No
     page, metrics = report_of("two").page, report_of("two").metrics
     assert re.search(r"site: Small<b>\s+<10 / <10\s+too few", _text_of(page, "subgroups"))
     assert "sex: F" in _text_of(page, "subgroups")
+    within = metrics["within_site"]["auc"]
+    assert f"same site, 2 sites with several classes: {within['value']:.3f} (" in _text_of(page, "confounds")
     checklist = re.search(r'<section id="checklist">(.*?)</section>', page, re.DOTALL)[1]
     empty = checklist.count("to be filled in by the authors")
     assert empty == checklist.count('<tr class="flagged">') > 0
     assert f"{empty} are empty" in checklist
     area = metrics["scores"]["auc_mean_of_folds"]["value"]
+    assert metrics["inflation_meter"]["epochs"] == [1] * len(metrics["folds"])
+    words = " ".join(_text_of(page, "inflation").split())
+    assert f"auc mean of folds {area:.3f} 1.000 {1 - area:.3f}" in words and "OPTIMISTIC" in words
     assert "ADNeXtTrainer_T – Copy 0.000 (0.000 to 0.000) 1.000 1.000 1.000" in " ".join(
         _text_of(page, "comparison").split()
     )

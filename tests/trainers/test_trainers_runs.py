@@ -84,6 +84,43 @@ def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(toy, 
     assert len(list(folder.glob("earlier_run_*/checkpoint_final.pth"))) == 1
 
 
+def test_the_inflation_meter_looks_at_every_epoch_and_changes_nothing(toy, monkeypatch) -> None:
+    def left_by(trainer) -> tuple[str, str, bytes]:
+        folder = Path(trainer.output_folder)
+        trainer.perform_actual_validation()
+        table = (folder / "validation" / "predictions.csv").read_bytes()
+        return _hash(folder), _hash(folder, "checkpoint_best.pth"), table
+
+    plain = _trainer(monkeypatch)
+    plain.run_training()
+    expected = left_by(plain)
+
+    metered = _trainer(monkeypatch, inflation_meter=True)
+    metered.on_train_start()
+    for _ in range(2):
+        metered.run_epoch()
+    state = torch.get_rng_state()
+    metered.current_epoch = 2
+    metered._meter_epoch()  # of an epoch that is then interrupted
+    assert torch.equal(torch.get_rng_state(), state)
+    folder = Path(metered.output_folder)
+    resumed = _trainer(monkeypatch, resume=True, inflation_meter=True)
+    resumed.load_checkpoint(str(folder / "checkpoint_latest.pth"))
+    resumed.run_training()
+    assert left_by(resumed) == expected
+
+    epochs = {int(path.stem.removeprefix("epoch_")): path for path in (folder / "inflation_meter").iterdir()}
+    assert sorted(epochs) == list(range(FAST["epochs"]))
+    kept = json.loads((folder / "validation" / "summary.json").read_text())["best_epoch"]
+    final = pd.read_csv(folder / "validation" / "predictions.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(epochs[kept]), final[final["part"] == "val"].reset_index(drop=True))
+    # a run anew takes none of these for its own
+    _trainer(monkeypatch).on_train_start()
+    assert not (folder / "inflation_meter").exists()
+    with pytest.raises(SettingsError, match="leave out protocol=paper"):
+        _trainer(monkeypatch, inflation_meter=True, protocol="paper")
+
+
 def test_cross_validation_through_the_commands_learns_the_toy_task_and_reports_it(toy, capsys) -> None:
     settings = [
         "--set",
@@ -119,6 +156,27 @@ def test_cross_validation_through_the_commands_learns_the_toy_task_and_reports_i
     (run / "fold_3" / "validation" / "predictions.csv").unlink()
     assert evaluate.main([DATASET, "-tr", "ADNeXtTrainer_T"]) == 2
     assert "no predictions of fold 3" in capsys.readouterr().err
+
+
+def test_further_seeds_are_runs_of_their_own_on_the_same_folds(toy, capsys) -> None:
+    arguments = [DATASET, "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", "--seeds", "2"]
+    name = "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres"
+    run, further = toy.results / DATASET / name, toy.results / "seed_8" / DATASET / name
+    assert train.main([*arguments, "--seed", "7", "--set", "epochs=1", "--set", "augmentation=none"]) == 0
+    metrics = json.loads((run / "crossval_results" / "metrics.json").read_text())
+    by_seed = metrics["seeds"]["scores"]["auc_mean_of_folds"]["by_seed"]
+    assert metrics["seeds"]["seeds"] == [7, 8]
+    assert by_seed[0] == metrics["scores"]["auc_mean_of_folds"]["value"]
+    settings = [json.loads((folder / "fold_3" / "run.json").read_text())["settings"] for folder in (run, further)]
+    assert settings[1] == settings[0] | {"seed": 8} and settings[0]["epochs"] == 1
+    assert _hash(run / "fold_0") != _hash(further / "fold_0")
+    assert "2 seeds (7, 8)" in capsys.readouterr().out
+    assert 'id="seeds"' in (run / "crossval_results" / "report.html").read_text()
+    (further / "fold_2" / "validation" / "summary.json").unlink()
+    assert evaluate.main([DATASET, "-tr", "ADNeXtTrainer_T", "--resamples", "100"]) == 0
+    assert "note: seed 8 is left out" in capsys.readouterr().out
+    alone = json.loads((run / "crossval_results" / "metrics.json").read_text())
+    assert alone["seeds"] is None and alone["scores"].keys() == metrics["scores"].keys()
 
 
 def _check_files_of_a_fold(fold: Path, subjects: pd.DataFrame) -> None:

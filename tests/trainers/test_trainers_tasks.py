@@ -96,7 +96,10 @@ def _predict_raw(workspace: Workspace, run: Path, dataset: str) -> dict[str, dic
 
 
 def _check_external_classes(workspace: Workspace, run: Path, capsys) -> None:
-    assert evaluate.main(["311", "-tr", "ADNeXtTrainer_T", "--external", "313", "-device", "cpu"]) == 0
+    external = ["311", "-tr", "ADNeXtTrainer_T", "--external", "313", "-device", "cpu", "--recalibrate"]
+    assert evaluate.main([*external, "intercept"]) == 2
+    assert "is for two classes; use temperature" in capsys.readouterr().err
+    assert evaluate.main(external[:-1]) == 0
     folder = run / "external" / "Dataset313_OtherStages"
     metrics = json.loads((folder / "metrics.json").read_text())
     table = pd.read_csv(folder / "predictions.csv")
@@ -108,7 +111,10 @@ def _check_external_classes(workspace: Workspace, run: Path, capsys) -> None:
     scans = _predict_raw(workspace, run, folder.name)
     by_fold = np.array([list(scans[case]["logits_by_fold"].values()) for case in table["case_id"]])
     probabilities = table[[f"prob_{name}" for name in STAGES]]
-    np.testing.assert_allclose(softmax(by_fold, axis=2).mean(axis=1), probabilities, atol=1e-5)
+    temperatures = np.array(metrics["temperatures"])[None, :, None]
+    np.testing.assert_allclose(softmax(by_fold / temperatures, axis=2).mean(axis=1), probabilities, atol=1e-5)
+    of_scans = [[scans[case]["probabilities"][name] for name in STAGES] for case in table["case_id"]]
+    np.testing.assert_allclose(of_scans, probabilities, atol=1e-5)
     capsys.readouterr()
     for other, message in (
         ("311", "show a scan that the networks were trained on"),

@@ -1,0 +1,67 @@
+"""What `adnext_evaluate` adds to scores, so that they can be believed: seeds, inflation meter, probes of features."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adnext_plugin.cli.runs import choose_device
+from adnext_plugin.errors import TableError, nearest_names
+from adnext_plugin.paths import preprocessed_dir
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from adnext_plugin.cli.evaluate import Request
+    from adnext_plugin.evaluation.fold_files import FoldFiles
+    from adnext_plugin.evaluation.inflation import InflationMeter
+    from adnext_plugin.evaluation.intervals import OfSubjects
+    from adnext_plugin.evaluation.probe import Probe
+    from adnext_plugin.evaluation.seeds import SeedSpread
+    from adnext_plugin.records import Task
+
+
+def seeds_of(
+    run: Path, splits: list[dict], subjects: "pd.DataFrame", task: "Task", files: "FoldFiles"
+) -> "tuple[SeedSpread | None, list[str]]":
+    """The run, whose `files` these are, beside those under further seeds; and remarks on seeds that are left out.
+
+    There is no spread where there are no further seeds.
+    """
+    from adnext_plugin.evaluation.crossval import of_subjects
+    from adnext_plugin.evaluation.seeds import read_further_seeds, spread_over_seeds
+
+    further, remarks = read_further_seeds(run, splits, subjects, task)
+    if not further:
+        return None, remarks
+    tables = {files.summaries[0]["seed"]: files, **further}
+    return spread_over_seeds({seed: of_subjects(one.predictions, task) for seed, one in tables.items()}), remarks
+
+
+def inflation_of(run: Path, predictions: "OfSubjects", folds: int, task: "Task") -> "InflationMeter | None":
+    """What the paper's protocol would have printed of the run; None where it was trained without the meter."""
+    from adnext_plugin.evaluation.fold_files import read_metered_epochs
+    from adnext_plugin.evaluation.inflation import measure_inflation
+
+    metered = read_metered_epochs(run, folds, task)
+    return None if metered is None else measure_inflation(predictions, metered, task)
+
+
+def require_columns(names: Sequence[str], subjects: "pd.DataFrame") -> None:
+    """Make sure that there is something to probe for, before anything is computed."""
+    for name in names:
+        if name not in subjects:
+            raise TableError(f"--probe: subjects.csv has no column {name!r}{nearest_names(name, subjects)}")
+
+
+def probes_of(request: "Request", splits: list[dict], subjects: "pd.DataFrame") -> "list[Probe]":
+    """What the features of held-out scans tell of the columns that were asked for."""
+    from adnext_plugin.evaluation.probe import probe
+    from adnext_plugin.prediction.held_out_features import held_out_features
+
+    dataset_folder = preprocessed_dir() / request.dataset
+    seen = held_out_features(request.run, splits, dataset_folder, choose_device(request.device))
+    rows = subjects.set_index("case_id").loc[list(seen.case_ids)]
+    return [
+        probe(seen.features, rows["subject_id"].tolist(), seen.folds, rows[name], request.resamples)
+        for name in request.probes
+    ]
