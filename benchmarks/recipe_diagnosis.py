@@ -157,7 +157,7 @@ def _draw(result: dict) -> None:
     ):
         axis.set(title=title, xlabel="epoch")
         axis.grid(alpha=0.3)
-    axes[0].set_ylim(0, 1.02)
+    axes[0].set(yscale="log", ylim=(1e-4, 2))
     axes[0].legend(fontsize=8)
     figure.savefig(FIGURE, dpi=110)
 
