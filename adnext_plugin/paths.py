@@ -37,6 +37,11 @@ def results_dir() -> Path:
     return _folder_from_environment("nnUNet_results")
 
 
+def run_name(trainer: str, plans: str, configuration: str) -> str:
+    """What nnU-Net calls the folder of a run, inside the dataset's folder of results."""
+    return f"{trainer}__{plans}__{configuration}"
+
+
 def hook_dir() -> Path:
     """The folder that nnU-Net finds our trainers in, to be listed in `nnUNet_extTrainer`."""
     return Path(__file__).parent / "nnunet_hook"

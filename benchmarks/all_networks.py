@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 from oasis_ad import DEFAULT_DATA, RESULTS
+from pipeline import run_command, set_options, use_folders
 
 from adnext_plugin.registry import TRAINERS, load, registered_names
 from adnext_plugin.trainers.base import ADNeXtTrainer
@@ -59,9 +60,7 @@ def _trainers() -> list[str]:
 
 
 def _prepare(work: Path) -> None:
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (work / name).mkdir(parents=True, exist_ok=True)
-        os.environ[name] = str(work / name)
+    use_folders(work)
     if (work / "nnUNet_preprocessed" / DATASET / "splits_final.json").is_file():
         return
     data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)) / "oasis1"
@@ -72,15 +71,15 @@ def _prepare(work: Path) -> None:
     (work / "preset.json").write_text(json.dumps(PRESET))
     source = ["--table", str(work / "handful.csv"), "--images", str(data), "--image-pattern", "images/{ID}.nii.gz"]
     columns = ["--subject-column", "subject_id", "--age-column", "Age", "--sex-column", "M/F"]
-    _command("adnext_import", "211", "Handful", *source, *columns, "--target", "group")
-    _command("adnext_plan_and_preprocess", "-d", "211", "--preset", str(work / "preset.json"))
+    run_command("adnext_import", "211", "Handful", *source, *columns, "--target", "group")
+    run_command("adnext_plan_and_preprocess", "-d", "211", "--preset", str(work / "preset.json"))
 
 
 def _train(name: str, work: Path) -> dict:
     """Train fold 0 in a process of its own, and read off its log what it cost."""
-    settings = [word for setting in SETTINGS for word in ("--set", setting)]
     with (work / f"{name}.log").open("w+") as log:
-        process = _start(["adnext_train", "211", "3d_fullres", "0", "-tr", name, "-device", "cpu", *settings], log)
+        words = ["adnext_train", "211", "3d_fullres", "0", "-tr", name, "-device", "cpu", *set_options(SETTINGS)]
+        process = subprocess.Popen([str(Path(sys.executable).parent / words[0]), *words[1:]], stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
         log.seek(0)
         text = log.read()
@@ -99,15 +98,6 @@ def _train(name: str, work: Path) -> dict:
         "train_losses": [float(loss) for _, loss, _ in epochs],
         "held_out": summary["metrics"]["val"],
     }
-
-
-def _start(words: list[str], log=None) -> subprocess.Popen:
-    return subprocess.Popen([str(Path(sys.executable).parent / words[0]), *words[1:]], stdout=log, stderr=log)
-
-
-def _command(*words: str) -> None:
-    if _start(list(words)).wait():
-        sys.exit(f"failed: {' '.join(words)}")
 
 
 if __name__ == "__main__":

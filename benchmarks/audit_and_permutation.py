@@ -11,15 +11,12 @@ own README; ADNEXT_TEST_DATA names their folder. An interrupted run continues wh
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-from oasis_ad import DEFAULT_DATA, EPOCH_SECONDS, RESULTS, TASKS, oasis_table
+from oasis_ad import EPOCH_SECONDS, RESULTS, TASKS, import_task
+from pipeline import run_command, set_options, use_folders
 
-NUMBER, NAME, SELECTION = TASKS["ad"]
+NUMBER, NAME, _ = TASKS["ad"]
 DATASET = f"Dataset{NUMBER}_{NAME}"
 # what the result says of an evaluation
 SCORES = ("auc_mean_of_folds", "auc_pooled", "accuracy", "balanced_accuracy")
@@ -29,9 +26,7 @@ def main() -> None:
     """Run what is missing and write the result."""
     arguments = _parse()
     work = arguments.work.absolute()
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        os.environ[name] = str(work / name)
-        (work / name).mkdir(parents=True, exist_ok=True)
+    use_folders(work)
     seconds = _prepare(arguments, work)
     results = work / "nnUNet_results"
     permuted = ["--permute", str(arguments.permute)]
@@ -44,7 +39,7 @@ def main() -> None:
         seconds[arm] = _train(arguments, options)
         found[arm] = _facts(folder / DATASET / f"{arguments.trainer}__ADNeXtPlans__3d_fullres")
     # its exit code says whether something was found, which is part of the result
-    _run(["adnext_audit", str(NUMBER), "-tr", arguments.trainer, "-o", str(work / "audit.json")], accepted=(0, 1))
+    run_command("adnext_audit", str(NUMBER), "-tr", arguments.trainer, "-o", str(work / "audit.json"), accepted=(0, 1))
     _write_result(arguments, found, _counts_of(work / "audit.json"), seconds)
 
 
@@ -63,39 +58,26 @@ def _parse() -> argparse.Namespace:
 
 def _prepare(arguments: argparse.Namespace, work: Path) -> dict[str, float]:
     """Import and preprocess; seconds of each."""
-    data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)) / "oasis1"
     seconds = {}
     if not (work / "nnUNet_raw" / DATASET).is_dir():
-        table = ["--table", str(oasis_table(data, work)), "--images", str(data)]
-        columns = ["--subject-column", "subject_id", "--session-column", "session", "--age-column", "Age"]
-        columns += ["--sex-column", "M/F", "--image-pattern", "images/{ID}.nii.gz"]
-        seconds["import"] = _run(["adnext_import", str(NUMBER), NAME, *table, *columns, *SELECTION])
-    seconds["plan_and_preprocess"] = _run(
-        ["adnext_plan_and_preprocess", "-d", str(NUMBER), "--preset", str(arguments.preset)]
+        seconds["import"] = import_task("ad", work)
+    seconds["plan_and_preprocess"] = run_command(
+        "adnext_plan_and_preprocess", "-d", str(NUMBER), "--preset", str(arguments.preset)
     )
     return seconds
 
 
 def _train(arguments: argparse.Namespace, options: list[str]) -> float:
-    settings = [word for setting in arguments.set for word in ("--set", setting)]
     device = ["-device", arguments.device] if arguments.device else []
     command = ["adnext_train", str(NUMBER), "3d_fullres", "cv", "-tr", arguments.trainer, "--continue"]
-    return _run([*command, "--inflation-meter", *options, *settings, *device])
+    return run_command(*command, "--inflation-meter", *options, *set_options(arguments.set), *device)
 
 
-def _run(words: list[str], accepted: tuple[int, ...] = (0,)) -> float:
-    started = time.monotonic()
-    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
-    if subprocess.run(command, check=False).returncode not in accepted:
-        sys.exit(f"failed: {' '.join(words)}")
-    return time.monotonic() - started
-
-
-def _facts(run: Path) -> dict:
+def _facts(folder: Path) -> dict:
     """Scores of a run, honest and by the inflation meter."""
-    metrics = json.loads((run / "crossval_results" / "metrics.json").read_text())
+    metrics = json.loads((folder / "crossval_results" / "metrics.json").read_text())
     area = metrics["scores"]["auc_mean_of_folds"]
-    logs = "".join(path.read_text() for path in sorted(run.glob("fold_*/training_log_*.txt")))
+    logs = "".join(path.read_text() for path in sorted(folder.glob("fold_*/training_log_*.txt")))
     return {
         "warning": metrics.get("warning"),
         "subjects": metrics["subjects"],
@@ -105,10 +87,10 @@ def _facts(run: Path) -> dict:
         "best_epochs": metrics["best_epochs"],
         "inflation_meter": metrics["inflation_meter"],
         "training_seconds": sum(float(seconds) for seconds in EPOCH_SECONDS.findall(logs)),
-        "settings": json.loads((run / "fold_0" / "run.json").read_text())["settings"],
+        "settings": json.loads((folder / "fold_0" / "run.json").read_text())["settings"],
         "made_by": {
             name: value
-            for name, value in json.loads((run / "fold_0" / "run.json").read_text()).items()
+            for name, value in json.loads((folder / "fold_0" / "run.json").read_text()).items()
             if name != "settings"
         },
     }

@@ -13,13 +13,11 @@ import argparse
 import json
 import os
 import re
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pipeline import run_command, set_options, use_folders
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -58,43 +56,33 @@ def main() -> None:
     """Run one task and write its result file."""
     arguments = _parse()
     work = arguments.work.absolute()
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        os.environ[name] = str(work / name)
-        (work / name).mkdir(parents=True, exist_ok=True)
-    number, name, selection = TASKS[arguments.task]
+    use_folders(work)
+    number, name, _ = TASKS[arguments.task]
     dataset = f"Dataset{number}_{name}"
     seconds = {}
     if not (work / "nnUNet_raw" / dataset).is_dir():
-        data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)) / "oasis1"
-        seconds["import"] = _run(
-            [
-                *("adnext_import", str(number), name, "--table", str(oasis_table(data, work))),
-                *("--images", str(data), "--image-pattern", "images/{ID}.nii.gz", "--subject-column", "subject_id"),
-                *("--session-column", "session", "--age-column", "Age", "--sex-column", "M/F"),
-                *("--keep", "nWBV,eTIV", *selection),
-            ]
-        )
-    seconds["plan_and_preprocess"] = _run(
-        ["adnext_plan_and_preprocess", "-d", str(number), "--preset", str(arguments.preset)]
+        seconds["import"] = import_task(arguments.task, work)
+    seconds["plan_and_preprocess"] = run_command(
+        "adnext_plan_and_preprocess", "-d", str(number), "--preset", str(arguments.preset)
     )
-    settings = [word for setting in arguments.set for word in ("--set", setting)]
     device = ["-device", arguments.device] if arguments.device else []
-    train = [
-        "adnext_train",
-        str(number),
-        "3d_fullres",
-        "cv",
-        "-tr",
-        arguments.trainer,
-        "--continue",
-        *settings,
-        *device,
-    ]
-    _run(train)
+    train = ["adnext_train", str(number), "3d_fullres", "cv", "-tr", arguments.trainer, "--continue"]
+    run_command(*train, *set_options(arguments.set), *device)
     baselines = [word for columns in BASELINES[arguments.task] for word in ("--baseline", columns)]
-    seconds["evaluate"] = _run(["adnext_evaluate", str(number), "-tr", arguments.trainer, *baselines])
-    run = work / "nnUNet_results" / dataset / f"{arguments.trainer}__ADNeXtPlans__3d_fullres"
-    _write_result(arguments, run, seconds)
+    seconds["evaluate"] = run_command("adnext_evaluate", str(number), "-tr", arguments.trainer, *baselines)
+    folder = work / "nnUNet_results" / dataset / f"{arguments.trainer}__ADNeXtPlans__3d_fullres"
+    _write_result(arguments, folder, seconds)
+
+
+def import_task(task: str, work: Path) -> float:
+    """Import a task's dataset into the folder of work; seconds."""
+    number, name, selection = TASKS[task]
+    data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)) / "oasis1"
+    return run_command(
+        *("adnext_import", str(number), name, "--table", str(oasis_table(data, work)), "--images", str(data)),
+        *("--image-pattern", "images/{ID}.nii.gz", "--subject-column", "subject_id", "--session-column", "session"),
+        *("--age-column", "Age", "--sex-column", "M/F", "--keep", "nWBV,eTIV", *selection),
+    )
 
 
 def oasis_table(data: Path, work: Path) -> Path:
@@ -120,14 +108,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--device")
     parser.add_argument("--work", type=Path, required=True, help="folder for nnU-Net's three folders")
     return parser.parse_args()
-
-
-def _run(words: list[str]) -> float:
-    started = time.monotonic()
-    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
-    if subprocess.run(command, check=False).returncode:
-        sys.exit(f"failed: {' '.join(words)}")
-    return time.monotonic() - started
 
 
 def _write_result(arguments: argparse.Namespace, run: Path, seconds: dict[str, float]) -> None:

@@ -17,12 +17,11 @@ pretraining_gain_TASK_SIZE.json.
 import argparse
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 from oasis_ad import DEFAULT_DATA, EPOCH_SECONDS, RESULTS, TASKS, oasis_table
+from pipeline import run_command, set_options, use_folders
 
 from adnext_plugin.evaluation.intervals import gain, resamples_of
 from adnext_plugin.evaluation.scores import per_subject
@@ -44,9 +43,7 @@ def main() -> None:
     """Run what is missing of one study."""
     arguments = _parse()
     data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA))
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (arguments.work / name).mkdir(parents=True, exist_ok=True)
-        os.environ[name] = str(arguments.work / name)
+    use_folders(arguments.work)
     checkpoint = _pretrain(arguments, data)
     number, dataset = _prepare_task(arguments, data)
     results = {"task": arguments.task, "size": arguments.size, "made_by": provenance(), "runs": []}
@@ -76,12 +73,6 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(*words: str) -> None:
-    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
-    if subprocess.run(command, check=False).returncode:
-        sys.exit(f"failed: {' '.join(words)}")
-
-
 def _pretrain(arguments: argparse.Namespace, data: Path) -> Path:
     """Import, prepare and pre-train on the task's corpus; return the checkpoint."""
     plan = arguments.work / "pretraining_plan.json"
@@ -96,14 +87,15 @@ def _pretrain(arguments: argparse.Namespace, data: Path) -> Path:
             plan,
         )
         if not (Path(os.environ["nnUNet_preprocessed"]) / "Dataset303_IXIandYoungOasis").is_dir():
-            _run("adnext_merge", "303", "IXIandYoungOasis", "301", "302")
+            run_command("adnext_merge", "303", "IXIandYoungOasis", "301", "302")
     number, name = CORPORA[arguments.task]
     trainer = f"ADNeXtFCMAETrainer_{arguments.size}"
     run = Path(os.environ["nnUNet_results"]) / f"Dataset{number}_{name}" / f"{trainer}__ADNeXtPlans__3d_fullres"
     fold = run / "fold_0"
     if not (fold / "validation" / "summary.json").is_file():
         resume = ["--c"] if (fold / "checkpoint_latest.pth").is_file() else []
-        _run("adnext_pretrain", str(number), "3d_fullres", "0", "-tr", trainer, *resume, *_set(arguments.pretrain_set))
+        options = [*resume, *set_options(arguments.pretrain_set)]
+        run_command("adnext_pretrain", str(number), "3d_fullres", "0", "-tr", trainer, *options)
     _record_pretraining(fold, RESULTS / f"pretraining_{name}_{arguments.size}.json")
     return fold / "checkpoint_final.pth"
 
@@ -138,12 +130,8 @@ def _oasis(data: Path, work: Path) -> list[str]:
 
 def _import(number: int, name: str, source: list[str], plan: Path) -> None:
     if not (Path(os.environ["nnUNet_raw"]) / f"Dataset{number}_{name}").is_dir():
-        _run("adnext_import", str(number), name, *source)
-    _run("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(plan))
-
-
-def _set(settings: list[str]) -> list[str]:
-    return [word for setting in settings for word in ("--set", setting)]
+        run_command("adnext_import", str(number), name, *source)
+    run_command("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(plan))
 
 
 def _finetune(
@@ -167,10 +155,10 @@ def _finetune(
                 begun = (folder / "checkpoint_latest.pth").is_file()
                 start = ["--c"] if begun else weights
                 settings = [*arguments.finetune_set, f"train_fraction={fraction}"]
-                words = [str(number), "3d_fullres", str(fold), "-tr", trainer, "--seed", str(seed), *_set(settings)]
-                _run("adnext_train", *words, *start)
+                words = [str(number), "3d_fullres", str(fold), "-tr", trainer, "--seed", str(seed)]
+                run_command("adnext_train", *words, *set_options(settings), *start)
         if not (run / "crossval_results" / "metrics.json").is_file():
-            _run("adnext_evaluate", str(number), "-tr", trainer)
+            run_command("adnext_evaluate", str(number), "-tr", trainer)
     finally:
         os.environ["nnUNet_results"] = results
     return run

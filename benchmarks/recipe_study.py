@@ -12,14 +12,13 @@ scans are those described in the data's own README; ADNEXT_TEST_DATA names their
 import argparse
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from oasis_ad import BASELINES, DEFAULT_DATA, EPOCH_SECONDS, RESULTS, TASKS, oasis_table
+from oasis_ad import EPOCH_SECONDS, RESULTS, TASKS, import_task
+from pipeline import run_command, set_options, use_folders
 
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.weights import read_checkpoint
@@ -75,9 +74,7 @@ LEVERS = {
 def main() -> None:
     """Run what is missing."""
     arguments = _parse()
-    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
-        (arguments.work / name).mkdir(parents=True, exist_ok=True)
-        os.environ[name] = str(arguments.work / name)
+    use_folders(arguments.work)
     done = [json.loads(line) for line in LOG_OF_RUNS.read_text().splitlines()] if LOG_OF_RUNS.is_file() else []
     for task in arguments.tasks:
         _prepare(task, arguments.work)
@@ -94,7 +91,7 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=lambda text: Path(text).absolute(), required=True)
-    parser.add_argument("--tasks", nargs="+", choices=BASELINES, default=["sex"])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["sex"])
     parser.add_argument("--levers", nargs="+", choices=LEVERS, default=list(LEVERS))
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
@@ -102,17 +99,13 @@ def _parse() -> argparse.Namespace:
 
 def _prepare(task: str, work: Path) -> None:
     """Import and preprocess, and write a plans file for every lever, which share the prepared volumes."""
-    number, name, selection = TASKS[task]
+    number, name, _ = TASKS[task]
     dataset = f"Dataset{number}_{name}"
-    data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)) / "oasis1"
     if not (work / "nnUNet_raw" / dataset).is_dir():
-        table = ["--table", str(oasis_table(data, work)), "--images", str(data)]
-        columns = ["--subject-column", "subject_id", "--session-column", "session", "--age-column", "Age"]
-        columns += ["--sex-column", "M/F", "--image-pattern", "images/{ID}.nii.gz", "--keep", "nWBV,eTIV"]
-        _run("adnext_import", str(number), name, *table, *columns, *selection)
+        import_task(task, work)
     preset = work / "preset.json"
     preset.write_text(json.dumps(PRESET))
-    _run("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(preset))
+    run_command("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(preset))
     folder = work / "nnUNet_preprocessed" / dataset
     for lever, change in LEVERS.items():
         plans = json.loads((folder / "ADNeXtPlans.json").read_text())
@@ -135,9 +128,9 @@ def _train(task: str, name: str, fold: int, arguments: argparse.Namespace) -> di
         / f"fold_{fold}"
     )
     words = [str(number), "3d_fullres", str(fold), "-tr", lever.trainer, "-p", f"Plans_{name}"]
-    words += [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    words += set_options([f"{key}={json.dumps(value)}" for key, value in settings.items()])
     resume = ["--c"] if (folder / "checkpoint_latest.pth").is_file() else []
-    _run("adnext_train", *words, "--seed", str(arguments.seed), *resume)
+    run_command("adnext_train", *words, "--seed", str(arguments.seed), *resume)
     history = read_checkpoint(folder / "checkpoint_final.pth")["logging"]
     logs = "".join(path.read_text() for path in sorted(folder.glob("training_log_*.txt")))
     last = max(1, len(history["train_losses"]) // 4)
@@ -156,12 +149,6 @@ def _train(task: str, name: str, fold: int, arguments: argparse.Namespace) -> di
 
 def _is_score(key: str, values: list) -> bool:
     return bool(values) and "timestamp" not in key and isinstance(values[0], float)
-
-
-def _run(*words: str) -> None:
-    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
-    if subprocess.run(command, check=False).returncode:
-        sys.exit(f"failed: {' '.join(words)}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.evaluation_text import in_words
 from adnext_plugin.cli.runs import add_dataset_argument, require_resamples
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import (
@@ -19,7 +20,6 @@ from adnext_plugin.paths import (
 )
 
 if TYPE_CHECKING:
-    from adnext_plugin.evaluation.bootstrap import Estimate
     from adnext_plugin.evaluation.comparison import Comparison, Pair
 
 
@@ -123,7 +123,7 @@ def _print(comparison: "Comparison", classes: Sequence[str], folds: int, notes: 
     for run in comparison.runs:
         by_fold = "  ".join(_number(area) for area in run.auc_by_fold)
         interval = "-" if run.delong is None or run.delong.low is None else _range(run.delong.low, run.delong.high)
-        print(f"{run.name:{width}}{_in_words(run.auc_mean_of_folds):26}{interval:20}{by_fold}")
+        print(f"{run.name:{width}}{in_words(run.auc_mean_of_folds):26}{interval:20}{by_fold}")
     for pair in comparison.pairs:
         _print_pair(pair)
     if len(classes) == 2:
@@ -133,7 +133,7 @@ def _print(comparison: "Comparison", classes: Sequence[str], folds: int, notes: 
 
 def _print_pair(pair: "Pair") -> None:
     tests = pair.tests
-    print(f"{pair.first} against {pair.second}: AUC difference {_in_words(tests.auc_difference)}")
+    print(f"{pair.first} against {pair.second}: AUC difference {in_words(tests.auc_difference)}")
     discordant = f"only the first right {tests.mcnemar.only_first}, only the second {tests.mcnemar.only_second}"
     for test, said, remark in (
         ("delong", "DeLong", tests.delong.note if tests.delong else "two classes only"),
@@ -154,7 +154,3 @@ def _number(value: float | None) -> str:
 
 def _range(low: float, high: float) -> str:
     return f"[{low:.3f}, {high:.3f}]"
-
-
-def _in_words(estimate: "Estimate") -> str:
-    return "-" if estimate.value is None else f"{estimate.value:.3f} {_range(estimate.low, estimate.high)}"

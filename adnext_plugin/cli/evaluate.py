@@ -25,6 +25,7 @@ from adnext_plugin.paths import (
     replacing,
     require_file,
     results_dir,
+    run_name,
     write_json,
 )
 
@@ -55,7 +56,7 @@ class Request:
     @property
     def run(self) -> Path:
         """Folder of the run."""
-        return results_dir() / self.dataset / f"{self.trainer}__{self.plans}__{self.configuration}"
+        return results_dir() / self.dataset / run_name(self.trainer, self.plans, self.configuration)
 
 
 def build_parser() -> ArgumentParser:

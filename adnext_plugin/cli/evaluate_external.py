@@ -66,8 +66,14 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
     folder = request.run / "external" / other
     content = {
         **({"warning": files.warning} if files.warning else {}),
-        **{"dataset": other, "trained_on": request.dataset, "trainer": request.trainer, "protocol": files.protocol},
-        **{"unit": "subject", "kind": other_task.kind, "classes": list(other_task.classes), "networks": len(splits)},
+        "dataset": other,
+        "trained_on": request.dataset,
+        "trainer": request.trainer,
+        "protocol": files.protocol,
+        "unit": "subject",
+        "kind": other_task.kind,
+        "classes": list(other_task.classes),
+        "networks": len(splits),
         "threshold": float(judged.thresholds[0]) if len(other_task.classes) == 2 else None,
         "temperatures": [one.value for one in temperatures],
         "subjects": len(judged.targets),

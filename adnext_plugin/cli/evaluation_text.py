@@ -40,8 +40,8 @@ def print_evaluation(trainer: str, evaluation: "Evaluation", notes: list[str], s
         (trainer, evaluation.scores, None),
         *((baseline.name, baseline.scores, baseline.gain_of_network) for baseline in evaluation.baselines),
     ):
-        cells = "".join(f"{_in_words(scores[key]):26}" for key in headline)
-        print(f"{name:24}{cells}{_in_words(gain) if gain else ''}".rstrip())
+        cells = "".join(f"{in_words(scores[key]):26}" for key in headline)
+        print(f"{name:24}{cells}{in_words(gain) if gain else ''}".rstrip())
     print("all held-out subjects together:")
     print_scores({k: value for k, value in evaluation.scores.items() if k not in headline and k.startswith(SHOWN)})
     if evaluation.details is not None:
@@ -84,14 +84,14 @@ def print_probes(probes: "list[Probe]") -> None:
         if one.scores is None:
             print(f"  {one.column}: too few subjects of two classes ({counts or 'none'})")
             continue
-        words = [f"{name.replace('_', ' ')} {_in_words(value)}" for name, value in one.scores.items()]
+        words = [f"{name.replace('_', ' ')} {in_words(value)}" for name, value in one.scores.items()]
         print(f"  {one.column}: {', '.join(words)} ({counts})")
 
 
 def print_scores(scores: "dict[str, Estimate]") -> None:
     """Print one score a line, with its interval."""
     for name, estimate in scores.items():
-        print(f"  {name.replace('_', ' '):42}{_in_words(estimate)}")
+        print(f"  {name.replace('_', ' '):42}{in_words(estimate)}")
 
 
 def _print_details(details: "ClassifierDetails") -> None:
@@ -116,7 +116,7 @@ def _print_details(details: "ClassifierDetails") -> None:
 
 def _print_within_site(within: "WithinSite") -> None:
     who = f"{sum(within.subjects_by_class)} subjects of {within.sites} sites"
-    found = "too few subjects of a class" if within.auc is None else _in_words(within.auc)
+    found = "too few subjects of a class" if within.auc is None else in_words(within.auc)
     print(f"  {'auc within site':42}{found} ({who})")
 
 
@@ -139,7 +139,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _in_words(estimate: "Estimate") -> str:
+def in_words(estimate: "Estimate") -> str:
+    """A value with its interval, as in 0.812 [0.741, 0.870]; a dash where there is none."""
     if estimate.value is None:
         return "-"
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, results_dir
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, results_dir, run_name
 
 DEFAULT_TRAINER = "ADNeXtTrainer_B"
 
@@ -38,7 +38,7 @@ def add_device_argument(parser: ArgumentParser, purpose: str = "") -> None:
 
 def run_folder(dataset: str, arguments: Namespace) -> Path:
     """Folder of the results of the trainer, plans and configuration that parsed arguments name."""
-    return results_dir() / dataset / f"{arguments.trainer}__{arguments.plans}__{arguments.configuration}"
+    return results_dir() / dataset / run_name(arguments.trainer, arguments.plans, arguments.configuration)
 
 
 def require_resamples(resamples: int) -> int:

@@ -26,6 +26,7 @@ from adnext_plugin.paths import (
     read_json,
     require_file,
     results_dir,
+    run_name,
     settings_from_environment,
     usable_cpus,
 )
@@ -273,7 +274,7 @@ def _further_seeds(request: Request) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _fold_folder(request: Request, fold: int | str) -> Path:
-    run = f"{request.trainer}__{request.plans}__{request.configuration}"
+    run = run_name(request.trainer, request.plans, request.configuration)
     return results_dir() / request.dataset / run / f"fold_{fold}"
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from adnext_plugin.errors import AdnextError, PathsError, SplitError, nearest_names
 from adnext_plugin.evaluation.scores import SubjectPredictions, per_subject
-from adnext_plugin.paths import read_json, require_file
+from adnext_plugin.paths import read_json, require_file, run_name
 from adnext_plugin.records import Task, stamps_of
 
 EVALUATION = "crossval_results"
@@ -37,7 +37,7 @@ def find_run(run: str, dataset_results: Path, plans: str, configuration: str) ->
     Raises:
         PathsError: there is no such folder.
     """
-    candidates = (dataset_results / f"{run}__{plans}__{configuration}", dataset_results / run, Path(run))
+    candidates = (dataset_results / run_name(run, plans, configuration), dataset_results / run, Path(run))
     for folder in candidates:
         if folder.is_dir():
             return folder

@@ -40,10 +40,10 @@ def held_out_features(
     """
     model = read_run(run, [str(fold) for fold in range(len(splits))])
     cases, folds, features = [], [], []
-    for fold, parts in enumerate(splits):
-        network = FoldNetwork(model, fold, device)
-        inputs = read_inputs(str(dataset_folder), model.description, network.columns, {}, "")
-        places = {scan.case_id: index for index, scan in enumerate(inputs.scans)}
+    networks = [FoldNetwork(model, fold, device) for fold in range(len(splits))]
+    inputs = read_inputs(str(dataset_folder), model.description, networks[0].columns, {}, "")
+    places = {scan.case_id: index for index, scan in enumerate(inputs.scans)}
+    for fold, (parts, network) in enumerate(zip(splits, networks, strict=True)):
         for case in tqdm(sorted(parts["val"]), desc=f"Features of fold {fold}", unit="case"):
             index = places[case]
             stored = read_stored(inputs.scans[index].image, model.description)
