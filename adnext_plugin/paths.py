@@ -74,6 +74,16 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cpu_threads() -> int:
+    """Threads for computing on the CPU: OpenMP's `OMP_NUM_THREADS` where it is set, else all usable processors.
+
+    Processes whose threads are together more than the processors wait for one another most of the time: beside
+    another process, on two processors, DenseNet121 took 20 s for a step with two threads and 2 s with one.
+    """
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdigit() and int(value) > 0 else usable_cpus()
+
+
 def may_tune_allocator() -> bool:
     """False where the user has set `ADNEXT_MALLOPT` to 0."""
     return os.environ.get("ADNEXT_MALLOPT", "1") != "0"

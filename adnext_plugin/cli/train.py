@@ -28,7 +28,6 @@ from adnext_plugin.paths import (
     results_dir,
     run_name,
     settings_from_environment,
-    usable_cpus,
 )
 
 
@@ -313,7 +312,8 @@ def _train_fold(request: Request, fold: int | str, is_ours: bool) -> None:
     import torch
     from nnunetv2.run.run_training import run_training
 
-    torch.set_num_threads(usable_cpus() if request.device == "cpu" else 1)
+    if request.device != "cpu":
+        torch.set_num_threads(1)
     if request.only_validate and not (_fold_folder(request, fold) / "checkpoint_final.pth").is_file():
         raise PathsError(
             f"{_fold_folder(request, fold)} has no checkpoint_final.pth; finish the training with --c first"

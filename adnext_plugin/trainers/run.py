@@ -22,7 +22,7 @@ from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.loading import Batch, Change, EpochLoader
 from adnext_plugin.errors import AdnextError, WeightsError
-from adnext_plugin.paths import remove_partial_files, write_json
+from adnext_plugin.paths import cpu_threads, remove_partial_files, write_json
 from adnext_plugin.records import NetworkSettings, RunSettings, from_json, to_json
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
@@ -124,6 +124,7 @@ class RunTrainer(nnUNetTrainer, ABC):
         self._best_epoch: int | None = None
         if self.device.type == "cpu":
             keep_large_buffers()
+            torch.set_num_threads(cpu_threads())
         if not uses_float16(self.device):
             self.grad_scaler = None
 

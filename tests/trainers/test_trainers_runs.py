@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from adnext_plugin.cli import evaluate, train
 from adnext_plugin.errors import AdnextError, SettingsError, WeightsError
-from adnext_plugin.paths import hook_dir
+from adnext_plugin.paths import hook_dir, usable_cpus
 from adnext_plugin.registry import TRAINERS, registered_names
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.training.weights import read_checkpoint
@@ -57,6 +57,17 @@ def test_the_figure_1_variants_build_what_their_names_say(toy, monkeypatch) -> N
         assert trainer.plan.network.name == "adnext_b"
         assert trainer.plan.network.options["kernel_size"] == kernel
         assert trainer.plan.network.options["downsampling"] == downsampling
+
+
+def test_training_on_a_cpu_uses_as_many_threads_as_openmp_is_told(toy, monkeypatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        for told, used in (("3", 3), ("", usable_cpus())):
+            monkeypatch.setenv("OMP_NUM_THREADS", told)
+            _trainer(monkeypatch)
+            assert torch.get_num_threads() == used
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(toy, monkeypatch) -> None:
