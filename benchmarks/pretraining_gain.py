@@ -28,12 +28,24 @@ from adnext_plugin.evaluation.scores import per_subject
 from adnext_plugin.subjects import read_dataset
 from adnext_plugin.training.provenance import provenance
 
-PLAN = Path(__file__).parent / "oasis_plan.json"
 # whole 32³ patches, square in the axial plane for quarter turns; the rate suits a study shorter than the paper's
 PRETRAINING_PLAN = {
     "preprocessing": {"input_size_voxels": [96, 128, 128]},
     "network": {"options": {"init": "fan_in"}},
     "pretraining": {"learning_rate": 1e-3, "warmup_epochs": 15, "epochs": 300},
+}
+# the stem is the one that can be pre-trained; the rest of the recipe is what lets AD-NeXt learn from scratch at all
+FINETUNING_PLAN = {
+    "preprocessing": {"input_size_voxels": [96, 112, 96]},
+    "network": {"options": {"init": "fan_in", "head_norm": "batch"}},
+    "training": {
+        "epochs": 20,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "warmup_epochs": 2,
+        "weight_decay": 0.05,
+        "augmentation": "anatomical",
+    },
 }
 CORPORA = {"ad": (303, "IXIandYoungOasis"), "young_old": (301, "IXI"), "sex": (301, "IXI")}
 RESAMPLES = 2000
@@ -75,8 +87,7 @@ def _parse() -> argparse.Namespace:
 
 def _pretrain(arguments: argparse.Namespace, data: Path) -> Path:
     """Import, prepare and pre-train on the task's corpus; return the checkpoint."""
-    plan = arguments.work / "pretraining_plan.json"
-    plan.write_text(json.dumps(PRETRAINING_PLAN))
+    plan = _written(PRETRAINING_PLAN, arguments.work / "pretraining_plan.json")
     ixi = ["--table", str(data / "ixi" / "ixi.csv"), "--image-pattern", "brain/{subject_id}_T1w.nii.gz"]
     _import(301, "IXI", [*ixi, "--unlabelled"], plan)
     if arguments.task == "ad":
@@ -115,8 +126,14 @@ def _record_pretraining(fold: Path, path: Path) -> None:
 
 def _prepare_task(arguments: argparse.Namespace, data: Path) -> tuple[int, str]:
     number, name, selection = TASKS[arguments.task]
-    _import(number, name, [*_oasis(data, arguments.work), *selection], PLAN)
+    plan = _written(FINETUNING_PLAN, arguments.work / "finetuning_plan.json")
+    _import(number, name, [*_oasis(data, arguments.work), *selection], plan)
     return number, f"Dataset{number}_{name}"
+
+
+def _written(plan: dict, path: Path) -> Path:
+    path.write_text(json.dumps(plan))
+    return path
 
 
 def _oasis(data: Path, work: Path) -> list[str]:

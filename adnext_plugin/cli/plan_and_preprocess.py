@@ -1,5 +1,6 @@
 """`adnext_plan_and_preprocess`: fingerprint, plans, network inputs and folds of a raw dataset."""
 
+import math
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from adnext_plugin.paths import (
     BRAIN_MASKS,
     CONFIGURATION,
     PLANS_NAME,
+    cpu_threads,
     dataset_folder_name,
     preprocessed_dir,
     raw_dir,
@@ -143,6 +145,7 @@ def _plan_and_preprocess(dataset: str, request: Request, cluster: "Cluster | Non
         splits = ensure_splits(folder, subjects, task)
         print(f"{len(splits)} folds of subjects are in {folder / 'splits_final.json'}")
         _print_power(subjects, task)
+        _print_advice(subjects, task, splits, plan)
     if request.only_plan:
         return True
     identifier = plans["configurations"][CONFIGURATION]["data_identifier"]
@@ -161,6 +164,20 @@ def _print_power(subjects: Any, task: Any) -> None:
     counts = subjects.groupby(task.target)["subject_id"].nunique()
     negatives, positives = (int(counts.get(name, 0)) for name in task.classes)
     print(f"{negatives} {task.classes[0]} and {positives} {task.classes[1]}. {cohort_in_words(positives, negatives)}")
+
+
+def _print_advice(subjects: Any, task: Any, splits: list[Any], plan: Any) -> None:
+    """Which trainer to begin with; nothing for scans without a target."""
+    if task.kind == "unlabelled":
+        return
+    import torch
+
+    from adnext_plugin.plans.advice import advice
+    from adnext_plugin.trainers.small import SMALL
+
+    training = subjects[subjects["case_id"].isin(splits[0]["train"])]["subject_id"].nunique()
+    threads = None if torch.cuda.is_available() else cpu_threads()
+    print(advice(training, math.prod(plan.preprocessing.input_size_voxels), SMALL.epochs, len(splits), threads))
 
 
 def _brain_masks(

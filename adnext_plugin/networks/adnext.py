@@ -27,25 +27,15 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.layers.activation import GeluResponseNorm
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.norms import ChannelNorm
+from adnext_plugin.networks.layers.stems import STEM_STRIDE, ConvolutionalStem, PatchStem
+from adnext_plugin.networks.layers.tokens import to_tokens, to_volume
 
 Downsampling = Literal["avg", "max", "strided"]
 Init = Literal["paper", "fan_in"]
 HeadNorm = Literal["layer", "batch"]
+StemKind = Literal["patch", "convolutional"]
 
-STEM_STRIDE = 4
 SMALLEST_INPUT = 32
-
-
-class Stem(nn.Module):
-    """Cuts the scan into 4³ patches: (B, C, Z, Y, X) to tokens (B, Z/4, Y/4, X/4, width)."""
-
-    def __init__(self, in_channels: int, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(in_channels, width, kernel_size=STEM_STRIDE, stride=STEM_STRIDE)
-        self.norm = ChannelNorm(width)
-
-    def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
-        return self.norm(to_tokens(self.conv(x_bczyx)))
 
 
 class Block(nn.Module):
@@ -96,11 +86,12 @@ class ADNeXtEncoder(nn.Module):
         kernel_size: int = 7,
         downsampling: Downsampling = "avg",
         drop_path_rate: float = 0.0,
+        stem: StemKind = "patch",
     ) -> None:
         super().__init__()
         # numbers are needed even where tensors are made without data, under torch.device("meta")
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
-        self.stem = Stem(in_channels, widths[0])
+        self.stem = (PatchStem if stem == "patch" else ConvolutionalStem)(in_channels, widths[0])
         self.stages = nn.ModuleList()
         for depth, width in zip(depths, widths, strict=True):
             self.stages.append(nn.Sequential(*[Block(width, kernel_size, rates.pop(0)) for _ in range(depth)]))
@@ -178,6 +169,7 @@ def build(
     drop_path_rate: float = 0.1,
     init: Init = "paper",
     head_norm: HeadNorm = "layer",
+    stem: StemKind = "patch",
 ) -> ADNeXt:
     """Build an AD-NeXt of any size with fresh weights.
 
@@ -192,6 +184,8 @@ def build(
         init: see `initialise`.
         head_norm: of the features before the last layer. `layer` is the paper's; from scratch, on a few hundred
             scans, the network learns with `batch` only (docs/recipes.md).
+        stem: `patch`, the paper's, or `convolutional`, with which far fewer scans suffice (docs/recipes.md). Only the
+            first can be pre-trained by masking.
 
     Raises:
         SettingsError: a value that is not on offer.
@@ -201,6 +195,7 @@ def build(
         ("downsampling", downsampling, ("avg", "max", "strided")),
         ("init", init, ("paper", "fan_in")),
         ("head_norm", head_norm, ("layer", "batch")),
+        ("stem", stem, ("patch", "convolutional")),
     ):
         if value not in allowed:
             raise SettingsError(f"AD-NeXt has no {name} {value!r}; choose from {', '.join(map(str, allowed))}")
@@ -213,16 +208,8 @@ def build(
             f"AD-NeXt with {downsampling} downsampling needs an input of at least {SMALLEST_INPUT} voxels per axis and "
             f"a multiple of {multiple}, got {list(input_size_voxels)}; plan again with another --input-size"
         )
-    encoder = ADNeXtEncoder(in_channels, depths, widths, kernel_size, downsampling, drop_path_rate)
+    encoder = ADNeXtEncoder(in_channels, depths, widths, kernel_size, downsampling, drop_path_rate, stem)
     return ADNeXt(encoder, num_outputs, init, head_norm)
-
-
-def to_volume(tokens_bzyxc: torch.Tensor) -> torch.Tensor:
-    return tokens_bzyxc.permute(0, 4, 1, 2, 3)
-
-
-def to_tokens(volume_bczyx: torch.Tensor) -> torch.Tensor:
-    return volume_bczyx.permute(0, 2, 3, 4, 1)
 
 
 # Parameters and multiply-adds are for one channel, two outputs and 128³

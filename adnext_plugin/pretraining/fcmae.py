@@ -16,6 +16,7 @@ from torch import nn
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.adnext import ADNeXtEncoder, Block, Init, initialise
 from adnext_plugin.networks.build import build_network
+from adnext_plugin.networks.layers.stems import PatchStem
 from adnext_plugin.pretraining.masks import TOTAL_STRIDE, join_patches, mask_voxels, patch_grid, split_into_patches
 from adnext_plugin.pretraining.sparse.backends import Encode, encode_with
 from adnext_plugin.records import NetworkSettings, PretrainingSettings
@@ -128,6 +129,8 @@ def build_encoder(
         network = None
     if not isinstance(getattr(network, "encoder", None), ADNeXtEncoder):
         raise SettingsError(f"network {settings.name!r} is not an AD-NeXt; only those can be pre-trained this way")
+    if not isinstance(network.encoder.stem, PatchStem):
+        raise SettingsError("stem 'convolutional' looks across the edges of masked patches; pre-train with 'patch'")
     return network.encoder
 
 

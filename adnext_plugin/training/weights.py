@@ -68,7 +68,7 @@ def load_encoder(network: nn.Module, path: Path) -> WeightsReport:
         found = f"has shape {tuple(saved[first].shape)} there" if first in saved else "is not there"
         raise WeightsError(
             f"{path} covers {len(wanted) - len(missing)} of {len(wanted)} encoder tensors; {first} "
-            f"{tuple(own[first].shape)} {found}: use weights of the same network, size and kernel"
+            f"{tuple(own[first].shape)} {found}: use weights of the same network, size, kernel and stem"
         )
     network.load_state_dict({**own, **{name: saved[name] for name in wanted}})
     return WeightsReport(

@@ -193,6 +193,29 @@ def test_batch_norm_in_the_head_leaves_parameters_and_encoder_as_they_are() -> N
     assert list(paper.encoder.state_dict()) == list(small.encoder.state_dict())
 
 
+def test_the_convolutional_stem_gives_the_same_grid_of_tokens_and_only_the_stem_differs() -> None:
+    networks = [adnext_t(1, 2, (32, 40, 36), stem=stem).eval() for stem in ("patch", "convolutional")]
+    scan = torch.randn(2, 1, 32, 40, 36)
+    grids = [network.encoder.stem(scan) for network in networks]
+    assert grids[0].shape == grids[1].shape == (2, 8, 10, 9, 16)
+    names = [{name for name in network.state_dict() if "encoder.stem" not in name} for network in networks]
+    assert names[0] == names[1]
+    # 27·16 + 16, 27·16·16 + 16 and two norms instead of 4³·16 + 16 and one
+    sizes = [sum(tensor.numel() for tensor in network.parameters()) for network in networks]
+    assert sizes == [756_242, 756_242 - 1_072 + 7_440]
+
+
+def test_tokens_of_the_convolutional_stem_see_across_the_edges_of_patches() -> None:
+    torch.manual_seed(0)
+    scan = torch.randn(1, 1, 32, 32, 32)
+    moved = scan.clone()
+    moved[..., 16] += 1  # the first plane of the fifth token along x
+    for stem, seen_by in (("patch", [4]), ("convolutional", [3, 4])):
+        network = adnext_t(1, 2, (32, 32, 32), stem=stem).eval()
+        change = (network.encoder.stem(moved) - network.encoder.stem(scan)).abs().amax(dim=(0, 1, 2, 4))
+        assert change.nonzero().flatten().tolist() == seen_by
+
+
 def test_batch_norm_in_the_head_takes_away_what_all_scans_share() -> None:
     torch.manual_seed(0)
     head_of_layer, head_of_batch = (ClassificationHead(64, 2, norm) for norm in ("layer", "batch"))

@@ -28,6 +28,12 @@ def test_parameters_are_the_papers(network: str, millions: float) -> None:
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
 
 
+def test_a_stem_that_looks_across_patches_cannot_be_pretrained() -> None:
+    network = NetworkSettings(name="adnext_t", options={"stem": "convolutional"})
+    with pytest.raises(SettingsError, match="across the edges of masked patches; pre-train with 'patch'"):
+        build_fcmae(network, PretrainingSettings(), 1, CUBE)
+
+
 @pytest.mark.parametrize(("width", "millions"), [(64, 2.22), (128, 4.47), (256, 9.17), (512, 19.35), (768, 30.59)])
 def test_decoder_widths_have_the_sizes_known_for_them(width: int, millions: float) -> None:
     model = build_fcmae(NetworkSettings(name="adnext_b"), PretrainingSettings(decoder_width=width), 1, CUBE)

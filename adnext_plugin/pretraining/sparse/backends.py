@@ -7,8 +7,9 @@ from typing import Literal
 
 import torch
 
-from adnext_plugin.networks.adnext import STEM_STRIDE, ADNeXtEncoder
+from adnext_plugin.networks.adnext import ADNeXtEncoder
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
+from adnext_plugin.networks.layers.stems import STEM_STRIDE
 from adnext_plugin.pretraining.sparse.depthwise import WAYS, VisibleDepthwise, Way, visible_depthwise
 from adnext_plugin.pretraining.sparse.gathered import encode_gathered
 from adnext_plugin.pretraining.sparse.geometry import VisiblePatches

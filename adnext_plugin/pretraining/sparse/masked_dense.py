@@ -6,8 +6,9 @@ space (response norm). At visible voxels this equals a sparse network whose only
 
 import torch
 
-from adnext_plugin.networks.adnext import ADNeXtEncoder, Block, to_tokens, to_volume
+from adnext_plugin.networks.adnext import ADNeXtEncoder, Block
 from adnext_plugin.networks.layers.norms import relative_response
+from adnext_plugin.networks.layers.tokens import to_tokens, to_volume
 from adnext_plugin.pretraining.masks import mask_voxels
 
 

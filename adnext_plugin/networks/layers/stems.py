@@ -1,0 +1,45 @@
+"""From voxels to the first tokens: scan (B, C, Z, Y, X) to tokens (B, Z/4, Y/4, X/4, width)."""
+
+import torch
+from torch import nn
+
+from adnext_plugin.networks.layers.norms import ChannelNorm
+from adnext_plugin.networks.layers.tokens import to_tokens
+
+STEM_STRIDE = 4
+FULL_RESOLUTION_CHANNELS = 16  # of the convolutional stem, whatever the network's size
+
+
+class PatchStem(nn.Module):
+    """Cuts the scan into 4³ patches that know nothing of one another; the paper's."""
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, width, kernel_size=STEM_STRIDE, stride=STEM_STRIDE)
+        self.norm = ChannelNorm(width)
+
+    def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        return self.norm(to_tokens(self.conv(x_bczyx)))
+
+
+class ConvolutionalStem(nn.Module):
+    """Twice a 3³ convolution, batch norm, the strongest response of 2³ voxels and ReLU.
+
+    A token says what was found near it, wherever exactly it lay. One linear map of 4³ voxels, the patch stem's token,
+    changes with every shift of the brain by a voxel, and few scans do not suffice to learn which of that matters.
+    """
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_halving(in_channels, FULL_RESOLUTION_CHANNELS), *_halving(FULL_RESOLUTION_CHANNELS, width)
+        )
+
+    def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        return to_tokens(self.layers(x_bczyx)).contiguous()
+
+
+def _halving(channels_in: int, channels_out: int) -> list[nn.Module]:
+    convolution = nn.Conv3d(channels_in, channels_out, kernel_size=3, padding=1)
+    # pooling before ReLU is the same, and leaves it an eighth of the work
+    return [convolution, nn.BatchNorm3d(channels_out), nn.MaxPool3d(2), nn.ReLU()]

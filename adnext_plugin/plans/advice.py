@@ -1,0 +1,37 @@
+"""Which trainer a cohort and a machine call for, in words, before anything is trained."""
+
+FEW_SUBJECTS = 1000  # to learn from; the recipe for few scans was found with 90 to 220 (docs/recipes.md)
+# AD-NeXt-T with the convolutional stem, forward and backward, measured on a server of 2024
+SECONDS_PER_VOXEL_AND_THREAD = 0.28e-6
+HOURS_WORTH_A_COARSER_GRID = 6
+
+
+def advice(learn_from: int, voxels: int, epochs: int, folds: int, threads: int | None) -> str:
+    """Trainer to begin with, and without a GPU, how long it will take.
+
+    Args:
+        learn_from: training subjects of a fold.
+        voxels: of the network's input.
+        epochs: of `ADNeXtTrainer_T_Small`.
+        folds: of the cross-validation.
+        threads: of the CPU to train on; None where there is a GPU.
+    """
+    found = f"Each fold learns from {learn_from} subjects"
+    if learn_from < FEW_SUBJECTS:
+        found += ": begin with -tr ADNeXtTrainer_T_Small, as the paper's recipe hardly learns from so few"
+    elif threads is None:
+        return f"{found}: begin with -tr ADNeXtTrainer_B, pre-trained (adnext_pretrain) if there are unlabelled scans."
+    else:
+        found += ": without a GPU, begin with -tr ADNeXtTrainer_T_Small"
+    found += " (docs/recipes.md)."
+    if threads is None:
+        return found
+    hours = learn_from * voxels * epochs * folds * SECONDS_PER_VOXEL_AND_THREAD / threads / 3600
+    found += f" On {threads} processors, {folds} folds of it take about {_duration(hours)}"
+    if hours > HOURS_WORTH_A_COARSER_GRID:
+        return f"{found}; with twice the --spacing and half the --input-size, an eighth of that."
+    return f"{found}."
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.0f} hours" if hours >= 2 else f"{max(1, hours * 60):.0f} minutes"
