@@ -80,7 +80,7 @@ def test_pretrained_weights_go_into_a_classifier(unlabelled, toy_workspace, tmp_
     assert all(torch.equal(weights[name], tensor) for name, tensor in encoder.items())
     capsys.readouterr()
     assert train.main([*tuning[:4], "ADNeXtTrainer_S", *tuning[5:], "-pretrained_weights", str(checkpoint)]) == 2
-    assert "use weights of the same network, size and kernel" in capsys.readouterr().err
+    assert "use weights of the same network, size, kernel and stem" in capsys.readouterr().err
 
 
 def test_an_interrupted_pretraining_ends_with_the_same_weights(unlabelled, monkeypatch) -> None:
