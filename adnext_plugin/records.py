@@ -165,6 +165,8 @@ class TrainerSettings(RunSettings):
     covariates: tuple[str, ...] = ()
     # (Z, Y, X) cut from the stored volume, at a random place to train on and from the centre to predict
     crop_voxels: tuple[int, int, int] | None = None
+    # before scoring an epoch, average the statistics of batch norms over the training cases
+    precise_batch_norm: bool = False
     permute_labels: int | None = None  # seed of a deal of all labels among all subjects, which leaves nothing to learn
     skip_audit: str | None = None  # why people or images on both sides of a fold were not looked for
     # also predict the held-out fold after every epoch, to show by how much the paper's protocol would overstate this

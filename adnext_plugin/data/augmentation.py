@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from monai.transforms import (
     CenterSpatialCrop,
@@ -10,6 +11,7 @@ from monai.transforms import (
     RandFlip,
     RandGaussianNoise,
     RandGaussianSmooth,
+    Randomizable,
     RandRotate90,
     RandScaleIntensity,
     RandShiftIntensity,
@@ -20,6 +22,24 @@ from monai.transforms import (
 from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
 
 Z, Y, X = 0, 1, 2  # spatial axes of (C, Z, Y, X) in RAS orientation: to superior, to anterior, to right
+
+
+class InsideBrain(Randomizable, Transform):
+    """Changes that leave the background, which is exactly 0, alone.
+
+    A shift or noise all around the brain is something that no prepared scan shows. Networks with batch norm, whose
+    means then are those of scans unlike the ones they are to judge, are thrown off by it.
+    """
+
+    def __init__(self, changes: list[Transform]) -> None:
+        self._chain = Compose(changes)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> "InsideBrain":
+        self._chain.set_random_state(seed, state)
+        return self
+
+    def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
+        return self._chain(image_czyx) * (image_czyx != 0)
 
 
 def _intensity_changes() -> list[Transform]:
@@ -47,7 +67,15 @@ def _pretraining() -> list[Transform]:
 
 
 def _anatomical() -> list[Transform]:
-    return [RandFlip(prob=0.5, spatial_axis=X), *_intensity_changes()]
+    return [*_mirror(), *_intensity_changes()]
+
+
+def _mirror() -> list[Transform]:
+    return [RandFlip(prob=0.5, spatial_axis=X)]
+
+
+def _inside() -> list[Transform]:
+    return [*_mirror(), InsideBrain(_intensity_changes())]
 
 
 def _affine() -> list[Transform]:
@@ -59,7 +87,7 @@ def _affine() -> list[Transform]:
         scale_range=(0.1, 0.1, 0.1),
         padding_mode="zeros",
     )
-    return [RandFlip(prob=0.5, spatial_axis=X), pose, *_intensity_changes()]
+    return [*_mirror(), pose, InsideBrain(_intensity_changes())]
 
 
 def _liu() -> list[Transform]:
@@ -81,6 +109,8 @@ RECIPES: dict[str, Callable[[], list[Transform]]] = {
     "paper": _paper,  # flips along every axis, quarter turns in the axial plane, intensity
     "pretraining": _pretraining,  # the same without intensity, rarer
     "anatomical": _anatomical,  # left-right flips and intensity only: heads stay upright
+    "mirror": _mirror,  # left-right flips only
+    "inside": _inside,  # the same and intensity, the background staying 0
     "affine": _affine,  # the same and small rotations, shifts and changes of size
     "liu": _liu,  # blur; to be used with a crop
     "polimi": _polimi,  # stronger blur, half of the time

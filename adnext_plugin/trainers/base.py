@@ -21,6 +21,7 @@ from adnext_plugin.paths import METER_FOLDER, write_json
 from adnext_plugin.records import Plan, TrainerSettings, from_json
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.trainers.run import RunTrainer
+from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.objectives import OBJECTIVES, Objective
 from adnext_plugin.training.precision import autocast
@@ -131,6 +132,16 @@ class ADNeXtTrainer(RunTrainer):
         """Under the paper's protocol, the very cases that are held out."""
         return "held-out fold" if self.settings.protocol == "paper" else "selection"
 
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """Log the mean training loss, and where asked to, settle the statistics of batch norms."""
+        super().on_train_epoch_end(train_outputs)
+        if self.settings.precise_batch_norm:
+            self._unchanged_training_cases.start(epoch=0)
+            batches = (next(self._unchanged_training_cases) for _ in range(len(self._unchanged_training_cases)))
+            # what is left over may be a single case, which has no variance
+            batches = (batch for batch in batches if len(batch.indices) > 1)
+            settle_batch_norms(self._plain_network(), self.validation_step, batches)
+
     def validation_step(self, batch: Batch) -> dict:
         """Outputs of one batch, in float32 on the CPU."""
         batch = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
@@ -239,6 +250,10 @@ class ADNeXtTrainer(RunTrainer):
             # one file per epoch: an epoch that is trained again after an interruption replaces its own
             path = Path(self.output_folder) / METER_FOLDER / f"epoch_{self.current_epoch}.csv"
             write_predictions({"val": predictions}, self.fold, self._data.subjects, self.task, path)
+
+    @cached_property
+    def _unchanged_training_cases(self) -> EpochLoader:
+        return self._loader(self.do_split()[0])
 
     @cached_property
     def _held_out_loader(self) -> EpochLoader:

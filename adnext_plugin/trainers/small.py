@@ -10,7 +10,8 @@ SMALL = TrainerSettings(
     learning_rate=1e-3,
     warmup_epochs=4,
     weight_decay=0.05,
-    augmentation="anatomical",
+    augmentation="inside",
+    precise_batch_norm=True,
 )
 
 

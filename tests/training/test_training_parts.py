@@ -14,6 +14,7 @@ from torch import nn
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.networks.covariates import WithCovariates
 from adnext_plugin.records import NetworkSettings, Task, TrainerSettings, to_json
+from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
 from adnext_plugin.training.covariates import CovariateScale
 from adnext_plugin.training.objectives import Classification, Regression
@@ -226,3 +227,18 @@ def test_the_covariate_head_is_what_concatenating_to_a_linear_head_gives() -> No
     joint = torch.cat([head.weight, network.covariate_head.weight], dim=1)
     expected = torch.cat([encoder(images), covariates], dim=1) @ joint.T + head.bias
     assert torch.allclose(network(images, covariates), expected, atol=1e-6)
+
+
+def test_settled_batch_norms_hold_the_statistics_of_the_cases_under_the_weights_there_are_now() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    cases = torch.randn(4, 8, 3) + 100  # four batches of cases that differ little beside what they share
+    features = network[0](cases.flatten(0, 1)).detach()
+    network.train()
+    network(cases[0])
+    settle_batch_norms(network, network, cases)
+    assert not any(module.training for module in network.modules())
+    torch.testing.assert_close(network[1].running_mean, features.mean(dim=0))
+    variance = torch.stack([network[0](batch).var(dim=0) for batch in cases]).mean(dim=0)
+    torch.testing.assert_close(network[1].running_var, variance.detach(), rtol=1e-3, atol=1e-5)
+    assert network[1].momentum == 0.1
