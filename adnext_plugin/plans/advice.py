@@ -27,11 +27,11 @@ def advice(learn_from: int, voxels: int, epochs: int, folds: int, threads: int |
     if threads is None:
         return found
     hours = learn_from * voxels * epochs * folds * SECONDS_PER_VOXEL_AND_THREAD / threads / 3600
-    found += f" On {threads} processors, {folds} folds of it take about {_duration(hours)}"
+    found += f" On this CPU, {folds} folds of it take about {_duration(hours)}"
     if hours > HOURS_WORTH_A_COARSER_GRID:
         return f"{found}; with twice the --spacing and half the --input-size, an eighth of that."
     return f"{found}."
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:.0f} hours" if hours >= 2 else f"{max(1, hours * 60):.0f} minutes"
+    return f"{hours:.0f} hours" if hours >= 2 else f"{max(2, hours * 60):.0f} minutes"

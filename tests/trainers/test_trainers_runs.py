@@ -72,12 +72,12 @@ def test_training_on_a_cpu_uses_as_many_threads_as_openmp_is_told(toy, monkeypat
 
 @pytest.mark.parametrize("name", ["ADNeXtTrainer_T", "ADNeXtTrainer_T_Small"])
 def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(toy, monkeypatch, name: str) -> None:
-    straight = _trainer(monkeypatch, name=name)
+    straight = _trainer(monkeypatch, name=name, warmup_epochs=1)
     straight.run_training()
     folder = Path(straight.output_folder)
     expected, expected_best = _hash(folder), _hash(folder, "checkpoint_best.pth")
 
-    interrupted = _trainer(monkeypatch, name=name)  # starts anew in the same folder
+    interrupted = _trainer(monkeypatch, name=name, warmup_epochs=1)  # starts anew in the same folder
     interrupted.on_train_start()
     for _ in range(2):
         interrupted.run_epoch()
@@ -87,7 +87,7 @@ def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(toy, 
     assert not (folder / "checkpoint_final.pth").exists()
 
     monkeypatch.setenv("nnUNet_n_proc_DA", "2")
-    resumed = _trainer(monkeypatch, resume=True, name=name)
+    resumed = _trainer(monkeypatch, resume=True, name=name, warmup_epochs=1)
     resumed.load_checkpoint(str(folder / "checkpoint_latest.pth"))
     assert resumed.current_epoch == 2
     resumed.run_training()
