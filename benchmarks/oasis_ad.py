@@ -67,7 +67,7 @@ def main() -> None:
     )
     device = ["-device", arguments.device] if arguments.device else []
     train = ["adnext_train", str(number), "3d_fullres", "cv", "-tr", arguments.trainer, "--continue"]
-    run_command(*train, *set_options(arguments.set), *device)
+    run_command(*train, "--seeds", str(arguments.seeds), *set_options(arguments.set), *device)
     baselines = [word for columns in BASELINES[arguments.task] for word in ("--baseline", columns)]
     seconds["evaluate"] = run_command("adnext_evaluate", str(number), "-tr", arguments.trainer, *baselines)
     folder = work / "nnUNet_results" / dataset / f"{arguments.trainer}__ADNeXtPlans__3d_fullres"
@@ -104,6 +104,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--trainer", default="ADNeXtTrainer_T")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings for adnext_train")
+    parser.add_argument("--seeds", type=int, default=1, help="how many cross-validations, each under another seed")
     parser.add_argument("--preset", default=Path(__file__).parent / "oasis_plan.json", help="for the planner")
     parser.add_argument("--device")
     parser.add_argument("--work", type=Path, required=True, help="folder for nnU-Net's three folders")

@@ -5,8 +5,8 @@
 Every lever changes one thing of `base`, for a reason written down before it was tried. All have the same number of
 epochs and the same scans, OASIS-1 at 48×56×48 voxels of 3.2 mm. What is compared is the score on `selection` of folds
 0 and 1, as the mean of the last quarter of epochs, so that no lever gains by one lucky epoch; held-out parts are not
-read. Appends one line per run to benchmarks/results/recipe_study.jsonl; what is there already is not run again. The
-scans are those described in the data's own README; ADNEXT_TEST_DATA names their folder.
+read. Appends one line per run to benchmarks/results/recipe_study.jsonl; what is there already is not run again; --table
+prints it. The scans are those described in the data's own README; ADNEXT_TEST_DATA names their folder.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from oasis_ad import EPOCH_SECONDS, RESULTS, TASKS, import_task
 from pipeline import run_command, set_options, use_folders
 
@@ -90,6 +91,9 @@ LEVERS = {
 def main() -> None:
     """Run what is missing."""
     arguments = _parse()
+    if arguments.table:
+        print(_table())
+        return
     use_folders(arguments.work)
     os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "study_trainers")
     done = [json.loads(line) for line in LOG_OF_RUNS.read_text().splitlines()] if LOG_OF_RUNS.is_file() else []
@@ -107,11 +111,27 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=lambda text: Path(text).absolute(), required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--work", type=lambda text: Path(text).absolute())
+    what.add_argument("--table", action="store_true", help="print what the log holds")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["sex"])
     parser.add_argument("--levers", nargs="+", choices=LEVERS, default=list(LEVERS))
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
+
+
+def _table() -> str:
+    """Every lever that both folds were trained with, and what it changed against the base of its round."""
+    runs = pd.DataFrame(json.loads(line) for line in LOG_OF_RUNS.read_text().splitlines())
+    runs["score"] = [line.get("val_auc", line.get("val_mae")) for line in runs["last_quarter"]]
+    runs["loss"] = [line["train_losses"] for line in runs["last_quarter"]]
+    levers = runs.groupby(["round", "task", "lever"], sort=False).agg(
+        reason=("reason", "first"), folds=("fold", "nunique"), score=("score", "mean"), loss=("loss", "mean")
+    )
+    levers = levers[levers["folds"] == len(FOLDS)].drop(columns="folds").reset_index()
+    base = levers[levers["lever"] == "base"].set_index(["round", "task"])["score"]
+    levers["against base"] = levers["score"] - levers.set_index(["round", "task"]).index.map(base)
+    return levers.to_string(index=False, float_format="%.3f")
 
 
 def _prepare(task: str, work: Path) -> None:
