@@ -68,6 +68,7 @@ LEVERS = {
     "lower_rate": Lever(reason="training scans are fitted within ten epochs", settings={"learning_rate": 1e-3}),
     "higher_rate": Lever(reason="noise of large steps may regularise", settings={"learning_rate": 1e-2}),
     "batch_4": Lever(reason="twice the steps, noisier norms", settings={"batch_size": 4}),
+    "mirrored_scoring": Lever(reason="the mean over a scan and its mirror image varies less", options={"mirror": True}),
     "longer": Lever(reason="twice the steps", settings=TWICE_AS_LONG),
     "affine": Lever(reason="heads differ in pose and size by more than flips", settings={"augmentation": "affine"}),
     "longer_affine": Lever(

@@ -62,7 +62,8 @@ def print_seeds(spread: "SeedSpread", primary: str) -> None:
         each = "  ".join(map(_number, score.by_seed))
         print(
             f"  {name.replace('_', ' '):32}{each}   mean {_number(score.mean)}, SD "
-            f"{_number(score.standard_deviation)}, range {_number(score.lowest)} to {_number(score.highest)}"
+            f"{_number(score.standard_deviation)}, range {_number(score.lowest)} to {_number(score.highest)}; "
+            f"of the mean prediction {in_words(spread.together[name])}"
         )
 
 

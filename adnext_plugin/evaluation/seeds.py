@@ -5,15 +5,17 @@ weights, order and augmentation would.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from adnext_plugin.errors import PathsError
+from adnext_plugin.evaluation.bootstrap import Estimate
 from adnext_plugin.evaluation.fold_files import FoldFiles, read_folds
-from adnext_plugin.evaluation.intervals import OfSubjects
+from adnext_plugin.evaluation.intervals import OfSubjects, estimates, resamples_of
+from adnext_plugin.evaluation.scores import SubjectPredictions
 from adnext_plugin.paths import SEED_FOLDER, read_json
 from adnext_plugin.records import Task
 
@@ -38,6 +40,8 @@ class SeedSpread:
 
     seeds: tuple[int, ...]
     scores: dict[str, Spread]
+    # of the mean of all seeds' predictions, with intervals over subjects
+    together: dict[str, Estimate]
 
 
 def spread_over_seeds(runs: Mapping[int, OfSubjects]) -> SeedSpread:
@@ -47,9 +51,18 @@ def spread_over_seeds(runs: Mapping[int, OfSubjects]) -> SeedSpread:
         runs: predictions of the same subjects by seed, at least two.
     """
     found = [run.scores(np.ones((1, len(run.targets)))) for run in runs.values()]
+    together = _mean(list(runs.values()))
     return SeedSpread(
-        seeds=tuple(runs), scores={name: _spread([float(one[name][0]) for one in found]) for name in found[0]}
+        seeds=tuple(runs),
+        scores={name: _spread([float(one[name][0]) for one in found]) for name in found[0]},
+        together=estimates(together, resamples_of(together)),
     )
+
+
+def _mean(runs: list[OfSubjects]) -> OfSubjects:
+    """The same subjects with the means of all predictions, and of the thresholds that belong to them."""
+    averaged = ("probabilities", "thresholds") if isinstance(runs[0], SubjectPredictions) else ("values", "corrected")
+    return replace(runs[0], **{name: np.mean([getattr(run, name) for run in runs], axis=0) for name in averaged})
 
 
 def read_further_seeds(

@@ -132,17 +132,27 @@ class ADNeXt(nn.Module):
     key_to_stem = "encoder.stem"
 
     def __init__(
-        self, encoder: ADNeXtEncoder, num_outputs: int, init: Init = "paper", head_norm: HeadNorm = "layer"
+        self,
+        encoder: ADNeXtEncoder,
+        num_outputs: int,
+        init: Init = "paper",
+        head_norm: HeadNorm = "layer",
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.mirror = mirror
         width = encoder.stages[-1][-1].project.out_features
         self.head = ClassificationHead(width, num_outputs, head_norm)
         initialise(self, init)
         self.to(memory_format=torch.channels_last_3d)
 
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
-        return self.head(self.encoder(x_bczyx))
+        if self.training or not self.mirror:
+            return self.head(self.encoder(x_bczyx))
+        # the scan itself comes last, so that hooks on a layer are left with its features
+        mirrored = self.head(self.encoder(x_bczyx.flip(-1)))
+        return (mirrored + self.head(self.encoder(x_bczyx))) / 2
 
 
 def initialise(network: nn.Module, init: Init) -> None:
@@ -170,6 +180,7 @@ def build(
     init: Init = "paper",
     head_norm: HeadNorm = "layer",
     stem: StemKind = "patch",
+    mirror: bool = False,
 ) -> ADNeXt:
     """Build an AD-NeXt of any size with fresh weights.
 
@@ -186,6 +197,7 @@ def build(
             scans, the network learns with `batch` only (docs/recipes.md).
         stem: `patch`, the paper's, or `convolutional`, with which far fewer scans suffice (docs/recipes.md). Only the
             first can be pre-trained by masking.
+        mirror: in eval mode, give the mean of the logits of a scan and of its mirror image, left to right.
 
     Raises:
         SettingsError: a value that is not on offer.
@@ -209,7 +221,7 @@ def build(
             f"a multiple of {multiple}, got {list(input_size_voxels)}; plan again with another --input-size"
         )
     encoder = ADNeXtEncoder(in_channels, depths, widths, kernel_size, downsampling, drop_path_rate, stem)
-    return ADNeXt(encoder, num_outputs, init, head_norm)
+    return ADNeXt(encoder, num_outputs, init, head_norm, mirror)
 
 
 # Parameters and multiply-adds are for one channel, two outputs and 128³

@@ -35,12 +35,13 @@ def seeds(facts: RunFacts) -> Section | None:
             f"{number(score['mean'])} ± {number(score['standard_deviation'])}",
             f"{number(score['lowest'])} to {number(score['highest'])}",
             *(number(value) for value in score["by_seed"]),
+            estimate(spread["together"][name]),
         )
         for name, score in spread["scores"].items()
     )
     table = Table(
         caption="Each seed a cross-validation of its own on the same folds",
-        header=("score", "mean ± SD", "range", *(f"seed {seed}" for seed in spread["seeds"])),
+        header=("score", "mean ± SD", "range", *(f"seed {seed}" for seed in spread["seeds"]), "mean prediction"),
         rows=rows,
     )
     text = "This spread is not part of the intervals over subjects, which are those of the first seed."

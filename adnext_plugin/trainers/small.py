@@ -3,12 +3,12 @@
 from adnext_plugin.records import NetworkSettings, TrainerSettings
 from adnext_plugin.trainers.base import ADNeXtTrainer
 
-OPTIONS = {"stem": "convolutional", "head_norm": "batch", "init": "fan_in", "drop_path_rate": 0.0}
+OPTIONS = {"stem": "convolutional", "head_norm": "batch", "init": "fan_in", "drop_path_rate": 0.0, "mirror": True}
 SMALL = TrainerSettings(
-    epochs=40,
+    epochs=20,
     batch_size=8,
-    learning_rate=1e-3,
-    warmup_epochs=4,
+    learning_rate=3e-3,
+    warmup_epochs=2,
     weight_decay=0.05,
     augmentation="inside",
     precise_batch_norm=True,

@@ -28,4 +28,6 @@ def test_the_spread_over_seeds_is_that_of_their_scores() -> None:
     assert found.by_seed == pytest.approx(areas)
     assert found.mean == pytest.approx(np.mean(areas))
     assert found.standard_deviation == pytest.approx(pd.Series(areas).std())
+    mean_risk = np.mean([table["prob_AD"] for table in tables.values()], axis=0)
+    assert spread.together["auc_pooled"].value == pytest.approx(roc_auc_score(frame["target"] == "AD", mean_risk))
     assert (found.lowest, found.highest) == pytest.approx((min(areas), max(areas)))

@@ -216,6 +216,18 @@ def test_tokens_of_the_convolutional_stem_see_across_the_edges_of_patches() -> N
         assert change.nonzero().flatten().tolist() == seen_by
 
 
+def test_a_mirroring_network_scores_a_scan_and_its_mirror_image_the_same_and_trains_on_the_scan_alone() -> None:
+    torch.manual_seed(0)
+    plain, mirroring = (adnext_t(1, 2, (32, 32, 32), mirror=mirror, drop_path_rate=0.0) for mirror in (False, True))
+    mirroring.load_state_dict(plain.state_dict())
+    scan = torch.randn(2, 1, 32, 32, 32)
+    assert torch.equal(plain.train()(scan), mirroring.train()(scan))
+    plain.eval(), mirroring.eval()
+    torch.testing.assert_close(mirroring(scan), mirroring(scan.flip(-1)))
+    torch.testing.assert_close(mirroring(scan), (plain(scan) + plain(scan.flip(-1))) / 2)
+    assert not torch.allclose(plain(scan), plain(scan.flip(-1)))
+
+
 def test_batch_norm_in_the_head_takes_away_what_all_scans_share() -> None:
     torch.manual_seed(0)
     head_of_layer, head_of_batch = (ClassificationHead(64, 2, norm) for norm in ("layer", "batch"))
