@@ -208,6 +208,7 @@ def build(
         ("init", init, ("paper", "fan_in")),
         ("head_norm", head_norm, ("layer", "batch")),
         ("stem", stem, ("patch", "convolutional")),
+        ("mirror", mirror, (False, True)),
     ):
         if value not in allowed:
             raise SettingsError(f"AD-NeXt has no {name} {value!r}; choose from {', '.join(map(str, allowed))}")

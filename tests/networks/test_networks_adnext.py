@@ -169,6 +169,8 @@ def test_an_odd_axis_keeps_its_last_plane() -> None:
         ({"kernel_size": 4}, "choose from 3, 5, 7"),
         ({"downsampling": "mean"}, "choose from avg, max, strided"),
         ({"drop_path_rate": 1.0}, "drop_path_rate"),
+        ({"stem": "conv"}, "choose from patch, convolutional"),
+        ({"mirror": "yes"}, "choose from False, True"),
         ({"input_size_voxels": (30, 32, 32)}, "at least 32"),
         ({"input_size_voxels": (48, 32, 32), "downsampling": "strided"}, "a multiple of 32"),
     ],
