@@ -89,8 +89,7 @@ def _at_start(network: ADNeXt, data: FoldData, settings: TrainerSettings) -> dic
     for name, part in parts.items():
         part.register_forward_hook(lambda _, __, out, name=name: outputs.__setitem__(name, out.detach()))
     loader = data.loader(data.parts["train"][:SCANS_AT_START], replace(settings, batch_size=SCANS_AT_START))
-    loader.start(0)
-    batch = next(loader)
+    batch = next(loader.batches(epoch=0))
     head_features = network.head.seg_layers[0](network.encoder(batch.images).mean(dim=(1, 2, 3)))
     nn.functional.cross_entropy(network.head.seg_layers[1](head_features), batch.targets).backward()
     signals = {
@@ -121,10 +120,9 @@ def _train(network: ADNeXt, data: FoldData, settings: TrainerSettings, epochs: i
     network.head.seg_layers[0].register_forward_hook(lambda _, __, out: entering.append(out.detach()))
     history = []
     for epoch in range(epochs):
-        loader.start(epoch)
         losses, scores, targets = [], [], []
         entering.clear()
-        for batch in (next(loader) for _ in range(len(loader))):
+        for batch in loader.batches(epoch):
             logits = network(batch.images)
             loss = nn.functional.cross_entropy(logits, batch.targets)
             optimizer.zero_grad()

@@ -21,11 +21,12 @@ import pandas as pd
 from oasis_ad import EPOCH_SECONDS, RESULTS, TASKS, import_task
 from pipeline import run_command, set_options, use_folders
 
+from adnext_plugin.paths import run_name
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.weights import read_checkpoint
 
 FOLDS = (0, 1)
-PRESET = {"preprocessing": {"spacing_mm": [3.2, 3.2, 3.2], "input_size_voxels": [48, 56, 48]}}
+PRESET = Path(__file__).parent / "oasis_coarse_plan.json"
 LOG_OF_RUNS = RESULTS / "recipe_study.jsonl"
 
 
@@ -141,9 +142,7 @@ def _prepare(task: str, work: Path) -> None:
     dataset = f"Dataset{number}_{name}"
     if not (work / "nnUNet_raw" / dataset).is_dir():
         import_task(task, work)
-    preset = work / "preset.json"
-    preset.write_text(json.dumps(PRESET))
-    run_command("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(preset))
+    run_command("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(PRESET))
     folder = work / "nnUNet_preprocessed" / dataset
     for lever, change in LEVERS.items():
         plans = json.loads((folder / "ADNeXtPlans.json").read_text())
@@ -162,13 +161,13 @@ def _train(task: str, name: str, fold: int, arguments: argparse.Namespace) -> di
     folder = (
         Path(os.environ["nnUNet_results"])
         / f"Dataset{number}_{dataset}"
-        / f"{lever.trainer}__Plans_{name}__3d_fullres"
+        / run_name(lever.trainer, f"Plans_{name}", "3d_fullres")
         / f"fold_{fold}"
     )
     words = [str(number), "3d_fullres", str(fold), "-tr", lever.trainer, "-p", f"Plans_{name}"]
     words += set_options([f"{key}={json.dumps(value)}" for key, value in settings.items()])
-    resume = ["--c"] if (folder / "checkpoint_latest.pth").is_file() else []
-    run_command("adnext_train", *words, "--seed", str(arguments.seed), *resume)
+    # never resumed: minutes are lost, and not every lever of study_trainers keeps what it would need
+    run_command("adnext_train", *words, "--seed", str(arguments.seed))
     history = read_checkpoint(folder / "checkpoint_final.pth")["logging"]
     logs = "".join(path.read_text() for path in sorted(folder.glob("training_log_*.txt")))
     last = max(1, len(history["train_losses"]) // 4)

@@ -172,8 +172,7 @@ def _print_advice(subjects: Any, task: Any, splits: list[Any], plan: Any) -> Non
         return
     import torch
 
-    from adnext_plugin.plans.advice import advice
-    from adnext_plugin.trainers.small import SMALL
+    from adnext_plugin.plans.advice import SMALL, advice
 
     training = subjects[subjects["case_id"].isin(splits[0]["train"])]["subject_id"].nunique()
     threads = None if torch.cuda.is_available() else cpu_threads()

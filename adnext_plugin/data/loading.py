@@ -122,5 +122,11 @@ class EpochLoader:
         self._sampler.epoch = epoch
         self._batches = iter(self._loader)
 
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """All batches of an epoch."""
+        self.start(epoch)
+        for _ in range(len(self)):
+            yield next(self)
+
     def __next__(self) -> Batch:
         return next(self._batches)

@@ -58,6 +58,8 @@ class CaseStore:
         Returns:
             False if they would take more than half of the machine's memory; then every access reads the disk.
         """
+        if self._images is not None:
+            return True
         needed_bytes = 2 * len(self.cases) * int(np.prod(self._shape))
         if needed_bytes > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2:
             return False

@@ -1,4 +1,19 @@
-"""Which trainer a cohort and a machine call for, in words, before anything is trained."""
+"""Which trainer a cohort and a machine call for, in words, before anything is trained; and the recipe it speaks of."""
+
+from adnext_plugin.records import TrainerSettings
+
+# of trainers/small.py; it stands here so that planning need not import trainers, which takes seconds
+SMALL = TrainerSettings(
+    epochs=20,
+    batch_size=8,
+    learning_rate=3e-3,
+    warmup_epochs=2,
+    weight_decay=0.05,
+    augmentation="inside",
+    precise_batch_norm=True,
+    # the rate has fallen to 0 by then; the best of 20 epochs on a few dozen people is as often as not a lucky early one
+    evaluate_with="final",
+)
 
 FEW_SUBJECTS = 1000  # to learn from; the recipe for few scans was found with 90 to 220 (docs/recipes.md)
 # of an epoch of AD-NeXt-T with the convolutional stem and precise batch norm, on an AMD EPYC

@@ -136,10 +136,8 @@ class ADNeXtTrainer(RunTrainer):
         """Log the mean training loss, and where asked to, settle the statistics of batch norms."""
         super().on_train_epoch_end(train_outputs)
         if self.settings.precise_batch_norm:
-            self._unchanged_training_cases.start(epoch=0)
-            batches = (next(self._unchanged_training_cases) for _ in range(len(self._unchanged_training_cases)))
             # what is left over may be a single case, which has no variance
-            batches = (batch for batch in batches if len(batch.indices) > 1)
+            batches = (batch for batch in self._unchanged_training_cases.batches(epoch=0) if len(batch.indices) > 1)
             settle_batch_norms(self._plain_network(), self.validation_step, batches)
 
     def validation_step(self, batch: Batch) -> dict:

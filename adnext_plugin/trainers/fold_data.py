@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,17 @@ class FoldData:
         return EpochLoader(dataset, sampler, workers=workers, pin_memory=on_gpu)
 
     def store(self, cases: list[str]) -> CaseStore:
-        """The volumes of some cases, as the network takes them."""
+        """The volumes of some cases, as the network takes them; one store for all who use the same cases."""
+        store = self._stores.get(tuple(cases))
+        if store is None:
+            store = self._stores[tuple(cases)] = self._open_store(cases)
+        return store
+
+    @cached_property
+    def _stores(self) -> WeakValueDictionary[tuple[str, ...], CaseStore]:
+        return WeakValueDictionary()
+
+    def _open_store(self, cases: list[str]) -> CaseStore:
         geometry = self.plan.preprocessing
         to_input = None
         if self.plan.prepared_by == "nnunet":

@@ -157,9 +157,7 @@ class ADNeXtFCMAETrainer(RunTrainer):
         return {**errors, **{name: float(np.mean(values)) for name, values in guesses.items()}}
 
     def _batches(self, cases: list[str]) -> Iterator[Batch]:
-        loader = self._loader(cases)
-        loader.start(epoch=0)
-        return (next(loader) for _ in range(len(loader)))
+        return self._loader(cases).batches(epoch=0)
 
     def _draw(self, cases: list[str], path: Path) -> None:
         network = self._plain_network().eval()

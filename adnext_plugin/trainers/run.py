@@ -400,8 +400,7 @@ class RunTrainer(nnUNetTrainer, ABC):
     def _validate(self, loader: EpochLoader) -> list[dict]:
         """Outputs of validation steps for the cases of a loader, in their order."""
         self.network.eval()
-        loader.start(epoch=0)
-        return self._from_all_processes([self.validation_step(next(loader)) for _ in range(len(loader))])
+        return self._from_all_processes([self.validation_step(batch) for batch in loader.batches(epoch=0)])
 
     def _from_all_processes(self, outputs: list[dict]) -> list[dict]:
         if not self.is_ddp:

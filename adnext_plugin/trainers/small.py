@@ -1,20 +1,10 @@
 """AD-NeXt for cohorts of a few hundred scans, without pre-training: the recipe that docs/recipes.md arrives at."""
 
-from adnext_plugin.records import NetworkSettings, TrainerSettings
+from adnext_plugin.plans.advice import SMALL
+from adnext_plugin.records import NetworkSettings
 from adnext_plugin.trainers.base import ADNeXtTrainer
 
 OPTIONS = {"stem": "convolutional", "head_norm": "batch", "init": "fan_in", "drop_path_rate": 0.0, "mirror": True}
-SMALL = TrainerSettings(
-    epochs=20,
-    batch_size=8,
-    learning_rate=3e-3,
-    warmup_epochs=2,
-    weight_decay=0.05,
-    augmentation="inside",
-    precise_batch_norm=True,
-    # the rate has fallen to 0 by then; the best of 20 epochs on a few dozen people is as often as not a lucky early one
-    evaluate_with="final",
-)
 
 
 class ADNeXtTrainer_T_Small(ADNeXtTrainer):

@@ -23,6 +23,7 @@ from adnext_plugin.errors import AdnextError, SettingsError, WeightsError
 from adnext_plugin.paths import hook_dir, usable_cpus
 from adnext_plugin.registry import TRAINERS, registered_names
 from adnext_plugin.splits.folds import ensure_splits
+from adnext_plugin.trainers.fold_data import open_data
 from adnext_plugin.training.weights import read_checkpoint
 
 DATASET = "Dataset301_Toy"
@@ -68,6 +69,14 @@ def test_training_on_a_cpu_uses_as_many_threads_as_openmp_is_told(toy, monkeypat
             assert torch.get_num_threads() == used
     finally:
         torch.set_num_threads(before)
+
+
+def test_loaders_of_the_same_cases_hold_their_volumes_once(toy) -> None:
+    data = open_data(toy.preprocessed / DATASET, "ADNeXtPlans", "3d_fullres")
+    cases = data.parts["train"]
+    store = data.store(cases)
+    assert store.keep_in_memory() and data.store(cases) is store and data.store(cases)[0] is store[0]
+    assert data.store(cases[1:]) is not store
 
 
 @pytest.mark.parametrize("name", ["ADNeXtTrainer_T", "ADNeXtTrainer_T_Small"])
