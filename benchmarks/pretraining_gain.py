@@ -37,14 +37,15 @@ PRETRAINING_PLAN = {
 # the stem is the one that can be pre-trained; the rest of the recipe is what lets AD-NeXt learn from scratch at all
 FINETUNING_PLAN = {
     "preprocessing": {"input_size_voxels": [96, 112, 96]},
-    "network": {"options": {"init": "fan_in", "head_norm": "batch"}},
+    "network": {"options": {"init": "fan_in", "head_norm": "batch", "drop_path_rate": 0.0}},
     "training": {
         "epochs": 20,
         "batch_size": 8,
         "learning_rate": 1e-3,
         "warmup_epochs": 2,
         "weight_decay": 0.05,
-        "augmentation": "anatomical",
+        "augmentation": "inside",
+        "evaluate_with": "final",
     },
 }
 CORPORA = {"ad": (303, "IXIandYoungOasis"), "young_old": (301, "IXI"), "sex": (301, "IXI")}
