@@ -165,6 +165,9 @@ class TrainerSettings(RunSettings):
     covariates: tuple[str, ...] = ()
     # (Z, Y, X) cut from the stored volume, at a random place to train on and from the centre to predict
     crop_voxels: tuple[int, int, int] | None = None
+    # rate of a layer over that of the layer above it, for what starts from weights learned elsewhere; with 0 only the
+    # head learns
+    layer_decay: float = 1.0
     # before scoring an epoch, average the statistics of batch norms over the training cases
     precise_batch_norm: bool = False
     permute_labels: int | None = None  # seed of a deal of all labels among all subjects, which leaves nothing to learn
@@ -181,6 +184,8 @@ class TrainerSettings(RunSettings):
             raise SettingsError("skip_audit must give a reason; it is printed with every result")
         if not 0 < self.train_fraction <= 1:
             raise SettingsError(f"train_fraction must be above 0 and at most 1, got {self.train_fraction}")
+        if not 0 <= self.layer_decay <= 1:
+            raise SettingsError(f"layer_decay must be 0 to 1, got {self.layer_decay}")
         if self.crop_voxels is not None and min(self.crop_voxels) < 1:
             raise SettingsError(f"crop_voxels must be at least 1, got {list(self.crop_voxels)}")
 

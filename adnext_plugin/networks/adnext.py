@@ -99,6 +99,11 @@ class ADNeXtEncoder(nn.Module):
             Transition(narrow, wide, downsampling) for narrow, wide in itertools.pairwise(widths)
         )
 
+    def layers(self) -> list[nn.Module]:
+        """All parts from input to output, as learning rates are given to them."""
+        deeper = [nn.ModuleList(pair) for pair in zip(self.transitions, self.stages[1:], strict=True)]
+        return [self.stem, self.stages[0], *deeper]
+
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
         x = self.stages[0](self.stem(x_bczyx))
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):

@@ -23,6 +23,7 @@ from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.trainers.run import RunTrainer
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
+from adnext_plugin.training.layer_rates import parameter_groups
 from adnext_plugin.training.objectives import OBJECTIVES, Objective
 from adnext_plugin.training.precision import autocast
 from adnext_plugin.training.predictions import Predictions, write_predictions
@@ -94,6 +95,14 @@ class ADNeXtTrainer(RunTrainer):
         """
         plan = from_json(Plan, configuration_manager.configuration["adnext"], "plans, adnext")
         return build_planned_network(plan, num_input_channels)
+
+    def parameter_groups(self) -> list[dict]:
+        """All parameters, those of layers nearer to the input at lower rates where the settings say so."""
+        if self.settings.layer_decay == 1:
+            return super().parameter_groups()
+        network = self.network_of_images()
+        encoder = getattr(network, network.key_to_encoder)
+        return parameter_groups(self._plain_network(), encoder, self.settings.layer_decay)
 
     def network_of_images(self) -> nn.Module:
         """The network without what covariates add."""

@@ -94,9 +94,13 @@ class RunTrainer(nnUNetTrainer, ABC):
         settings = self.settings
         shared = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         if settings.optimizer == "sgd":
-            return torch.optim.SGD(self.network.parameters(), momentum=settings.momentum, **shared)
+            return torch.optim.SGD(self.parameter_groups(), momentum=settings.momentum, **shared)
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-        return kind(self.network.parameters(), betas=settings.betas, **shared)
+        return kind(self.parameter_groups(), betas=settings.betas, **shared)
+
+    def parameter_groups(self) -> list[dict]:
+        """What `build_optimizer` gives the optimizer: all parameters, in groups that may differ in rate."""
+        return [{"params": list(self.network.parameters())}]
 
     # ------------------------------------------------------------------ construction
 
@@ -372,7 +376,7 @@ class RunTrainer(nnUNetTrainer, ABC):
         return self._plain_network()
 
     def _plain_network(self) -> nn.Module:
-        return self.network.module if self.is_ddp else self.network
+        return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
 
     @cached_property
     def _data(self) -> FoldData:

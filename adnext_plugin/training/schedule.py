@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 from adnext_plugin.records import RunSettings
 
 POLY_EXPONENT = 0.9  # of nnU-Net's PolyLRScheduler
+RATE_SHARE = "adnext_rate_share"  # key of an optimizer's parameter group: its rate over the schedule's
 
 
 def learning_rate_at(epoch: int, settings: RunSettings) -> float:
@@ -35,4 +36,4 @@ class EpochSchedule:
     def step(self, epoch: int) -> None:
         """Set the rate of this epoch."""
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate_at(epoch, self._settings)
+            group["lr"] = learning_rate_at(epoch, self._settings) * group.get(RATE_SHARE, 1)

@@ -24,6 +24,8 @@ from adnext_plugin.networks.liu import liu_cnn, polimi_cnn
 from adnext_plugin.networks.minit import _cut_into_blocks, minit, nit
 from adnext_plugin.networks.vit import vit_small_mim
 from adnext_plugin.registry import NETWORKS
+from adnext_plugin.training.layer_rates import parameter_groups
+from adnext_plugin.training.schedule import RATE_SHARE
 
 
 class Expected(NamedTuple):
@@ -249,3 +251,17 @@ def test_other_files_are_no_video_weights(video_weights: Path, monkeypatch) -> N
     video_weights.write_bytes(b"not weights")
     with pytest.raises(WeightsError, match="cannot be read"):
         swin3d.swin3d_t(1, 2, kinetics_weights=str(video_weights))
+
+
+@every_network
+def test_layers_share_the_rate_and_no_parameter_is_left_out(name: str) -> None:
+    network = _build_without_data(name, 1, 2, (EXPECTED[name].smallest,) * 3)
+    encoder = getattr(network, network.key_to_encoder)
+    head, *layers = parameter_groups(network, encoder, decay=0.5)
+    grouped = [parameter for group in (head, *layers) for parameter in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, network.parameters()))
+    assert not {id(parameter) for parameter in encoder.parameters()} & set(map(id, head["params"]))
+    assert [group[RATE_SHARE] for group in layers] == [0.5 ** (1 + depth) for depth in range(len(layers))]
+    if name.startswith("adnext"):
+        assert layers[0]["params"][-1] is encoder.stages[-1][-1].project.bias
+        assert layers[-1]["params"][0] is next(encoder.stem.parameters())

@@ -314,6 +314,19 @@ def test_pretrained_weights_start_the_encoder_and_are_reported(toy, monkeypatch)
     assert "tensors matched, 4 new (head.seg_layers.0.weight" in log
 
 
+def test_with_a_decay_of_zero_only_the_head_learns(toy, monkeypatch) -> None:
+    trainer = _trainer(monkeypatch, layer_decay=0.0, epochs=2, covariates=["age"])
+    trainer.initialize()
+    before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+    trainer.run_training()
+    after = trainer.network.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {name for name in before if ".encoder." not in name}
+    assert trainer.logger.local_logger.my_fantastic_logging["lrs"][0] == 1e-3
+    with pytest.raises(SettingsError, match="layer_decay must be 0 to 1, got 1.5"):
+        _trainer(monkeypatch, layer_decay=1.5)
+
+
 def test_stock_nnunet_accepts_our_folds_and_predicts_with_our_network(toy, monkeypatch) -> None:
     trainer = _trainer(monkeypatch, epochs=1)
     stock = nnUNetTrainer.do_split(trainer)
