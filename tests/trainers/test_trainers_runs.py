@@ -322,6 +322,7 @@ def test_with_a_decay_of_zero_only_the_head_learns(toy, monkeypatch) -> None:
     after = trainer.network.state_dict()
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     assert changed == {name for name in before if ".encoder." not in name}
+    assert all(parameter.grad is None for parameter in trainer.network.network.encoder.parameters())
     assert trainer.logger.local_logger.my_fantastic_logging["lrs"][0] == 1e-3
     with pytest.raises(SettingsError, match="layer_decay must be 0 to 1, got 1.5"):
         _trainer(monkeypatch, layer_decay=1.5)
