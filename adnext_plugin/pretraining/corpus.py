@@ -1,13 +1,14 @@
-"""Whom an encoder has seen, told without naming anyone.
+"""Whom a network has seen, told without naming anyone.
 
-A later check must find out whether a person of a test set was in the pre-training data. Ids and image hashes are
-therefore kept as keyed digests. The key is a file in the project's results folder and never leaves it: without it, a
-shared checkpoint cannot be searched for known ids.
+A later check must find out whether a person of a test set was in the data that a run's first weights were trained on.
+Ids and image hashes are therefore kept as keyed digests. The key is a file in the project's results folder and never
+leaves it: without it, a shared checkpoint cannot be searched for known ids.
 """
 
 import hmac
 import json
 import secrets
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -31,12 +32,30 @@ def describe_corpus(subjects: pd.DataFrame, dataset: str, results: Path) -> dict
     images = subjects.get("image_sha256", [])
     return {
         "datasets": names,
+        "complete": True,
         "subject_count": int(subjects["subject_id"].nunique()),
         "scan_count": len(subjects),
         "key_digest": sha256(key).hexdigest(),  # tells whether two lists were made with one key
         "subjects": digests(subjects["subject_id"], key),
         "images": digests(images, key),
     }
+
+
+def joined(corpus: dict, earlier: Mapping | None) -> dict:
+    """What a network has seen that began with weights of another, which had seen `earlier`.
+
+    Args:
+        earlier: None, or made with another key, where that cannot be known; `complete` then is False.
+    """
+    if earlier is None or earlier["key_digest"] != corpus["key_digest"]:
+        return {**corpus, "complete": False}
+    lists = {name: sorted({*corpus[name], *earlier[name]}) for name in ("datasets", "subjects", "images")}
+    scans = corpus["scan_count"] + earlier["scan_count"]
+    # an image in both is one scan; without hashes there is no telling
+    if corpus["images"] and earlier["images"]:
+        scans = len(lists["images"])
+    counts = {"subject_count": len(lists["subjects"]), "scan_count": scans}
+    return {**corpus, **lists, **counts, "complete": earlier.get("complete", True)}
 
 
 def digests(names: pd.Series | list[str], key: bytes) -> list[str]:

@@ -102,6 +102,7 @@ def check_corpus(
         return Check(name=name, looked_at=f"nothing: {weights} does not say whom it has seen")
     if corpus["key_digest"] != key_digest:
         return Check(name=name, looked_at=f"nothing: the list in {weights} was made with the key of another project")
+    others = "" if corpus.get("complete", True) else ", which began with weights of others that nothing is known of"
     people, images = set(corpus["subjects"]), set(corpus["images"])
     seen = {
         subject_id: "id"
@@ -114,7 +115,7 @@ def check_corpus(
                 seen.setdefault(subject_id, "image")
     return Check(
         name=name,
-        looked_at=f"{corpus['subject_count']} people of {', '.join(corpus['datasets'])} in {weights}",
+        looked_at=f"{corpus['subject_count']} people of {', '.join(corpus['datasets'])} in {weights}{others}",
         leaks=tuple(f"{who} is in the pre-training data (same {by})" for who, by in seen.items()),
     )
 

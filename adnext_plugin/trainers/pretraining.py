@@ -11,8 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from adnext_plugin.data.loading import Batch
-from adnext_plugin.paths import results_dir, write_json
-from adnext_plugin.pretraining.corpus import describe_corpus
+from adnext_plugin.paths import write_json
 from adnext_plugin.pretraining.fcmae import build_encoder, build_fcmae, masked_voxels, reconstruct
 from adnext_plugin.pretraining.fill_in import fill_in
 from adnext_plugin.pretraining.masks import draw_visible, mask_voxels, patch_grid, visible_count
@@ -63,7 +62,7 @@ class ADNeXtFCMAETrainer(RunTrainer):
         """Write down, besides what any run does, whom the encoder will have seen."""
         super().on_train_start()
         if self.local_rank == 0:
-            write_json(self._corpus(), Path(self.output_folder) / "pretraining_data.json")
+            write_json(self._corpus, Path(self.output_folder) / "pretraining_data.json")
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
         """Mean squared error of the masked voxels."""
@@ -87,10 +86,6 @@ class ADNeXtFCMAETrainer(RunTrainer):
     def rank_of_epoch(self, scores: dict[str, float]) -> tuple[float, float]:
         """The lower loss."""
         return -scores["loss"], 0.0
-
-    def checkpoint_notes(self) -> dict:
-        """Whom the encoder has seen."""
-        return {"pretraining_data": self._corpus()}
 
     @torch.no_grad()
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
@@ -132,10 +127,6 @@ class ADNeXtFCMAETrainer(RunTrainer):
         if self.is_ddp:
             dist.broadcast_object_list(ways)
         return ways[0]
-
-    def _corpus(self) -> dict:
-        seen = self._data.subjects.set_index("case_id").loc[self._data.parts["train"]]
-        return describe_corpus(seen, self.plans_manager.dataset_name, results_dir())
 
     def _errors(self, cases: list[str], training_cases: list[str]) -> dict[str, float]:
         """Of the network and, where it predicts plain voxels, of the mean training scan and of filling in."""

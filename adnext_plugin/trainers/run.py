@@ -22,7 +22,8 @@ from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.loading import Batch, Change, EpochLoader
 from adnext_plugin.errors import AdnextError, WeightsError
-from adnext_plugin.paths import cpu_threads, remove_partial_files, write_json
+from adnext_plugin.paths import cpu_threads, remove_partial_files, results_dir, write_json
+from adnext_plugin.pretraining.corpus import describe_corpus, joined
 from adnext_plugin.records import NetworkSettings, RunSettings, from_json, to_json
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
@@ -126,6 +127,7 @@ class RunTrainer(nnUNetTrainer, ABC):
         self.enable_deep_supervision = False
         self._best = (float("-inf"), float("-inf"))
         self._best_epoch: int | None = None
+        self._corpus: dict | None = None  # whom the network has seen; of the first process only
         if self.device.type == "cpu":
             keep_large_buffers()
             torch.set_num_threads(cpu_threads())
@@ -196,6 +198,7 @@ class RunTrainer(nnUNetTrainer, ABC):
         for line in self.about_run():
             self.print_to_log_file(line)
         if self.local_rank == 0:
+            self._corpus = self._corpus or self._describe_corpus()
             write_json({"settings": to_json(self.settings), **provenance()}, folder / "run.json")
 
     def run_training(self) -> None:
@@ -307,6 +310,7 @@ class RunTrainer(nnUNetTrainer, ABC):
                 "settings": to_json(self.settings),
                 "best": list(self._best),
                 "best_epoch": self._best_epoch,
+                "pretraining_data": self._corpus,  # to whoever begins with these weights
                 **self.checkpoint_notes(),
                 **provenance(),
             },
@@ -341,6 +345,7 @@ class RunTrainer(nnUNetTrainer, ABC):
         self.current_epoch = checkpoint["current_epoch"]
         self._best = tuple(checkpoint["adnext"]["best"])
         self._best_epoch = checkpoint["adnext"]["best_epoch"]
+        self._corpus = checkpoint["adnext"].get("pretraining_data")
 
     # ------------------------------------------------------------------ hooks of nnU-Net that mean nothing here
 
@@ -377,6 +382,16 @@ class RunTrainer(nnUNetTrainer, ABC):
 
     def _plain_network(self) -> nn.Module:
         return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+
+    def _describe_corpus(self) -> dict:
+        """Those the network learns from and those its epoch is chosen on, and whom its first weights had seen."""
+        cases = [*self._data.parts["train"], *self._data.parts["selection"]]
+        corpus = describe_corpus(self._data.rows(cases), self.plans_manager.dataset_name, results_dir())
+        if self.settings.pretrained_weights is None:
+            return corpus
+        path = Path(self.settings.pretrained_weights)
+        earlier = read_checkpoint(path).get("adnext", {}) if path.is_file() else {}
+        return joined(corpus, earlier.get("pretraining_data"))
 
     @cached_property
     def _data(self) -> FoldData:

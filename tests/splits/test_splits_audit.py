@@ -9,7 +9,7 @@ from conftest import toy_brain
 
 from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.preprocessing.steps import prepare
-from adnext_plugin.pretraining.corpus import describe_corpus, digests, project_key
+from adnext_plugin.pretraining.corpus import describe_corpus, digests, joined, project_key
 from adnext_plugin.records import PreprocessingSettings
 from adnext_plugin.splits.audit import check_corpus, check_files, check_ids, check_images, check_statistics
 from adnext_plugin.splits.fingerprints import cached_fingerprints, find_resemblance, fingerprint
@@ -117,6 +117,18 @@ def test_people_of_the_pretraining_data_are_found_by_id_spelling_and_image(tmp_p
     other = check("of another project")
     assert not other.leaks and "key of another project" in other.looked_at
     assert "123_S_4567" in spellings("sub-ADNI123S4567")
+
+
+def test_who_an_encoder_saw_is_handed_on_to_what_begins_with_it(tmp_path: Path) -> None:
+    first = describe_corpus(_subjects("a", "b", image_sha256=["1", "2"]), "Dataset001_Corpus", tmp_path)
+    second = describe_corpus(_subjects("b", "c", image_sha256=["2", "3"]), "Dataset002_Task", tmp_path)
+    both = joined(second, first)
+    everyone = describe_corpus(_subjects("a", "b", "c", image_sha256=["1", "2", "3"]), "", tmp_path)
+    assert both == {**everyone, "datasets": ["Dataset001_Corpus", "Dataset002_Task"]}
+    elsewhere = describe_corpus(_subjects("a"), "Dataset001_Corpus", tmp_path / "another")
+    for unknown in (None, elsewhere):
+        assert joined(second, unknown) == {**second, "complete": False}
+    assert not joined(first, joined(second, None))["complete"]
 
 
 def test_a_scale_from_outside_the_training_part_is_found() -> None:

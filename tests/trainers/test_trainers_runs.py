@@ -312,6 +312,11 @@ def test_pretrained_weights_start_the_encoder_and_are_reported(toy, monkeypatch)
             assert torch.equal(tensor, wanted[name])
     log = Path(trainer.log_file).read_text()
     assert "tensors matched, 4 new (head.seg_layers.0.weight" in log
+    # in another fold than the weights' own the encoder has seen held-out people: the checkpoint lets the audit tell
+    other = _trainer(monkeypatch, pretrained_weights=str(kept), epochs=1, fold=1)
+    other.run_training()
+    seen = read_checkpoint(Path(other.output_folder) / "checkpoint_final.pth")["adnext"]["pretraining_data"]
+    assert seen["complete"] and seen["subject_count"] == other._data.subjects["subject_id"].nunique()
 
 
 def test_with_a_decay_of_zero_only_the_head_learns(toy, monkeypatch) -> None:
@@ -324,7 +329,7 @@ def test_with_a_decay_of_zero_only_the_head_learns(toy, monkeypatch) -> None:
     assert changed == {name for name in before if ".encoder." not in name}
     assert all(parameter.grad is None for parameter in trainer.network.network.encoder.parameters())
     assert trainer.logger.local_logger.my_fantastic_logging["lrs"][0] == 1e-3
-    with pytest.raises(SettingsError, match="layer_decay must be 0 to 1, got 1.5"):
+    with pytest.raises(SettingsError, match="layer_decay must be 0 to 1"):
         _trainer(monkeypatch, layer_decay=1.5)
 
 
