@@ -48,6 +48,8 @@ FINETUNING_PLAN = {
         "evaluate_with": "final",
     },
 }
+# as ConvNeXt V2 is fine-tuned: what is near the input stays nearly as it was pre-trained
+PRETRAINED_SETTINGS = ["layer_decay=0.7"]
 CORPORA = {"ad": (303, "IXIandYoungOasis"), "young_old": (301, "IXI"), "sex": (301, "IXI")}
 RESAMPLES = 2000
 
@@ -60,13 +62,20 @@ def main() -> None:
     checkpoint = _pretrain(arguments, data)
     number, dataset = _prepare_task(arguments, data)
     results = {"task": arguments.task, "size": arguments.size, "made_by": provenance(), "runs": []}
+    results["finetuning"] = {
+        **FINETUNING_PLAN,
+        "set": arguments.finetune_set,
+        "set_of_pretrained_arm": PRETRAINED_SETTINGS,
+    }
     results["pretraining"] = json.loads((checkpoint.parent / "validation" / "summary.json").read_text())
     for fraction in arguments.fractions:
         for seed in arguments.seeds:
             runs = {}
             for arm in ("scratch", "pretrained"):
-                weights = ["-pretrained_weights", str(checkpoint)] if arm == "pretrained" else []
-                runs[arm] = _finetune(arguments, number, dataset, f"{arm}_{fraction}_{seed}", fraction, seed, weights)
+                start = []
+                if arm == "pretrained":
+                    start = ["-pretrained_weights", str(checkpoint), *set_options(PRETRAINED_SETTINGS)]
+                runs[arm] = _finetune(arguments, number, dataset, f"{arm}_{fraction}_{seed}", fraction, seed, start)
             results["runs"].append({"fraction": fraction, "seed": seed, **_compare(runs, dataset)})
             results["summary"] = _summary(results["runs"])
             path = RESULTS / f"pretraining_gain_{arguments.task}_{arguments.size}.json"
@@ -159,7 +168,7 @@ def _finetune(
     name: str,
     fraction: float,
     seed: int,
-    weights: list[str],
+    start: list[str],
 ) -> Path:
     """Cross-validate, in a results folder of the arm's own; return the run's folder."""
     trainer = f"ADNeXtTrainer_{arguments.size}"
@@ -171,10 +180,9 @@ def _finetune(
             folder = run / f"fold_{fold}"
             if not (folder / "validation" / "summary.json").is_file():
                 begun = (folder / "checkpoint_latest.pth").is_file()
-                start = ["--c"] if begun else weights
                 settings = [*arguments.finetune_set, f"train_fraction={fraction}"]
                 words = [str(number), "3d_fullres", str(fold), "-tr", trainer, "--seed", str(seed)]
-                run_command("adnext_train", *words, *set_options(settings), *start)
+                run_command("adnext_train", *words, *set_options(settings), *(["--c"] if begun else start))
         if not (run / "crossval_results" / "metrics.json").is_file():
             run_command("adnext_evaluate", str(number), "-tr", trainer)
     finally:
