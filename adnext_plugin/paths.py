@@ -17,6 +17,7 @@ PLANS_NAME = "ADNeXtPlans"
 BRAIN_MASKS = "brain_masks"  # folder of a preprocessed dataset, with one inside for each method
 SUBJECTS_FILE = "subjects.csv"
 SPLITS_FILE = "splits_final.json"
+PERMUTED_FOLDER = "permuted_"  # and a seed: folder of results of labels dealt out anew under it
 SEED_FOLDER = "seed_"  # and a number: folder of results with what was trained again under that seed
 METER_FOLDER = "inflation_meter"  # of a fold: predictions of its held-out part after every epoch
 PARTIAL = ".partial-"  # how names of files and folders begin that are not complete yet

@@ -17,6 +17,8 @@ from adnext_plugin.paths import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from adnext_plugin.splits.audit import Check
     from adnext_plugin.trainers.fold_data import FoldData
 
@@ -48,7 +50,7 @@ def build_parser() -> ArgumentParser:
         "--pretrained-weights",
         "-pretrained_weights",
         type=Path,
-        help="checkpoint whose pre-training data to search; by default the one the run began with",
+        help="also look for anybody of the dataset among those whom these weights have seen",
     )
     parser.add_argument(
         "--output",
@@ -63,18 +65,16 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
+    from adnext_plugin.trainers.fold_data import open_data
+
     request = _request(build_parser().parse_args(argv))
     dataset_folder = preprocessed_dir() / request.dataset
     checks = quick_checks(dataset_folder, request.plans, request.configuration)
-    weights = request.weights
+    data = open_data(dataset_folder, request.plans, request.configuration)
     if request.run is not None:
-        from adnext_plugin.trainers.fold_data import open_data
-
-        found, began_with = _checks_of_run(request.run, open_data(dataset_folder, request.plans, request.configuration))
-        checks.append(found)
-        weights = weights or began_with
-    if weights is not None:
-        checks.append(_check_weights(weights, dataset_folder))
+        checks += _checks_of_run(request.run, data)
+    if request.weights is not None:
+        checks.append(check_weights(request.weights, data.subjects))
     for check in checks:
         _print(check)
     write_json({"dataset": request.dataset, "checks": [asdict(check) for check in checks]}, request.output)
@@ -132,6 +132,21 @@ def refuse_leaks(checks: "Sequence[Check]", dataset: str) -> str:
     return f"Audit: nobody on both sides of a fold ({'; '.join(check.looked_at for check in checks)}){more}"
 
 
+def refuse_seen(check: "Check") -> str:
+    """One line about weights that have seen nobody who is held out.
+
+    Raises:
+        SplitError: they have.
+    """
+    if check.leaks:
+        others = f" (and {len(check.leaks) - 1} more)" if len(check.leaks) > 1 else ""
+        raise SplitError(
+            f"audit: {check.leaks[0]}{others}. Begin with weights that were trained without them, or say why it does "
+            "no harm: --skip-audit REASON"
+        )
+    return f"Audit: {check.name}: none ({check.looked_at})"
+
+
 def _request(arguments: Namespace) -> Request:
     dataset = dataset_folder_name(arguments.dataset, [preprocessed_dir()])
     run = None
@@ -149,42 +164,47 @@ def _request(arguments: Namespace) -> Request:
     )
 
 
-def _checks_of_run(run: Path, data: "FoldData") -> "tuple[Check, Path | None]":
-    """The scales in a run's checkpoints, and the weights that its folds began with."""
+def check_weights(path: Path, held_out: "pd.DataFrame") -> "Check":
+    """Look for held-out people among those whom weights to begin with have seen.
+
+    Args:
+        path: their checkpoint.
+        held_out: rows of `subjects.csv`.
+    """
+    from adnext_plugin.training.weights import read_checkpoint
+
+    return _check_corpus(held_out, read_checkpoint(path).get("adnext", {}), path.name)
+
+
+def _checks_of_run(run: Path, data: "FoldData") -> "list[Check]":
+    """The scales in a run's checkpoints, and whom each of its networks has seen, first weights included."""
     from adnext_plugin.records import TrainerSettings, from_json
     from adnext_plugin.splits.audit import check_statistics
     from adnext_plugin.trainers.fold_scales import scales_of, stored_scales
     from adnext_plugin.training.weights import read_checkpoint
 
-    stored, expected, weights = {}, {}, None
+    stored, expected, checks = {}, {}, []
     for folder in sorted(run.glob("fold_[0-9]*")):
         if not (folder / "checkpoint_final.pth").is_file():
             continue
         block = read_checkpoint(folder / "checkpoint_final.pth")["adnext"]
         settings = from_json(TrainerSettings, block["settings"], f"{folder}, settings")
-        weights = weights or settings.pretrained_weights
+        of_fold = replace(data, fold=int(folder.name.removeprefix("fold_")))
         stored[folder.name] = stored_scales(block)
-        fold = int(folder.name.removeprefix("fold_"))
-        expected[folder.name] = scales_of(replace(data, fold=fold), settings)
-    return check_statistics(stored, expected), Path(weights) if weights else None
+        expected[folder.name] = scales_of(of_fold, settings)
+        checks.append(_check_corpus(of_fold.rows(of_fold.parts["val"]), block, folder.name))
+    return [check_statistics(stored, expected), *checks]
 
 
-def _check_weights(path: Path, dataset_folder: Path) -> "Check":
+def _check_corpus(held_out: "pd.DataFrame", block: dict, network: str) -> "Check":
     from hashlib import sha256
 
     from adnext_plugin.pretraining.corpus import digests, project_key
-    from adnext_plugin.splits.audit import Check, check_corpus
-    from adnext_plugin.subjects import read_dataset
-    from adnext_plugin.training.weights import read_checkpoint
+    from adnext_plugin.splits.audit import check_corpus
 
-    if not path.is_file():
-        return Check(name="a person of the pre-training data", looked_at=f"nothing: {path} is gone")
     key = project_key(results_dir())
-    corpus = read_checkpoint(path).get("adnext", {}).get("pretraining_data")
-    _, subjects = read_dataset(dataset_folder)
-    return check_corpus(
-        subjects, corpus, lambda name: digests([name], key)[0], sha256(key).hexdigest(), weights=path.name
-    )
+    corpus = block.get("pretraining_data")
+    return check_corpus(held_out, corpus, lambda name: digests([name], key)[0], sha256(key).hexdigest(), network)
 
 
 def _print(check: "Check") -> None:

@@ -3,9 +3,9 @@
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import (
@@ -17,6 +17,7 @@ from adnext_plugin.cli.runs import (
 )
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.paths import (
+    PERMUTED_FOLDER,
     SEED_FOLDER,
     dataset_folder_name,
     environment_with,
@@ -29,6 +30,9 @@ from adnext_plugin.paths import (
     run_name,
     settings_from_environment,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +284,7 @@ def _fold_folder(request: Request, fold: int | str) -> Path:
 def _results(request: Request) -> Path:
     """Where the run goes; what was trained on permuted labels must not lie among results."""
     seed = request.overrides.get("permute_labels")
-    return results_dir() if seed is None else results_dir() / f"permuted_{seed}"
+    return results_dir() if seed is None else results_dir() / f"{PERMUTED_FOLDER}{seed}"
 
 
 def _audit(request: Request) -> None:
@@ -289,10 +293,24 @@ def _audit(request: Request) -> None:
     if reason is not None:
         print(f"AUDIT SKIPPED: {reason}")
         return
-    from adnext_plugin.cli.audit import quick_checks, refuse_leaks
+    from adnext_plugin.cli.audit import check_weights, quick_checks, refuse_leaks, refuse_seen
 
-    checks = quick_checks(preprocessed_dir() / request.dataset, request.plans, request.configuration)
+    folder = preprocessed_dir() / request.dataset
+    checks = quick_checks(folder, request.plans, request.configuration)
     print(refuse_leaks(checks, request.dataset))
+    weights = request.overrides.get("pretrained_weights")
+    if weights is not None:
+        print(refuse_seen(check_weights(Path(weights), _held_out(request))))
+
+
+def _held_out(request: Request) -> "pd.DataFrame":
+    import pandas as pd
+
+    from adnext_plugin.trainers.fold_data import open_data
+
+    data = open_data(preprocessed_dir() / request.dataset, request.plans, request.configuration)
+    folds = [replace(data, fold=fold) for fold in request.folds]
+    return pd.concat([data.rows(data.parts["val"]) for data in folds])
 
 
 def _is_finished(request: Request, fold: int | str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adnext_plugin.paths import read_json
+from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER, read_json
 
 KEY_FILE = ".adnext_key.json"
 
@@ -64,7 +64,12 @@ def digests(names: pd.Series | list[str], key: bytes) -> list[str]:
 
 
 def project_key(results: Path) -> bytes:
-    """The key of a results folder; drawn when first asked for, readable by its owner only."""
+    """The key of a results folder; drawn when first asked for, readable by its owner only.
+
+    What is trained again under another seed or on permuted labels has a folder in that of the results, and its key.
+    """
+    if results.name.startswith((SEED_FOLDER, PERMUTED_FOLDER)):
+        results = results.parent
     path = results / KEY_FILE
     if not path.is_file():
         results.mkdir(parents=True, exist_ok=True)

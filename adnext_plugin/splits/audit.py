@@ -86,37 +86,37 @@ def check_images(subjects: pd.DataFrame, resemblance: Resemblance, splits: Seque
 
 
 def check_corpus(
-    subjects: pd.DataFrame, corpus: Mapping | None, digest_of: Callable[[str], str], key_digest: str, weights: str
+    held_out: pd.DataFrame, corpus: Mapping | None, digest_of: Callable[[str], str], key_digest: str, network: str
 ) -> Check:
-    """Look for people whom the encoder was pre-trained on.
+    """Look for people whom a network has seen that is to judge them.
 
     Args:
-        subjects: content of `subjects.csv`; all of them are held out once.
-        corpus: the `pretraining_data` block of the weights' checkpoint; None if it has none.
+        held_out: their rows of `subjects.csv`.
+        corpus: the `pretraining_data` block of the network's checkpoint; None if it has none.
         digest_of: keyed digest of a name.
         key_digest: of the key of `digest_of`.
-        weights: what the checkpoint is called.
+        network: what it is called.
     """
-    name = "a person of the pre-training data"
+    name = f"a held-out person seen by {network}"
     if corpus is None:
-        return Check(name=name, looked_at=f"nothing: {weights} does not say whom it has seen")
+        return Check(name=name, looked_at="nothing: it does not say whom it has seen")
     if corpus["key_digest"] != key_digest:
-        return Check(name=name, looked_at=f"nothing: the list in {weights} was made with the key of another project")
-    others = "" if corpus.get("complete", True) else ", which began with weights of others that nothing is known of"
+        return Check(name=name, looked_at="nothing: its list was made with the key of another project")
+    others = "" if corpus.get("complete", True) else ", and whoever its first weights had seen, which is not known"
     people, images = set(corpus["subjects"]), set(corpus["images"])
     seen = {
         subject_id: "id"
-        for subject_id in sorted(set(subjects["subject_id"]))
+        for subject_id in sorted(set(held_out["subject_id"]))
         if any(digest_of(spelling) in people for spelling in spellings(subject_id))
     }
-    if "image_sha256" in subjects:
-        for subject_id, digest in zip(subjects["subject_id"], subjects["image_sha256"].astype(str), strict=True):
+    if "image_sha256" in held_out:
+        for subject_id, digest in zip(held_out["subject_id"], held_out["image_sha256"].astype(str), strict=True):
             if digest and digest_of(digest) in images:
                 seen.setdefault(subject_id, "image")
     return Check(
         name=name,
-        looked_at=f"{corpus['subject_count']} people of {', '.join(corpus['datasets'])} in {weights}{others}",
-        leaks=tuple(f"{who} is in the pre-training data (same {by})" for who, by in seen.items()),
+        looked_at=f"{corpus['subject_count']} people of {', '.join(corpus['datasets'])}{others}",
+        leaks=tuple(f"{who} is held out and was seen by {network} (same {by})" for who, by in seen.items()),
     )
 
 

@@ -102,3 +102,20 @@ def test_checkpoints_whose_scales_are_not_of_the_training_part_are_found(toy, ca
     torch.save(checkpoint, path)
     assert audit.main(arguments) == 1
     assert "mean of age is 67.5 in the checkpoint" in capsys.readouterr().out
+
+
+def test_weights_that_have_seen_held_out_people_are_refused_and_found_later(toy, capsys) -> None:
+    assert train.main(TRAIN) == 0
+    weights = str(toy.results / RUN / "fold_0" / "checkpoint_final.pth")
+    assert audit.main(["301", "-tr", "ADNeXtTrainer_T"]) == 0
+    assert "a held-out person seen by fold_0: none" in capsys.readouterr().out
+    # fold 0's network was trained on everybody whom fold 1 holds out
+    other = [*TRAIN[:2], "1", *TRAIN[3:], "-pretrained_weights", weights]
+    assert train.main(other) == 2
+    assert "is held out and was seen by checkpoint_final.pth (same id)" in capsys.readouterr().err
+    assert not (toy.results / RUN / "fold_1").exists()
+    assert train.main([*other, "--skip-audit", "to see it found"]) == 0
+    capsys.readouterr()
+    assert audit.main(["301", "-tr", "ADNeXtTrainer_T"]) == 1
+    output = capsys.readouterr().out
+    assert "a held-out person seen by fold_0: none" in output and "a held-out person seen by fold_1: FOUND" in output

@@ -113,7 +113,7 @@ def test_people_of_the_pretraining_data_are_found_by_id_spelling_and_image(tmp_p
     def check(key_digest: str):
         return check_corpus(subjects, corpus, lambda name: digests([name], key)[0], key_digest, "weights.pth")
 
-    assert [line.split(" is in")[0] for line in check(corpus["key_digest"]).leaks] == ["123_S_4567", "b", "d"]
+    assert [line.split(" is held out")[0] for line in check(corpus["key_digest"]).leaks] == ["123_S_4567", "b", "d"]
     other = check("of another project")
     assert not other.leaks and "key of another project" in other.looked_at
     assert "123_S_4567" in spellings("sub-ADNI123S4567")
@@ -129,6 +129,7 @@ def test_who_an_encoder_saw_is_handed_on_to_what_begins_with_it(tmp_path: Path) 
     for unknown in (None, elsewhere):
         assert joined(second, unknown) == {**second, "complete": False}
     assert not joined(first, joined(second, None))["complete"]
+    assert project_key(tmp_path / "seed_43") == project_key(tmp_path)
 
 
 def test_a_scale_from_outside_the_training_part_is_found() -> None:
