@@ -1,5 +1,7 @@
 """Levers of the study of recipes that are more than settings. `nnUNet_extTrainer` leads nnU-Net to this folder."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -48,3 +50,9 @@ class ADNeXtTrainer_T_Averaged(ADNeXtTrainer_T_Small):
     def on_epoch_end(self) -> None:
         super().on_epoch_end()
         self.network = self._trained
+
+
+class ADNeXtTrainer_T_FromAge(ADNeXtTrainer_T_Small):
+    """Only the head learns, on an encoder that knows about age: --set pretrained_weights=FILE (brain_age.py)."""
+
+    settings = replace(ADNeXtTrainer_T_Small.settings, layer_decay=0.0)
