@@ -314,8 +314,12 @@ def _held_out(request: Request) -> "pd.DataFrame":
 
 
 def _is_finished(request: Request, fold: int | str) -> bool:
+    """Whether nothing is left to do, which a setting asked for now may change: more epochs, other weights to judge."""
     folder = _fold_folder(request, fold)
-    return (folder / "checkpoint_final.pth").is_file() and (folder / "validation" / "summary.json").is_file()
+    if not (folder / "checkpoint_final.pth").is_file() or not (folder / "validation" / "summary.json").is_file():
+        return False
+    settings = read_json(folder / "run.json")["settings"] if (folder / "run.json").is_file() else {}
+    return all(settings.get(name, value) == value for name, value in settings_from_environment().items())
 
 
 def _train_folds(request: Request, is_ours: bool) -> None:

@@ -174,6 +174,7 @@ def test_cross_validation_through_the_commands_learns_the_toy_task_and_reports_i
     assert train.main([DATASET, "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", "--c"]) == 0
     assert (run / "fold_0" / "checkpoint_final.pth").stat().st_mtime_ns == before
     _check_files_of_a_fold(run / "fold_0", subjects)
+    _check_continuing_with_other_settings(run)
     (run / "fold_3" / "validation" / "predictions.csv").unlink()
     assert evaluate.main([DATASET, "-tr", "ADNeXtTrainer_T"]) == 2
     assert "no predictions of fold 3" in capsys.readouterr().err
@@ -198,6 +199,17 @@ def test_further_seeds_are_runs_of_their_own_on_the_same_folds(toy, capsys) -> N
     assert "note: seed 8 is left out" in capsys.readouterr().out
     alone = json.loads((run / "crossval_results" / "metrics.json").read_text())
     assert alone["seeds"] is None and alone["scores"].keys() == metrics["scores"].keys()
+
+
+def _check_continuing_with_other_settings(run: Path) -> None:
+    again = [DATASET, "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", "--c", "--set"]
+    before = read_checkpoint(run / "fold_2" / "checkpoint_final.pth")["network_weights"]
+    assert train.main([*again, "evaluate_with=final"]) == 0
+    summaries = [json.loads((run / f"fold_{fold}" / "validation" / "summary.json").read_text()) for fold in range(4)]
+    assert {summary["evaluated_checkpoint"] for summary in summaries} == {"checkpoint_final.pth"}
+    after = read_checkpoint(run / "fold_2" / "checkpoint_final.pth")["network_weights"]
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    assert train.main([*again, "learning_rate=0.5"]) == 2
 
 
 def _check_files_of_a_fold(fold: Path, subjects: pd.DataFrame) -> None:
