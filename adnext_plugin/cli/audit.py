@@ -65,9 +65,9 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
+    request = _request(build_parser().parse_args(argv))
     from adnext_plugin.trainers.fold_data import open_data
 
-    request = _request(build_parser().parse_args(argv))
     dataset_folder = preprocessed_dir() / request.dataset
     checks = quick_checks(dataset_folder, request.plans, request.configuration)
     data = open_data(dataset_folder, request.plans, request.configuration)
