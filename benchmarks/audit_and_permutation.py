@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from oasis_ad import EPOCH_SECONDS, RESULTS, TASKS, import_task
-from pipeline import run_command, set_options, use_folders
+from pipeline import run_command, run_of, set_options, use_folders
 
 NUMBER, NAME, _ = TASKS["ad"]
 DATASET = f"Dataset{NUMBER}_{NAME}"
@@ -37,7 +37,7 @@ def main() -> None:
     found = {}
     for arm, (folder, options) in arms.items():
         seconds[arm] = _train(arguments, options)
-        found[arm] = _facts(folder / DATASET / f"{arguments.trainer}__ADNeXtPlans__3d_fullres")
+        found[arm] = _facts(folder / DATASET / run_of(arguments.trainer))
     # its exit code says whether something was found, which is part of the result
     run_command("adnext_audit", str(NUMBER), "-tr", arguments.trainer, "-o", str(work / "audit.json"), accepted=(0, 1))
     _write_result(arguments, found, _counts_of(work / "audit.json"), seconds)

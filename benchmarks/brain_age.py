@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 from oasis_ad import DEFAULT_DATA, SAME_PERSON
-from pipeline import run_command, set_options, use_folders
+from pipeline import run_command, run_of, set_options, use_folders
 
 PRESET = Path(__file__).parent / "oasis_coarse_plan.json"
 TRAINER = "ADNeXtTrainer_T_Small"
@@ -32,7 +32,7 @@ def main() -> None:
         run_command("adnext_import", "206", "BrainAge", *source)
     run_command("adnext_plan_and_preprocess", "-d", "206", "--preset", str(PRESET))
     run_command("adnext_train", "206", "3d_fullres", "all", "-tr", TRAINER, *set_options(arguments.set))
-    run = arguments.work / "nnUNet_results" / DATASET / f"{TRAINER}__ADNeXtPlans__3d_fullres" / "fold_all"
+    run = arguments.work / "nnUNet_results" / DATASET / run_of(TRAINER) / "fold_all"
     print(json.dumps({"weights": str(run / "checkpoint_final.pth")}))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pipeline import run_command, set_options, use_folders
+from pipeline import run_command, run_of, set_options, use_folders
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -70,7 +70,7 @@ def main() -> None:
     run_command(*train, "--seeds", str(arguments.seeds), *set_options(arguments.set), *device)
     baselines = [word for columns in BASELINES[arguments.task] for word in ("--baseline", columns)]
     seconds["evaluate"] = run_command("adnext_evaluate", str(number), "-tr", arguments.trainer, *baselines)
-    folder = work / "nnUNet_results" / dataset / f"{arguments.trainer}__ADNeXtPlans__3d_fullres"
+    folder = work / "nnUNet_results" / dataset / run_of(arguments.trainer)
     _write_result(arguments, folder, seconds)
 
 
@@ -113,13 +113,17 @@ def _parse() -> argparse.Namespace:
 
 def _write_result(arguments: argparse.Namespace, run: Path, seconds: dict[str, float]) -> None:
     fold = json.loads((run / "fold_0" / "run.json").read_text())
+    plan = json.loads((run / "plans.json").read_text())["configurations"]["3d_fullres"]["adnext"]
+    weights = plan["training"]["pretrained_weights"]
+    if weights is not None:  # dataset, run, fold and file, not where they lie on this machine
+        plan["training"]["pretrained_weights"] = "/".join(Path(weights).parts[-4:])
     logs = [sorted(folder.glob("training_log_*.txt")) for folder in sorted(run.glob("fold_*"))]
     result = {
         "task": arguments.task,
         "trainer": arguments.trainer,
         "made_by": {name: value for name, value in fold.items() if name != "settings"},
         "hardware": {"cpus": os.cpu_count(), "model": _processor()},
-        "plan": json.loads((run / "plans.json").read_text())["configurations"]["3d_fullres"]["adnext"],
+        "plan": plan,
         "seconds_of_other_stages": seconds,
         "training_seconds": sum(
             float(seconds) for log in logs for path in log for seconds in EPOCH_SECONDS.findall(path.read_text())

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from adnext_plugin.paths import PLANS_NAME, run_name
+
 
 def use_folders(work: Path) -> None:
     """Make nnU-Net's three folders in a folder of work, and name them in the environment."""
@@ -29,3 +31,8 @@ def run_command(*words: str, accepted: tuple[int, ...] = (0,)) -> float:
 def set_options(settings: Iterable[str]) -> list[str]:
     """KEY=VALUE texts as options of a training command."""
     return [word for setting in settings for word in ("--set", setting)]
+
+
+def run_of(trainer: str) -> str:
+    """Name of a trainer's run in its dataset's folder of results."""
+    return run_name(trainer, PLANS_NAME, "3d_fullres")

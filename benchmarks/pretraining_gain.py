@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 from oasis_ad import DEFAULT_DATA, EPOCH_SECONDS, RESULTS, TASKS, oasis_table
-from pipeline import run_command, set_options, use_folders
+from pipeline import run_command, run_of, set_options, use_folders
 
 from adnext_plugin.evaluation.intervals import gain, resamples_of
 from adnext_plugin.evaluation.scores import per_subject
@@ -111,7 +111,7 @@ def _pretrain(arguments: argparse.Namespace, data: Path) -> Path:
             run_command("adnext_merge", "303", "IXIandYoungOasis", "301", "302")
     number, name = CORPORA[arguments.task]
     trainer = f"ADNeXtFCMAETrainer_{arguments.size}"
-    run = Path(os.environ["nnUNet_results"]) / f"Dataset{number}_{name}" / f"{trainer}__ADNeXtPlans__3d_fullres"
+    run = Path(os.environ["nnUNet_results"]) / f"Dataset{number}_{name}" / run_of(trainer)
     fold = run / "fold_0"
     if not (fold / "validation" / "summary.json").is_file():
         resume = ["--c"] if (fold / "checkpoint_latest.pth").is_file() else []
@@ -174,7 +174,7 @@ def _finetune(
     trainer = f"ADNeXtTrainer_{arguments.size}"
     results = os.environ["nnUNet_results"]
     os.environ["nnUNet_results"] = str(arguments.work / "finetuned" / name)
-    run = arguments.work / "finetuned" / name / dataset / f"{trainer}__ADNeXtPlans__3d_fullres"
+    run = arguments.work / "finetuned" / name / dataset / run_of(trainer)
     try:
         for fold in range(4):
             folder = run / f"fold_{fold}"

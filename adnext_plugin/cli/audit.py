@@ -68,9 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     request = _request(build_parser().parse_args(argv))
     from adnext_plugin.trainers.fold_data import open_data
 
-    dataset_folder = preprocessed_dir() / request.dataset
-    checks = quick_checks(dataset_folder, request.plans, request.configuration)
-    data = open_data(dataset_folder, request.plans, request.configuration)
+    data = open_data(preprocessed_dir() / request.dataset, request.plans, request.configuration)
+    checks = quick_checks(data)
     if request.run is not None:
         checks += _checks_of_run(request.run, data)
     if request.weights is not None:
@@ -82,19 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if any(check.leaks for check in checks) else 0
 
 
-def quick_checks(dataset_folder: Path, plans: str, configuration: str) -> "list[Check]":
+def quick_checks(data: "FoldData") -> "list[Check]":
     """The checks of a dataset and its folds; seconds, once fingerprints of its scans are stored."""
     from adnext_plugin.splits.audit import Check, check_files, check_ids, check_images
     from adnext_plugin.splits.fingerprints import CACHE_FILE, cached_fingerprints, find_resemblance
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.splits.identities import people_of
-    from adnext_plugin.trainers.fold_data import open_data
 
-    data = open_data(dataset_folder, plans, configuration)
     subjects, task = data.subjects, data.plan.task
     checks, splits = [], []
     try:
-        splits = ensure_splits(dataset_folder, subjects, task)
+        splits = ensure_splits(data.dataset_folder, subjects, task)
     except SplitError as error:
         checks.append(Check(name="folds that fit the subjects", looked_at="the folds", leaks=(str(error),)))
     store = data.store(subjects["case_id"].tolist())
@@ -102,7 +99,7 @@ def quick_checks(dataset_folder: Path, plans: str, configuration: str) -> "list[
         [data.images / f"{case}.b2nd" for case in store.cases],
         lambda index: store[index][0],
         data.plan.preprocessing.spacing_mm,
-        dataset_folder / CACHE_FILE,
+        data.dataset_folder / CACHE_FILE,
     )
     people = people_of(subjects["subject_id"])
     resemblance = find_resemblance(fingerprints, subjects["subject_id"].map(people).tolist())
@@ -122,9 +119,8 @@ def refuse_leaks(checks: "Sequence[Check]", dataset: str) -> str:
     """
     leaks = [line for check in checks for line in check.leaks]
     if leaks:
-        others = f" (and {len(leaks) - 1} more)" if len(leaks) > 1 else ""
         raise SplitError(
-            f"audit: {leaks[0]}{others}. If it is one person, give all their rows of subjects.csv one subject_id and "
+            f"audit: {_in_short(leaks)}. If it is one person, give all their rows of subjects.csv one subject_id and "
             f"delete splits_final.json; if not, say why: --skip-audit REASON. All findings: adnext_audit {dataset}"
         )
     remarks = sum(len(check.remarks) for check in checks)
@@ -139,12 +135,15 @@ def refuse_seen(check: "Check") -> str:
         SplitError: they have.
     """
     if check.leaks:
-        others = f" (and {len(check.leaks) - 1} more)" if len(check.leaks) > 1 else ""
         raise SplitError(
-            f"audit: {check.leaks[0]}{others}. Begin with weights that were trained without them, or say why it does "
+            f"audit: {_in_short(check.leaks)}. Begin with weights that were trained without them, or say why it does "
             "no harm: --skip-audit REASON"
         )
     return f"Audit: {check.name}: none ({check.looked_at})"
+
+
+def _in_short(leaks: Sequence[str]) -> str:
+    return leaks[0] + (f" (and {len(leaks) - 1} more)" if len(leaks) > 1 else "")
 
 
 def _request(arguments: Namespace) -> Request:

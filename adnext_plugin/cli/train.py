@@ -34,6 +34,8 @@ from adnext_plugin.paths import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from adnext_plugin.trainers.fold_data import FoldData
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -294,23 +296,20 @@ def _audit(request: Request) -> None:
         print(f"AUDIT SKIPPED: {reason}")
         return
     from adnext_plugin.cli.audit import check_weights, quick_checks, refuse_leaks, refuse_seen
-
-    folder = preprocessed_dir() / request.dataset
-    checks = quick_checks(folder, request.plans, request.configuration)
-    print(refuse_leaks(checks, request.dataset))
-    weights = request.overrides.get("pretrained_weights")
-    if weights is not None:
-        print(refuse_seen(check_weights(Path(weights), _held_out(request))))
-
-
-def _held_out(request: Request) -> "pd.DataFrame":
-    import pandas as pd
-
     from adnext_plugin.trainers.fold_data import open_data
 
     data = open_data(preprocessed_dir() / request.dataset, request.plans, request.configuration)
-    folds = [replace(data, fold=fold) for fold in request.folds]
-    return pd.concat([data.rows(data.parts["val"]) for data in folds])
+    print(refuse_leaks(quick_checks(data), request.dataset))
+    weights = request.overrides.get("pretrained_weights")
+    if weights is not None:
+        print(refuse_seen(check_weights(Path(weights), _held_out(data, request.folds))))
+
+
+def _held_out(data: "FoldData", folds: Sequence[int | str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    parts = [replace(data, fold=fold).parts for fold in folds]
+    return pd.concat([data.rows(of_fold["val"]) for of_fold in parts])
 
 
 def _is_finished(request: Request, fold: int | str) -> bool:
