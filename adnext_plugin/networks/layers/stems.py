@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from adnext_plugin.networks.layers.norms import ChannelNorm
+from adnext_plugin.networks.layers.pooled_norm import pooled_norm
 from adnext_plugin.networks.layers.tokens import to_tokens
 
 STEM_STRIDE = 4
@@ -36,7 +37,8 @@ class ConvolutionalStem(nn.Module):
         )
 
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
-        return to_tokens(self.layers(x_bczyx)).contiguous()
+        first, second = self.layers[:4], self.layers[4:]
+        return to_tokens(second(pooled_norm(first[0], first[1], x_bczyx))).contiguous()
 
 
 def _halving(channels_in: int, channels_out: int) -> list[nn.Module]:
