@@ -130,7 +130,7 @@ class RunSettings:
     warmup_epochs: int = 0
     patience_epochs: int | None = None  # stop when as many epochs in a row were no better than the best
     augmentation: str = "paper"
-    pretrained_weights: str | None = None  # checkpoint whose encoder to start from
+    pretrained_weights: str | None = None  # checkpoint whose encoder to start from; {fold} stands for the fold
     seed: int = 42
 
     def __post_init__(self) -> None:

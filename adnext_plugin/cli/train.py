@@ -22,6 +22,7 @@ from adnext_plugin.paths import (
     dataset_folder_name,
     environment_with,
     external_trainer_path,
+    of_fold,
     preprocessed_dir,
     raw_dir,
     read_json,
@@ -109,7 +110,11 @@ def add_arguments(parser: ArgumentParser, *, trainer: str, fold: str | None = No
     add_plans_argument(parser)
     add_device_argument(parser)
     parser.add_argument("--num-gpus", "-num_gpus", type=int, default=1, help="GPUs to train on (default: 1)")
-    parser.add_argument("--pretrained-weights", "-pretrained_weights", help="checkpoint whose encoder to start from")
+    parser.add_argument(
+        "--pretrained-weights",
+        "-pretrained_weights",
+        help="checkpoint whose encoder to start from; '{fold}' in its name stands for the fold",
+    )
     parser.add_argument("--continue", "--c", dest="resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--val", action="store_true", help="only predict the held-out fold; training must be finished")
     parser.add_argument(
@@ -137,6 +142,8 @@ def run(arguments: Namespace) -> int:
     """Train what parsed arguments ask for."""
     request = _request(arguments)
     variables = {"nnUNet_extTrainer": external_trainer_path(), "ADNEXT_SETTINGS": json.dumps(request.overrides)}
+    for path in _first_weights(request):
+        require_file(path, "check -pretrained_weights")
     with environment_with(**variables, nnUNet_results=str(_results(request))):
         trainer = find_trainer(request.trainer)
         is_ours, is_classifier = _check(trainer, request.overrides)
@@ -208,8 +215,7 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
     if arguments.pretrained_weights:
         if arguments.resume:
             raise WeightsError("--c goes on with its own weights; give -pretrained_weights only at the start of a run")
-        path = Path(arguments.pretrained_weights).absolute()
-        overrides["pretrained_weights"] = str(require_file(path, "check -pretrained_weights"))
+        overrides["pretrained_weights"] = str(Path(arguments.pretrained_weights).absolute())
     return overrides
 
 
@@ -300,9 +306,17 @@ def _audit(request: Request) -> None:
 
     data = open_data(preprocessed_dir() / request.dataset, request.plans, request.configuration)
     print(refuse_leaks(quick_checks(data), request.dataset))
-    weights = request.overrides.get("pretrained_weights")
-    if weights is not None:
-        print(refuse_seen(check_weights(Path(weights), _held_out(data, request.folds))))
+    for path, folds in _first_weights(request).items():
+        print(refuse_seen(check_weights(path, _held_out(data, folds))))
+
+
+def _first_weights(request: Request) -> dict[Path, list[int | str]]:
+    """Files to begin with, and the folds that begin with each."""
+    files = {}
+    if request.overrides.get("pretrained_weights") is not None:
+        for fold in request.folds:
+            files.setdefault(of_fold(request.overrides["pretrained_weights"], fold), []).append(fold)
+    return files
 
 
 def _held_out(data: "FoldData", folds: Sequence[int | str]) -> "pd.DataFrame":

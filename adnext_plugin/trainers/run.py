@@ -22,7 +22,7 @@ from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.loading import Batch, Change, EpochLoader
 from adnext_plugin.errors import AdnextError, WeightsError
-from adnext_plugin.paths import cpu_threads, remove_partial_files, results_dir, write_json
+from adnext_plugin.paths import cpu_threads, of_fold, remove_partial_files, results_dir, write_json
 from adnext_plugin.pretraining.corpus import describe_corpus, joined
 from adnext_plugin.records import NetworkSettings, RunSettings, from_json, to_json
 from adnext_plugin.trainers.fold_data import FoldData
@@ -191,7 +191,7 @@ class RunTrainer(nnUNetTrainer, ABC):
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         if self.settings.pretrained_weights and self.current_epoch == 0:
-            path = Path(self.settings.pretrained_weights)
+            path = of_fold(self.settings.pretrained_weights, self.fold)
             self.print_to_log_file(f"Weights from {path}: {load_encoder(self.network_of_images(), path)}")
         if self.plan.prepared_by == "nnunet":
             self.print_to_log_file(about_stock_data(self.plan, self.settings, self.plans_manager.plans))
@@ -389,7 +389,7 @@ class RunTrainer(nnUNetTrainer, ABC):
         corpus = describe_corpus(self._data.rows(cases), self.plans_manager.dataset_name, results_dir())
         if self.settings.pretrained_weights is None:
             return corpus
-        path = Path(self.settings.pretrained_weights)
+        path = of_fold(self.settings.pretrained_weights, self.fold)
         earlier = read_checkpoint(path).get("adnext", {}) if path.is_file() else {}
         return joined(corpus, earlier.get("pretraining_data"))
 

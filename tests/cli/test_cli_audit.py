@@ -119,3 +119,17 @@ def test_weights_that_have_seen_held_out_people_are_refused_and_found_later(toy,
     assert audit.main(["301", "-tr", "ADNeXtTrainer_T"]) == 1
     output = capsys.readouterr().out
     assert "a held-out person seen by fold_0: none" in output and "a held-out person seen by fold_1: FOUND" in output
+
+
+def test_weights_can_be_those_of_the_same_fold(toy, tmp_path, capsys) -> None:
+    for fold in "01":
+        assert train.main([*TRAIN[:2], fold, *TRAIN[3:]]) == 0
+        (toy.results / RUN / f"fold_{fold}" / "checkpoint_final.pth").rename(tmp_path / f"fold_{fold}.pth")
+    of_each_fold = ["-pretrained_weights", str(tmp_path / "fold_{fold}.pth")]
+    capsys.readouterr()
+    assert train.main([*TRAIN[:2], "1", *TRAIN[3:], *of_each_fold]) == 0
+    assert f"Weights from {tmp_path / 'fold_1.pth'}" in capsys.readouterr().out
+    assert audit.main(["301", "-tr", "ADNeXtTrainer_T"]) == 0
+    (tmp_path / "fold_1.pth").unlink()
+    assert train.main([*TRAIN[:2], "cv", *TRAIN[3:], *of_each_fold]) == 2
+    assert f"{tmp_path / 'fold_1.pth'} does not exist" in capsys.readouterr().err
