@@ -179,7 +179,9 @@ class RunTrainer(nnUNetTrainer, ABC):
 
     def on_train_start(self) -> None:
         """Set an earlier run's files aside, prepare the data, write down what this run is."""
-        folder = Path(self.output_folder)
+        folder, weights = Path(self.output_folder), self._first_weights()
+        if weights is not None and weights.resolve().parent == folder.resolve():
+            raise WeightsError(f"{weights} lies in the folder of the run that is to begin with it; give a copy of it")
         if self.local_rank == 0:
             remove_partial_files(folder)
         if self.current_epoch == 0 and self.local_rank == 0 and not self.disable_checkpointing:
@@ -190,9 +192,8 @@ class RunTrainer(nnUNetTrainer, ABC):
         # nnU-Net switches benchmarking on just before this, which makes results depend on timing
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-        if self.settings.pretrained_weights and self.current_epoch == 0:
-            path = of_fold(self.settings.pretrained_weights, self.fold)
-            self.print_to_log_file(f"Weights from {path}: {load_encoder(self.network_of_images(), path)}")
+        if weights is not None and self.current_epoch == 0:
+            self.print_to_log_file(f"Weights from {weights}: {load_encoder(self.network_of_images(), weights)}")
         if self.plan.prepared_by == "nnunet":
             self.print_to_log_file(about_stock_data(self.plan, self.settings, self.plans_manager.plans))
         for line in self.about_run():
@@ -387,11 +388,15 @@ class RunTrainer(nnUNetTrainer, ABC):
         """Those the network learns from and those its epoch is chosen on, and whom its first weights had seen."""
         cases = [*self._data.parts["train"], *self._data.parts["selection"]]
         corpus = describe_corpus(self._data.rows(cases), self.plans_manager.dataset_name, results_dir())
-        if self.settings.pretrained_weights is None:
+        weights = self._first_weights()
+        if weights is None:
             return corpus
-        path = of_fold(self.settings.pretrained_weights, self.fold)
-        earlier = read_checkpoint(path).get("adnext", {}) if path.is_file() else {}
+        earlier = read_checkpoint(weights).get("adnext", {}) if weights.is_file() else {}
         return joined(corpus, earlier.get("pretraining_data"))
+
+    def _first_weights(self) -> Path | None:
+        path = self.settings.pretrained_weights
+        return of_fold(path, self.fold) if path else None
 
     @cached_property
     def _data(self) -> FoldData:

@@ -316,6 +316,9 @@ def test_pretrained_weights_start_the_encoder_and_are_reported(toy, monkeypatch)
     final = Path(source.output_folder) / "checkpoint_final.pth"
     kept = toy.results / "source.pth"
     kept.write_bytes(final.read_bytes())
+    with pytest.raises(WeightsError, match="lies in the folder of the run"):
+        _trainer(monkeypatch, pretrained_weights=str(final), epochs=1).on_train_start()
+    assert final.is_file()
     trainer = _trainer(monkeypatch, pretrained_weights=str(kept), epochs=1, seed=1)
     trainer.on_train_start()
     wanted = read_checkpoint(kept)["network_weights"]
