@@ -56,3 +56,9 @@ class ADNeXtTrainer_T_FromAge(ADNeXtTrainer_T_Small):
     """Only the head learns, on an encoder that knows about age: --set pretrained_weights=FILE (brain_age.py)."""
 
     settings = replace(ADNeXtTrainer_T_Small.settings, layer_decay=0.0)
+
+
+class ADNeXtTrainer_T_FromAgeOfFold(ADNeXtTrainer_T_FromAge):
+    """The head is told age and sex as well: what counts is how much older a brain looks than it is."""
+
+    settings = replace(ADNeXtTrainer_T_FromAge.settings, covariates=("age", "sex"))
