@@ -11,6 +11,7 @@ from adnext_plugin.cli.runs import add_configuration_argument, add_dataset_argum
 from adnext_plugin.errors import PathsError, SplitError
 from adnext_plugin.paths import (
     dataset_folder_name,
+    of_fold,
     preprocessed_dir,
     results_dir,
     write_json,
@@ -33,7 +34,7 @@ class Request:
     plans: str
     configuration: str
     run: Path | None
-    weights: Path | None
+    weights: str | None
     output: Path
 
 
@@ -49,8 +50,9 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--pretrained-weights",
         "-pretrained_weights",
-        type=Path,
-        help="also look for anybody of the dataset among those whom these weights have seen",
+        metavar="FILE",
+        help="also look for anybody of the dataset among those whom these weights have seen; with '{fold}' in the "
+        "name, for those whom a fold holds out among those whom its own weights have seen",
     )
     parser.add_argument(
         "--output",
@@ -73,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if request.run is not None:
         checks += _checks_of_run(request.run, data)
     if request.weights is not None:
-        checks.append(check_weights(request.weights, data.subjects))
+        checks += _checks_of_weights(request.weights, data)
     for check in checks:
         _print(check)
     write_json({"dataset": request.dataset, "checks": [asdict(check) for check in checks]}, request.output)
@@ -172,7 +174,17 @@ def check_weights(path: Path, held_out: "pd.DataFrame") -> "Check":
     """
     from adnext_plugin.training.weights import read_checkpoint
 
-    return _check_corpus(held_out, read_checkpoint(path).get("adnext", {}), path.name)
+    return _check_corpus(held_out, read_checkpoint(path).get("adnext", {}), f"{path.parent.name}/{path.name}")
+
+
+def _checks_of_weights(path: str, data: "FoldData") -> "list[Check]":
+    from adnext_plugin.splits.folds import ensure_splits
+
+    if of_fold(path, 0) == Path(path):
+        return [check_weights(Path(path), data.subjects)]
+    folds = range(len(ensure_splits(data.dataset_folder, data.subjects, data.plan.task)))
+    held_out = {fold: replace(data, fold=fold).parts["val"] for fold in folds}
+    return [check_weights(of_fold(path, fold), data.rows(cases)) for fold, cases in held_out.items()]
 
 
 def _checks_of_run(run: Path, data: "FoldData") -> "list[Check]":

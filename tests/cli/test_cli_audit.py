@@ -112,7 +112,7 @@ def test_weights_that_have_seen_held_out_people_are_refused_and_found_later(toy,
     # fold 0's network was trained on everybody whom fold 1 holds out
     other = [*TRAIN[:2], "1", *TRAIN[3:], "-pretrained_weights", weights]
     assert train.main(other) == 2
-    assert "is held out and was seen by checkpoint_final.pth (same id)" in capsys.readouterr().err
+    assert "is held out and was seen by fold_0/checkpoint_final.pth (same id)" in capsys.readouterr().err
     assert not (toy.results / RUN / "fold_1").exists()
     assert train.main([*other, "--skip-audit", "to see it found"]) == 0
     capsys.readouterr()
@@ -130,6 +130,13 @@ def test_weights_can_be_those_of_the_same_fold(toy, tmp_path, capsys) -> None:
     assert train.main([*TRAIN[:2], "1", *TRAIN[3:], *of_each_fold]) == 0
     assert f"Weights from {tmp_path / 'fold_1.pth'}" in capsys.readouterr().out
     assert audit.main(["301", "-tr", "ADNeXtTrainer_T"]) == 0
+    for fold in "23":
+        shutil.copy(tmp_path / "fold_0.pth", tmp_path / f"fold_{fold}.pth")
+    capsys.readouterr()
+    assert audit.main(["301", *of_each_fold]) == 1
+    output = capsys.readouterr().out
+    for fold, found in enumerate(["none", "none", "FOUND", "FOUND"]):
+        assert f"/fold_{fold}.pth: {found}" in output
     (tmp_path / "fold_1.pth").unlink()
     assert train.main([*TRAIN[:2], "cv", *TRAIN[3:], *of_each_fold]) == 2
     assert f"{tmp_path / 'fold_1.pth'} does not exist" in capsys.readouterr().err
