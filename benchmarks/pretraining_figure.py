@@ -27,7 +27,7 @@ def main() -> None:
     for axis, result in zip(axes[0], results, strict=True):
         _draw(axis, result)
     axes[0][0].set_ylabel("AUC, mean of folds")
-    axes[0][0].legend(loc="upper left")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     figure.savefig(IMAGE, dpi=110)
 
 
