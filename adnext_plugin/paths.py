@@ -134,7 +134,7 @@ def dataset_folder_name(dataset: str | int, parents: list[Path]) -> str:
     raise PathsError(f"no dataset {str(dataset)!r} in {where}; import one with adnext_import, or check the folder")
 
 
-def of_fold(path: str, fold: int | str) -> Path:
+def file_of_fold(path: str, fold: int | str) -> Path:
     """A file of a fold, for which "{fold}" stands in its path; a path without it is the same for all."""
     return Path(path.replace("{fold}", str(fold)))
 

@@ -31,12 +31,12 @@ def main() -> None:
     arguments = _parse()
     use_folders(arguments.work)
     data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA))
-    _prepare(*EVERYONE, corpus(data), arguments.work)
+    _prepare(EVERYONE, corpus(data), arguments.work)
     train = ["-tr", TRAINER, *set_options(arguments.set)]
     weights = _trained(arguments.work, EVERYONE, "all", train)
     if arguments.folds_of is not None:
-        _prepare(*IN_FOLDS, pd.concat([corpus(data), _old(data, arguments.folds_of)]), arguments.work)
-        folder = arguments.work / "nnUNet_preprocessed" / "Dataset207_BrainAgeFolds"
+        _prepare(IN_FOLDS, pd.concat([corpus(data), _old(data, arguments.folds_of)]), arguments.work)
+        folder = arguments.work / "nnUNet_preprocessed" / _name(IN_FOLDS)
         splits = _splits(folder, _task(arguments.folds_of))
         (folder / "splits_final.json").write_text(json.dumps(splits, indent=1))
         for fold in range(len(splits) - 1):
@@ -84,12 +84,16 @@ def _splits(folder: Path, task: Path) -> list[dict[str, list[str]]]:
 
 
 def _task(work: Path) -> Path:
-    number, name, _ = TASKS["ad"]
-    return work / "nnUNet_preprocessed" / f"Dataset{number}_{name}"
+    return work / "nnUNet_preprocessed" / _name(TASKS["ad"][:2])
 
 
-def _prepare(number: int, name: str, people: pd.DataFrame, work: Path) -> None:
-    if not (work / "nnUNet_raw" / f"Dataset{number}_{name}").is_dir():
+def _name(dataset: tuple[int, str]) -> str:
+    return "Dataset{}_{}".format(*dataset)
+
+
+def _prepare(dataset: tuple[int, str], people: pd.DataFrame, work: Path) -> None:
+    number, name = dataset
+    if not (work / "nnUNet_raw" / _name(dataset)).is_dir():
         table = work / f"{name}.csv"
         people.to_csv(table, index=False)
         source = ["--table", str(table), "--file-column", "file", "--regress", "age"]
@@ -105,9 +109,7 @@ def _trained(work: Path, dataset: tuple[int, str], fold: str, options: list[str]
 
 
 def _checkpoint(work: Path, dataset: tuple[int, str], fold: str) -> Path:
-    number, name = dataset
-    run = work / "nnUNet_results" / f"Dataset{number}_{name}" / run_of(TRAINER)
-    return run / f"fold_{fold}" / "checkpoint_final.pth"
+    return work / "nnUNet_results" / _name(dataset) / run_of(TRAINER) / f"fold_{fold}" / "checkpoint_final.pth"
 
 
 def _parse() -> argparse.Namespace:

@@ -65,8 +65,8 @@ def _measure(arguments: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def _modules(convolution: nn.Conv3d, norm: nn.BatchNorm3d, x: torch.Tensor) -> torch.Tensor:
-    return F.max_pool3d(norm(convolution(x)), 2).relu()
+def _modules(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    return layers(x)
 
 
 def _step(network: ADNeXt, images: torch.Tensor) -> tuple[float, float]:
@@ -78,9 +78,10 @@ def _step(network: ADNeXt, images: torch.Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def _error_of_variance(network: ADNeXt, images: torch.Tensor, halve: object) -> float:
-    convolution, norm = copy.deepcopy(network.encoder.stem.layers[:2])
+    layers = copy.deepcopy(network.encoder.stem.layers[:4]).train()
+    convolution, norm = layers[0], layers[1]
     norm.momentum = 1.0
-    halve(convolution, norm.train(), images)
+    halve(layers, images)
     exact = convolution.double()(images.double()).var(dim=(0, 2, 3, 4))
     return (norm.running_var / exact - 1).abs().max().item()
 

@@ -11,7 +11,7 @@ from adnext_plugin.cli.runs import add_configuration_argument, add_dataset_argum
 from adnext_plugin.errors import PathsError, SplitError
 from adnext_plugin.paths import (
     dataset_folder_name,
-    of_fold,
+    file_of_fold,
     preprocessed_dir,
     results_dir,
     write_json,
@@ -180,11 +180,10 @@ def check_weights(path: Path, held_out: "pd.DataFrame") -> "Check":
 def _checks_of_weights(path: str, data: "FoldData") -> "list[Check]":
     from adnext_plugin.splits.folds import ensure_splits
 
-    if of_fold(path, 0) == Path(path):
+    if file_of_fold(path, 0) == Path(path):
         return [check_weights(Path(path), data.subjects)]
     folds = range(len(ensure_splits(data.dataset_folder, data.subjects, data.plan.task)))
-    held_out = {fold: replace(data, fold=fold).parts["val"] for fold in folds}
-    return [check_weights(of_fold(path, fold), data.rows(cases)) for fold, cases in held_out.items()]
+    return [check_weights(file_of_fold(path, fold), replace(data, fold=fold).held_out) for fold in folds]
 
 
 def _checks_of_run(run: Path, data: "FoldData") -> "list[Check]":
@@ -203,7 +202,7 @@ def _checks_of_run(run: Path, data: "FoldData") -> "list[Check]":
         of_fold = replace(data, fold=int(folder.name.removeprefix("fold_")))
         stored[folder.name] = stored_scales(block)
         expected[folder.name] = scales_of(of_fold, settings)
-        checks.append(_check_corpus(of_fold.rows(of_fold.parts["val"]), block, folder.name))
+        checks.append(_check_corpus(of_fold.held_out, block, folder.name))
     return [check_statistics(stored, expected), *checks]
 
 

@@ -22,7 +22,7 @@ from adnext_plugin.paths import (
     dataset_folder_name,
     environment_with,
     external_trainer_path,
-    of_fold,
+    file_of_fold,
     preprocessed_dir,
     raw_dir,
     read_json,
@@ -315,15 +315,14 @@ def _first_weights(request: Request) -> dict[Path, list[int | str]]:
     files = {}
     if request.overrides.get("pretrained_weights") is not None:
         for fold in request.folds:
-            files.setdefault(of_fold(request.overrides["pretrained_weights"], fold), []).append(fold)
+            files.setdefault(file_of_fold(request.overrides["pretrained_weights"], fold), []).append(fold)
     return files
 
 
 def _held_out(data: "FoldData", folds: Sequence[int | str]) -> "pd.DataFrame":
     import pandas as pd
 
-    parts = [replace(data, fold=fold).parts for fold in folds]
-    return pd.concat([data.rows(of_fold["val"]) for of_fold in parts])
+    return pd.concat([replace(data, fold=fold).held_out for fold in folds])
 
 
 def _is_finished(request: Request, fold: int | str) -> bool:

@@ -76,6 +76,11 @@ class FoldData:
         """Rows of `subjects.csv`, in the order of the cases."""
         return self.subjects.set_index("case_id").loc[cases]
 
+    @property
+    def held_out(self) -> pd.DataFrame:
+        """Rows of those whom the fold holds out."""
+        return self.rows(self.parts["val"])
+
     def loader(
         self,
         cases: list[str],

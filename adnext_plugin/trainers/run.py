@@ -22,7 +22,7 @@ from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.loading import Batch, Change, EpochLoader
 from adnext_plugin.errors import AdnextError, WeightsError
-from adnext_plugin.paths import cpu_threads, of_fold, remove_partial_files, results_dir, write_json
+from adnext_plugin.paths import cpu_threads, file_of_fold, remove_partial_files, results_dir, write_json
 from adnext_plugin.pretraining.corpus import describe_corpus, joined
 from adnext_plugin.records import NetworkSettings, RunSettings, from_json, to_json
 from adnext_plugin.trainers.fold_data import FoldData
@@ -396,7 +396,7 @@ class RunTrainer(nnUNetTrainer, ABC):
 
     def _first_weights(self) -> Path | None:
         path = self.settings.pretrained_weights
-        return of_fold(path, self.fold) if path else None
+        return file_of_fold(path, self.fold) if path else None
 
     @cached_property
     def _data(self) -> FoldData:

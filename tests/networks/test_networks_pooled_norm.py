@@ -40,7 +40,7 @@ def test_outputs_gradients_and_running_statistics_are_those_of_the_modules(
     ours = copy.deepcopy(layers)
     for _ in range(2):
         scans = _scans()
-        expected, found = layers(scans), pooled_norm(ours[0], ours[1], scans)
+        expected, found = layers(scans), pooled_norm(ours, scans)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
         towards = torch.randn_like(expected)
         for output in (expected, found):
@@ -58,19 +58,20 @@ def test_what_it_is_not_made_for_goes_through_the_modules(layers: nn.Sequential)
     odd = torch.randn(2, 2, 7, 10, 8, dtype=torch.float64)
     for given in (wanted, odd):
         ours = copy.deepcopy(layers)
-        assert torch.equal(pooled_norm(ours[0], ours[1], given), layers(given))
+        assert torch.equal(pooled_norm(ours, given), layers(given))
         assert all(map(torch.equal, ours.buffers(), layers.buffers()))
-    pooled_norm(layers[0], layers[1], wanted).square().sum().backward()
+    pooled_norm(layers, wanted).square().sum().backward()
     assert wanted.grad.abs().sum() > 0
     layers.eval()
-    assert torch.equal(pooled_norm(layers[0], layers[1], scans), layers(scans))
+    assert torch.equal(pooled_norm(layers, scans), layers(scans))
 
 
 def test_float32_statistics_of_a_batch_of_scans_are_those_of_float64() -> None:
     torch.manual_seed(0)
     convolution, norm = nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4, momentum=1.0)
+    layers = nn.Sequential(convolution, norm, nn.MaxPool3d(2), nn.ReLU()).to(memory_format=torch.channels_last_3d)
     scans = torch.rand(4, 1, 64, 64, 64)
-    pooled_norm(convolution.to(memory_format=torch.channels_last_3d), norm, scans)
+    pooled_norm(layers, scans)
     y = copy.deepcopy(convolution).double()(scans.double())
     torch.testing.assert_close(norm.running_mean, y.mean(dim=(0, 2, 3, 4)).float(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(norm.running_var, y.var(dim=(0, 2, 3, 4)).float(), rtol=1e-5, atol=0)

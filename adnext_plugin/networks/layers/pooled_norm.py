@@ -21,19 +21,20 @@ from torch.autograd.function import once_differentiable
 PIECE_BYTES = 4 << 20
 
 
-def pooled_norm(convolution: nn.Conv3d, norm: nn.BatchNorm3d, x_bczyx: torch.Tensor) -> torch.Tensor:
-    """ReLU of the largest of each 2³ voxels of `norm(convolution(x))`, and the norm's running statistics kept up.
+def pooled_norm(layers: nn.Sequential, x_bczyx: torch.Tensor) -> torch.Tensor:
+    """What `layers` make of a scan, with the norm's running statistics kept up.
 
     Args:
-        convolution: 3³, padded by 1.
-        norm: of its output.
+        layers: convolution of 3³ padded by 1, batch norm, max pooling of 2³, ReLU; the modules do the work outside
+            training.
         x_bczyx: (B, C, Z, Y, X).
 
     Returns:
-        (B, convolution.out_channels, Z/2, Y/2, X/2), channels last.
+        (B, channels of the convolution, Z/2, Y/2, X/2), channels last.
     """
+    convolution, norm = layers[0], layers[1]
     if not _pays(norm, x_bczyx):
-        return F.max_pool3d(norm(convolution(x_bczyx)), 2).relu()
+        return layers(x_bczyx)
     weight, bias = convolution.weight, convolution.bias
     pooled, mean, variance = _PooledNorm.apply(x_bczyx, weight, bias, norm.weight, norm.bias, norm.eps)
     _keep_running(norm, mean, variance, x_bczyx[:, 0].numel())
@@ -74,7 +75,7 @@ class _PooledNorm(torch.autograd.Function):
         total, squares = torch.zeros(2, channels, dtype=torch.float64)
         winners = []
         for planes in _pieces(x, channels):
-            y = _convolve(padded, planes, weight)
+            y = _convolve(_with_neighbours(padded, planes), weight)
             rows = _rows(y)
             total += rows.sum(dim=0)
             squares += rows.square().sum(dim=0)
@@ -107,10 +108,11 @@ class _PooledNorm(torch.autograd.Function):
         grad = grad * _over_space(scale)
         grad_weight = torch.zeros_like(weight)
         for planes, winner in zip(_pieces(x, len(weight)), winners, strict=True):
-            y = _convolve(padded, planes, weight)
+            scan = _with_neighbours(padded, planes)
+            y = _convolve(scan, weight)
             grad_y = _unpool(grad[:, :, _halved(planes)], y, winner)
             grad_y.addcmul_(y, _over_space(slope)).add_(_over_space(offset))
-            grad_weight += _grad_of_weight(grad_y, padded, planes, weight)
+            grad_weight += torch.nn.grad.conv3d_weight(scan, weight.shape, grad_y, padding=(0, 1, 1))
         grad_weight *= sign.view(-1, 1, 1, 1, 1)
         return None, grad_weight, torch.zeros_like(gamma), grad_gamma * sign, grad_beta, None
 
@@ -130,12 +132,8 @@ def _with_neighbours(padded: torch.Tensor, planes: slice) -> torch.Tensor:
     return padded[:, :, planes.start : planes.stop + 2].contiguous(memory_format=torch.channels_last_3d)
 
 
-def _convolve(padded: torch.Tensor, planes: slice, weight: torch.Tensor) -> torch.Tensor:
-    return F.conv3d(_with_neighbours(padded, planes), weight, padding=(0, 1, 1))
-
-
-def _grad_of_weight(grad_y: torch.Tensor, padded: torch.Tensor, planes: slice, weight: torch.Tensor) -> torch.Tensor:
-    return torch.nn.grad.conv3d_weight(_with_neighbours(padded, planes), weight.shape, grad_y, padding=(0, 1, 1))
+def _convolve(planes_and_neighbours: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return F.conv3d(planes_and_neighbours, weight, padding=(0, 1, 1))
 
 
 def _unpool(grad: torch.Tensor, y: torch.Tensor, winner: torch.Tensor) -> torch.Tensor:

@@ -37,8 +37,7 @@ class ConvolutionalStem(nn.Module):
         )
 
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
-        first, second = self.layers[:4], self.layers[4:]
-        return to_tokens(second(pooled_norm(first[0], first[1], x_bczyx))).contiguous()
+        return to_tokens(self.layers[4:](pooled_norm(self.layers[:4], x_bczyx))).contiguous()
 
 
 def _halving(channels_in: int, channels_out: int) -> list[nn.Module]:
