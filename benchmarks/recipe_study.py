@@ -34,9 +34,10 @@ LOG_OF_RUNS = RESULTS / "recipe_study.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Lever:
-    """Why a change might help, the change to the network's options and to the trainer's settings."""
+    """Why a change might help, the change to preparation, to the network's options and to the trainer's settings."""
 
     reason: str
+    preprocessing: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     trainer: str = "ADNeXtTrainer_T"
@@ -96,6 +97,15 @@ LEVERS = {
     "max_pooling": Lever(reason="keeps the strongest response of a region", options={"downsampling": "max"}),
     "small_kernel": Lever(reason="7³ of 12.8 mm tokens spans the head", options={"kernel_size": 3}),
     "size_s": Lever(reason="five times the parameters", trainer="ADNeXtTrainer_S"),
+    "mean_max_head": Lever(reason="a small region may matter most", trainer="ADNeXtTrainer_T_MeanMax"),
+    "attention_head": Lever(reason="not every region says as much", trainer="ADNeXtTrainer_T_Attention"),
+    "auxiliary": Lever(
+        reason="features that also tell age and sex cannot be people learned by heart",
+        trainer="ADNeXtTrainer_T_Auxiliary",
+    ),
+    "resize": Lever(reason="every head at the same place and size", preprocessing={"fit": "resize"}),
+    "rigid": Lever(reason="no pose to be learned by heart", preprocessing={"alignment": "rigid"}),
+    "no_clipping": Lever(reason="clipping may take away what tells", preprocessing={"clip_percentiles": None}),
     "age_head": Lever(
         reason="what an encoder knows of age tells AD; a head of 130 numbers cannot learn 90 scans by heart",
         settings={"layer_decay": 0.0},
@@ -147,7 +157,7 @@ def main() -> None:
     os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "study_trainers")
     done = [json.loads(line) for line in LOG_OF_RUNS.read_text().splitlines()] if LOG_OF_RUNS.is_file() else []
     for task in arguments.tasks:
-        _prepare(task, arguments.work)
+        _prepare(task, arguments.levers, arguments.work)
         for name in arguments.levers:
             for fold in FOLDS:
                 key = {"round": ROUND, "task": task, "lever": name, "fold": fold, "seed": arguments.seed}
@@ -185,16 +195,24 @@ def _table() -> str:
     return levers.to_string(index=False, float_format="%.3f")
 
 
-def _prepare(task: str, work: Path) -> None:
-    """Import and preprocess, and write a plans file for every lever, which share the prepared volumes."""
+def _prepare(task: str, levers: list[str], work: Path) -> None:
+    """Import and preprocess, and write a plans file for every lever; most of them share the prepared volumes."""
     number, name, _ = TASKS[task]
     dataset = f"Dataset{number}_{name}"
     if not (work / "nnUNet_raw" / dataset).is_dir():
         import_task(task, work)
-    run_command("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(PRESET))
+    prepare = ["adnext_plan_and_preprocess", "-d", str(number)]
+    run_command(*prepare, "--preset", str(PRESET))
     folder = work / "nnUNet_preprocessed" / dataset
-    for lever, change in LEVERS.items():
-        plans = json.loads((folder / "ADNeXtPlans.json").read_text())
+    for lever in levers:
+        change, source = LEVERS[lever], "ADNeXtPlans"
+        if change.preprocessing:
+            preset, source = json.loads(PRESET.read_text()), f"Prepared_{lever}"
+            preset["preprocessing"] |= change.preprocessing
+            own_preset = work / f"preset_{lever}.json"
+            own_preset.write_text(json.dumps(preset))
+            run_command(*prepare, "--preset", str(own_preset), "-p", source)
+        plans = json.loads((folder / f"{source}.json").read_text())
         options = {**BASE_OPTIONS, **change.options}
         network = plans["configurations"]["3d_fullres"]["adnext"]["network"]
         network["options"] = {option: value for option, value in options.items() if value is not None}
@@ -223,7 +241,12 @@ def _train(task: str, name: str, fold: int, arguments: argparse.Namespace) -> di
     last = max(1, len(history["train_losses"]) // 4)
     return {
         "reason": lever.reason,
-        "changes": {"options": lever.options, "settings": lever.settings, "trainer": lever.trainer},
+        "changes": {
+            "preprocessing": lever.preprocessing,
+            "options": lever.options,
+            "settings": lever.settings,
+            "trainer": lever.trainer,
+        },
         "base": {"options": BASE_OPTIONS, "settings": BASE_SETTINGS},
         "last_quarter": {
             key: float(np.mean(values[-last:])) for key, values in history.items() if _is_score(key, values)

@@ -1,16 +1,21 @@
 """Levers of the study of recipes that are more than settings. `nnUNet_extTrainer` leads nnU-Net to this folder."""
 
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from adnext_plugin.networks.adnext import ClassificationHead, initialise
 from adnext_plugin.trainers.small import ADNeXtTrainer_T_Small
+from adnext_plugin.training.covariates import CovariateScale
 
 MIXUP_BETA = 0.4
 LABEL_SMOOTHING = 0.1
 AVERAGE_DECAY = 0.98  # per step: over about two epochs of 27 steps
+AUXILIARY = ("age", "sex")
+AUXILIARY_WEIGHT = 0.5
 
 
 class ADNeXtTrainer_T_Mixup(ADNeXtTrainer_T_Small):
@@ -50,6 +55,79 @@ class ADNeXtTrainer_T_Averaged(ADNeXtTrainer_T_Small):
     def on_epoch_end(self) -> None:
         super().on_epoch_end()
         self.network = self._trained
+
+
+class MeanAndMaxHead(ClassificationHead):
+    """Mean and maximum over space, batch norm, Linear: tokens (B, Z, Y, X, C) to (B, outputs)."""
+
+    def __init__(self, width: int, num_outputs: int) -> None:
+        super().__init__(2 * width, num_outputs, "batch")
+
+    def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
+        norm, linear = self.seg_layers
+        return linear(norm(torch.cat((x_bzyxc.mean(dim=(1, 2, 3)), x_bzyxc.amax(dim=(1, 2, 3))), dim=1)))
+
+
+class AttentionHead(ClassificationHead):
+    """A mean over space weighted by a learned score of each token. Source: Ilse, Tomczak and Welling 2018, eq. 7."""
+
+    def __init__(self, width: int, num_outputs: int) -> None:
+        super().__init__(width, num_outputs, "batch")
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
+        norm, linear = self.seg_layers
+        tokens_bnc = x_bzyxc.flatten(1, 3)
+        return linear(norm((self.score(tokens_bnc).softmax(dim=1) * tokens_bnc).sum(dim=1)))
+
+
+class AuxiliaryHead(ClassificationHead):
+    """In training the head tells age and sex, too, standardised: (B, outputs + 2)."""
+
+    def __init__(self, width: int, num_outputs: int) -> None:
+        super().__init__(width, num_outputs + len(AUXILIARY), "batch")
+
+    def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
+        outputs = super().forward(x_bzyxc)
+        return outputs if self.training else outputs[:, : -len(AUXILIARY)]
+
+
+class OtherHead(ADNeXtTrainer_T_Small):
+    """The same encoder under another head."""
+
+    head: type[ClassificationHead]
+
+    @classmethod
+    def build_network_architecture(cls, *args, **kwargs) -> nn.Module:
+        network = ADNeXtTrainer_T_Small.build_network_architecture(*args, **kwargs)
+        linear = network.head.seg_layers[-1]
+        network.head = cls.head(linear.in_features, linear.out_features)
+        initialise(network.head, "fan_in")
+        return network
+
+
+class ADNeXtTrainer_T_MeanMax(OtherHead):
+    head = MeanAndMaxHead
+
+
+class ADNeXtTrainer_T_Attention(OtherHead):
+    head = AttentionHead
+
+
+class ADNeXtTrainer_T_Auxiliary(OtherHead):
+    """Learns age and sex of the training people beside the task."""
+
+    head = AuxiliaryHead
+
+    @cached_property
+    def _auxiliary(self) -> torch.Tensor:
+        rows = self._data.rows(self.do_split()[0])
+        return torch.from_numpy(CovariateScale.of(rows, AUXILIARY, self.task).apply(rows)).to(self.device)
+
+    def compute_loss(self, outputs: torch.Tensor, batch) -> torch.Tensor:
+        outputs, auxiliary = outputs[:, : -len(AUXILIARY)], outputs[:, -len(AUXILIARY) :]
+        error = nn.functional.mse_loss(auxiliary.float(), self._auxiliary[batch.indices])
+        return super().compute_loss(outputs, batch) + AUXILIARY_WEIGHT * error
 
 
 class ADNeXtTrainer_T_FromAge(ADNeXtTrainer_T_Small):
