@@ -4,7 +4,7 @@
     python benchmarks/recipe_study.py --work DIR --tasks ad --levers base age_head --weights FILE
 
 Every lever changes one thing of `base`, for a reason written down before it was tried. All have the same number of
-epochs and the same scans, OASIS-1 at 48×56×48 voxels of 3.2 mm; those named age_ begin with weights of brain_age.py.
+epochs and the same scans, OASIS-1 at 48×56×48 voxels of 3.2 mm unless the lever is about these; those named age_ begin with weights of brain_age.py.
 What is compared is the score on `selection` of folds 0 and 1, as the mean of the last quarter of epochs, so that no
 lever gains by one lucky epoch; held-out parts are not read. Appends one line per run to
 benchmarks/results/recipe_study.jsonl; what is there already is not run again; --table prints it. The scans are those
@@ -102,6 +102,10 @@ LEVERS = {
     "auxiliary": Lever(
         reason="features that also tell age and sex cannot be people learned by heart",
         trainer="ADNeXtTrainer_T_Auxiliary",
+    ),
+    "grid_2.4": Lever(
+        reason="what differs may be smaller than 3 mm; 2.4 times the compute",
+        preprocessing={"spacing_mm": [2.4, 2.4, 2.4], "input_size_voxels": [64, 76, 64]},
     ),
     "resize": Lever(reason="every head at the same place and size", preprocessing={"fit": "resize"}),
     "rigid": Lever(reason="no pose to be learned by heart", preprocessing={"alignment": "rigid"}),
