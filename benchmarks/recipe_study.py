@@ -4,11 +4,11 @@
     python benchmarks/recipe_study.py --work DIR --tasks ad --levers base age_head --weights FILE
 
 Every lever changes one thing of `base`, for a reason written down before it was tried. All have the same number of
-epochs and the same scans, OASIS-1 at 48×56×48 voxels of 3.2 mm unless the lever is about these; those named age_ begin with weights of brain_age.py.
-What is compared is the score on `selection` of folds 0 and 1, as the mean of the last quarter of epochs, so that no
-lever gains by one lucky epoch; held-out parts are not read. Appends one line per run to
-benchmarks/results/recipe_study.jsonl; what is there already is not run again; --table prints it. The scans are those
-described in the data's own README; ADNEXT_TEST_DATA names their folder.
+epochs and the same scans, OASIS-1, and but for those that change preparation 48×56×48 voxels of 3.2 mm; those named
+age_ begin with weights of brain_age.py. What is compared is the score on `selection` of folds 0 and 1, as the mean of
+the last quarter of epochs, so that no lever gains by one lucky epoch; held-out parts are not read. Appends one line per
+run to benchmarks/results/recipe_study.jsonl; what is there already is not run again; --table prints it. The scans are
+those described in the data's own README; ADNEXT_TEST_DATA names their folder.
 """
 
 import argparse
