@@ -14,10 +14,10 @@ import json
 from pathlib import Path
 
 from oasis_ad import EPOCH_SECONDS, RESULTS, TASKS, import_task
-from pipeline import run_command, run_of, set_options, use_folders
+from pipeline import dataset_folder, run_command, run_of, set_options, use_folders
 
 NUMBER, NAME, _ = TASKS["ad"]
-DATASET = f"Dataset{NUMBER}_{NAME}"
+DATASET = dataset_folder(NUMBER, NAME)
 # what the result says of an evaluation
 SCORES = ("auc_mean_of_folds", "auc_pooled", "accuracy", "balanced_accuracy")
 

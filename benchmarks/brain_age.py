@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 from oasis_ad import DEFAULT_DATA, SAME_PERSON, TASKS
-from pipeline import run_command, run_of, set_options, use_folders
+from pipeline import dataset_folder, run_command, run_of, set_options, use_folders
 
 PRESET = Path(__file__).parent / "oasis_coarse_plan.json"
 TRAINER = "ADNeXtTrainer_T_Small"
@@ -36,7 +36,7 @@ def main() -> None:
     weights = _trained(arguments.work, EVERYONE, "all", train)
     if arguments.folds_of is not None:
         _prepare(IN_FOLDS, pd.concat([corpus(data), _old(data, arguments.folds_of)]), arguments.work)
-        folder = arguments.work / "nnUNet_preprocessed" / _name(IN_FOLDS)
+        folder = arguments.work / "nnUNet_preprocessed" / dataset_folder(*IN_FOLDS)
         splits = _splits(folder, _task(arguments.folds_of))
         (folder / "splits_final.json").write_text(json.dumps(splits, indent=1))
         for fold in range(len(splits) - 1):
@@ -84,16 +84,12 @@ def _splits(folder: Path, task: Path) -> list[dict[str, list[str]]]:
 
 
 def _task(work: Path) -> Path:
-    return work / "nnUNet_preprocessed" / _name(TASKS["ad"][:2])
-
-
-def _name(dataset: tuple[int, str]) -> str:
-    return "Dataset{}_{}".format(*dataset)
+    return work / "nnUNet_preprocessed" / dataset_folder(*TASKS["ad"][:2])
 
 
 def _prepare(dataset: tuple[int, str], people: pd.DataFrame, work: Path) -> None:
     number, name = dataset
-    if not (work / "nnUNet_raw" / _name(dataset)).is_dir():
+    if not (work / "nnUNet_raw" / dataset_folder(*dataset)).is_dir():
         table = work / f"{name}.csv"
         people.to_csv(table, index=False)
         source = ["--table", str(table), "--file-column", "file", "--regress", "age"]
@@ -109,7 +105,9 @@ def _trained(work: Path, dataset: tuple[int, str], fold: str, options: list[str]
 
 
 def _checkpoint(work: Path, dataset: tuple[int, str], fold: str) -> Path:
-    return work / "nnUNet_results" / _name(dataset) / run_of(TRAINER) / f"fold_{fold}" / "checkpoint_final.pth"
+    return (
+        work / "nnUNet_results" / dataset_folder(*dataset) / run_of(TRAINER) / f"fold_{fold}" / "checkpoint_final.pth"
+    )
 
 
 def _parse() -> argparse.Namespace:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pipeline import run_command, run_of, set_options, use_folders
+from pipeline import dataset_folder, run_command, run_of, set_options, use_folders
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -58,7 +58,7 @@ def main() -> None:
     work = arguments.work.absolute()
     use_folders(work)
     number, name, _ = TASKS[arguments.task]
-    dataset = f"Dataset{number}_{name}"
+    dataset = dataset_folder(number, name)
     seconds = {}
     if not (work / "nnUNet_raw" / dataset).is_dir():
         seconds["import"] = import_task(arguments.task, work)

@@ -33,6 +33,11 @@ def set_options(settings: Iterable[str]) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
+def dataset_folder(number: int, name: str) -> str:
+    """Name of a dataset's folder."""
+    return f"Dataset{number}_{name}"
+
+
 def run_of(trainer: str) -> str:
     """Name of a trainer's run in its dataset's folder of results."""
     return run_name(trainer, PLANS_NAME, "3d_fullres")

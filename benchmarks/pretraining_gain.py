@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 from oasis_ad import DEFAULT_DATA, EPOCH_SECONDS, RESULTS, TASKS, oasis_table
-from pipeline import run_command, run_of, set_options, use_folders
+from pipeline import dataset_folder, run_command, run_of, set_options, use_folders
 
 from adnext_plugin.evaluation.intervals import gain, resamples_of
 from adnext_plugin.evaluation.scores import per_subject
@@ -111,7 +111,7 @@ def _pretrain(arguments: argparse.Namespace, data: Path) -> Path:
             run_command("adnext_merge", "303", "IXIandYoungOasis", "301", "302")
     number, name = CORPORA[arguments.task]
     trainer = f"ADNeXtFCMAETrainer_{arguments.size}"
-    run = Path(os.environ["nnUNet_results"]) / f"Dataset{number}_{name}" / run_of(trainer)
+    run = Path(os.environ["nnUNet_results"]) / dataset_folder(number, name) / run_of(trainer)
     fold = run / "fold_0"
     if not (fold / "validation" / "summary.json").is_file():
         resume = ["--c"] if (fold / "checkpoint_latest.pth").is_file() else []
@@ -138,7 +138,7 @@ def _prepare_task(arguments: argparse.Namespace, data: Path) -> tuple[int, str]:
     number, name, selection = TASKS[arguments.task]
     plan = _written(FINETUNING_PLAN, arguments.work / "finetuning_plan.json")
     _import(number, name, [*_oasis(data, arguments.work), *selection], plan)
-    return number, f"Dataset{number}_{name}"
+    return number, dataset_folder(number, name)
 
 
 def _written(plan: dict, path: Path) -> Path:
@@ -156,7 +156,7 @@ def _oasis(data: Path, work: Path) -> list[str]:
 
 
 def _import(number: int, name: str, source: list[str], plan: Path) -> None:
-    if not (Path(os.environ["nnUNet_raw"]) / f"Dataset{number}_{name}").is_dir():
+    if not (Path(os.environ["nnUNet_raw"]) / dataset_folder(number, name)).is_dir():
         run_command("adnext_import", str(number), name, *source)
     run_command("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(plan))
 

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from oasis_ad import EPOCH_SECONDS, RESULTS, TASKS, import_task
-from pipeline import run_command, set_options, use_folders
+from pipeline import dataset_folder, run_command, set_options, use_folders
 
-from adnext_plugin.paths import run_name
+from adnext_plugin.paths import PLANS_NAME, run_name
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.weights import read_checkpoint
 
@@ -161,15 +161,18 @@ def main() -> None:
     os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "study_trainers")
     done = [json.loads(line) for line in LOG_OF_RUNS.read_text().splitlines()] if LOG_OF_RUNS.is_file() else []
     for task in arguments.tasks:
-        _prepare(task, arguments.levers, arguments.work)
         for name in arguments.levers:
-            for fold in FOLDS:
-                key = {"round": ROUND, "task": task, "lever": name, "fold": fold, "seed": arguments.seed}
-                if not any(key.items() <= line.items() for line in done):
-                    line = {**key, **_train(task, name, fold, arguments)}
-                    with LOG_OF_RUNS.open("a") as log:
-                        log.write(json.dumps(line) + "\n")
-                    print(json.dumps(line), flush=True)
+            keys = [
+                {"round": ROUND, "task": task, "lever": name, "fold": fold, "seed": arguments.seed} for fold in FOLDS
+            ]
+            missing = [key for key in keys if not any(key.items() <= line.items() for line in done)]
+            if missing:
+                _prepare(task, name, arguments.work)
+            for key in missing:
+                line = {**key, **_train(task, name, key["fold"], arguments)}
+                with LOG_OF_RUNS.open("a") as log:
+                    log.write(json.dumps(line) + "\n")
+                print(json.dumps(line), flush=True)
 
 
 def _parse() -> argparse.Namespace:
@@ -199,29 +202,25 @@ def _table() -> str:
     return levers.to_string(index=False, float_format="%.3f")
 
 
-def _prepare(task: str, levers: list[str], work: Path) -> None:
-    """Import and preprocess, and write a plans file for every lever; most of them share the prepared volumes."""
-    number, name, _ = TASKS[task]
-    dataset = f"Dataset{number}_{name}"
-    if not (work / "nnUNet_raw" / dataset).is_dir():
+def _prepare(task: str, name: str, work: Path) -> None:
+    """Import, preprocess and write the lever's plans file; levers that leave preparation alone share its volumes."""
+    number, dataset, _ = TASKS[task]
+    if not (work / "nnUNet_raw" / dataset_folder(number, dataset)).is_dir():
         import_task(task, work)
-    prepare = ["adnext_plan_and_preprocess", "-d", str(number)]
-    run_command(*prepare, "--preset", str(PRESET))
-    folder = work / "nnUNet_preprocessed" / dataset
-    for lever in levers:
-        change, source = LEVERS[lever], "ADNeXtPlans"
-        if change.preprocessing:
-            preset, source = json.loads(PRESET.read_text()), f"Prepared_{lever}"
-            preset["preprocessing"] |= change.preprocessing
-            own_preset = work / f"preset_{lever}.json"
-            own_preset.write_text(json.dumps(preset))
-            run_command(*prepare, "--preset", str(own_preset), "-p", source)
-        plans = json.loads((folder / f"{source}.json").read_text())
-        options = {**BASE_OPTIONS, **change.options}
-        network = plans["configurations"]["3d_fullres"]["adnext"]["network"]
-        network["options"] = {option: value for option, value in options.items() if value is not None}
-        plans["plans_name"] = f"Plans_{lever}"
-        (folder / f"Plans_{lever}.json").write_text(json.dumps(plans, indent=1))
+    lever, preset, source = LEVERS[name], PRESET, PLANS_NAME
+    if lever.preprocessing:
+        content = json.loads(PRESET.read_text())
+        content["preprocessing"] |= lever.preprocessing
+        preset, source = work / f"preset_{name}.json", f"Prepared_{name}"
+        preset.write_text(json.dumps(content))
+    run_command("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(preset), "-p", source)
+    folder = work / "nnUNet_preprocessed" / dataset_folder(number, dataset)
+    plans = json.loads((folder / f"{source}.json").read_text())
+    options = {**BASE_OPTIONS, **lever.options}
+    network = plans["configurations"]["3d_fullres"]["adnext"]["network"]
+    network["options"] = {option: value for option, value in options.items() if value is not None}
+    plans["plans_name"] = f"Plans_{name}"
+    (folder / f"Plans_{name}.json").write_text(json.dumps(plans, indent=1))
 
 
 def _train(task: str, name: str, fold: int, arguments: argparse.Namespace) -> dict:
@@ -231,7 +230,7 @@ def _train(task: str, name: str, fold: int, arguments: argparse.Namespace) -> di
     os.environ["nnUNet_results"] = str(arguments.work / f"results_round_{ROUND}_seed_{arguments.seed}")
     folder = (
         Path(os.environ["nnUNet_results"])
-        / f"Dataset{number}_{dataset}"
+        / dataset_folder(number, dataset)
         / run_name(lever.trainer, f"Plans_{name}", "3d_fullres")
         / f"fold_{fold}"
     )

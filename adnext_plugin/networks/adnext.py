@@ -126,7 +126,11 @@ class ClassificationHead(nn.Module):
 
     def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
         norm, linear = self.seg_layers
-        return linear(norm(x_bzyxc.mean(dim=(1, 2, 3))))
+        return linear(norm(self.pool(x_bzyxc)))
+
+    def pool(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
+        """One vector of features per scan, (B, C)."""
+        return x_bzyxc.mean(dim=(1, 2, 3))
 
 
 class ADNeXt(nn.Module):

@@ -58,14 +58,13 @@ class ADNeXtTrainer_T_Averaged(ADNeXtTrainer_T_Small):
 
 
 class MeanAndMaxHead(ClassificationHead):
-    """Mean and maximum over space, batch norm, Linear: tokens (B, Z, Y, X, C) to (B, outputs)."""
+    """Mean and maximum over space."""
 
     def __init__(self, width: int, num_outputs: int) -> None:
         super().__init__(2 * width, num_outputs, "batch")
 
-    def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
-        norm, linear = self.seg_layers
-        return linear(norm(torch.cat((x_bzyxc.mean(dim=(1, 2, 3)), x_bzyxc.amax(dim=(1, 2, 3))), dim=1)))
+    def pool(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
+        return torch.cat((super().pool(x_bzyxc), x_bzyxc.amax(dim=(1, 2, 3))), dim=1)
 
 
 class AttentionHead(ClassificationHead):
@@ -75,10 +74,9 @@ class AttentionHead(ClassificationHead):
         super().__init__(width, num_outputs, "batch")
         self.score = nn.Linear(width, 1)
 
-    def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
-        norm, linear = self.seg_layers
+    def pool(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
         tokens_bnc = x_bzyxc.flatten(1, 3)
-        return linear(norm((self.score(tokens_bnc).softmax(dim=1) * tokens_bnc).sum(dim=1)))
+        return (self.score(tokens_bnc).softmax(dim=1) * tokens_bnc).sum(dim=1)
 
 
 class AuxiliaryHead(ClassificationHead):
