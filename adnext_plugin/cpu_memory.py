@@ -4,7 +4,7 @@ import ctypes
 import functools
 import platform
 
-from adnext_plugin.paths import may_tune_allocator
+from adnext_plugin.environment import may_tune_allocator
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGEST_KEPT_BYTES = 1 << 30

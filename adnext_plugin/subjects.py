@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.errors import TableError
-from adnext_plugin.paths import SUBJECTS_FILE, raw_dir, read_json, replacing, require_file
-from adnext_plugin.records import Task, task_of
+from adnext_plugin.files import read_json, replacing, require_file
+from adnext_plugin.paths import SUBJECTS_FILE, raw_dir
+from adnext_plugin.task import Task, task_of
 
 ID_COLUMNS = ("case_id", "subject_id", "session_id")
 

@@ -20,7 +20,7 @@ from oasis_ad import DEFAULT_DATA, RESULTS
 from pipeline import run_command, set_options, use_folders
 
 from adnext_plugin.registry import TRAINERS, load, registered_names
-from adnext_plugin.trainers.base import ADNeXtTrainer
+from adnext_plugin.trainers.labelled import ADNeXtTrainer
 from adnext_plugin.training.provenance import provenance
 
 SETTINGS = ("epochs=2", "warmup_epochs=0", "batch_size=2")

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from adnext_plugin.evaluation.bootstrap import Resamples, bootstrap
-from adnext_plugin.evaluation.decision_curve import decision_curve
-from adnext_plugin.evaluation.intervals import resamples_of
-from adnext_plugin.evaluation.panel import panel
-from adnext_plugin.evaluation.regression import regression_scores
-from adnext_plugin.evaluation.scores import SubjectPredictions
+from adnext_plugin.evaluation.scores.decision_curve import decision_curve
+from adnext_plugin.evaluation.scores.panel import panel
+from adnext_plugin.evaluation.scores.regression import regression_scores
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
+from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
 from adnext_plugin.training.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "bootstrap.json"

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from adnext_plugin.environment import usable_cpus
 from adnext_plugin.images import read_volume
-from adnext_plugin.paths import usable_cpus
+from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.steps import prepare
-from adnext_plugin.records import PreprocessingSettings, to_json
-from adnext_plugin.splits.fingerprints import find_resemblance, fingerprint
+from adnext_plugin.records import to_json
+from adnext_plugin.splits.likeness import find_resemblance, fingerprint
 from adnext_plugin.training.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "leak_audit.json"

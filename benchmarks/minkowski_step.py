@@ -18,10 +18,10 @@ from pathlib import Path
 import MinkowskiEngine
 import torch
 
-from adnext_plugin.networks.adnext import ADNeXtEncoder
+from adnext_plugin.networks.families.adnext import ADNeXtEncoder
+from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
+from adnext_plugin.pretraining.masked_autoencoder.sparse.minkowski import encode_minkowski
 from adnext_plugin.pretraining.masks import draw_visible
-from adnext_plugin.pretraining.sparse.gathered import encode_gathered
-from adnext_plugin.pretraining.sparse.minkowski import encode_minkowski
 
 SIZES = {"T": ((2, 2, 6, 2), (16, 32, 64, 128)), "B": ((3, 3, 27, 3), (64, 128, 256, 512))}
 WAYS = ("halo", "halo", "scatter", "scatter")

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adnext_plugin.paths import write_json
+from adnext_plugin.files import write_json
 from adnext_plugin.training.provenance import provenance
 
 ROOT = Path(__file__).parents[1]

@@ -23,8 +23,8 @@ import pandas as pd
 from oasis_ad import DEFAULT_DATA, EPOCH_SECONDS, RESULTS, TASKS, oasis_table
 from pipeline import dataset_folder, run_command, run_of, set_options, use_folders
 
-from adnext_plugin.evaluation.intervals import gain, resamples_of
-from adnext_plugin.evaluation.scores import per_subject
+from adnext_plugin.evaluation.subjects.predictions import per_subject
+from adnext_plugin.evaluation.uncertainty.intervals import gain, resamples_of
 from adnext_plugin.subjects import read_dataset
 from adnext_plugin.training.provenance import provenance
 

@@ -24,8 +24,8 @@ from torch import nn
 
 from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.data.augmentation import Augmentation
-from adnext_plugin.networks.adnext import ADNeXt, adnext_t
-from adnext_plugin.records import TrainerSettings
+from adnext_plugin.networks.families.adnext import ADNeXt, adnext_t
+from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.trainers.fold_data import FoldData, open_data
 from adnext_plugin.training.provenance import provenance
 

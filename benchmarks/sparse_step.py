@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import side_by_side
 from stock_adnext import StockADNeXt
 
-from adnext_plugin.networks.adnext import build
+from adnext_plugin.networks.families.adnext import build
+from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
 from adnext_plugin.pretraining.masks import draw_visible
-from adnext_plugin.pretraining.sparse.backends import encode_with, fastest_ways
 
 ARMS = ("gathered", "dense", "masked_dense", "stock_masked_dense")
 RESULT = Path(__file__).parent / "results" / "sparse_step.json"

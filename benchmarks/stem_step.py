@@ -24,7 +24,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 import side_by_side
 
-from adnext_plugin.networks.adnext import ADNeXt, build
+from adnext_plugin.networks.families.adnext import ADNeXt, build
 from adnext_plugin.networks.layers import stems
 
 RESULT = Path(__file__).parent / "results" / "stem_step.json"

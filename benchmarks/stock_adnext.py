@@ -1,7 +1,7 @@
 """AD-NeXt written plainly from PyTorch's own modules: what the package's network is measured and tested against.
 
 Tensors are (B, C, Z, Y, X) throughout, with permutes around layers that want channels last. Names of parameters are
-those of `adnext_plugin.networks.adnext`, so that one state dict fits both.
+those of `adnext_plugin.networks.families.adnext`, so that one state dict fits both.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import nn
 
 
 class StockADNeXt(nn.Module):
-    """The whole classifier; arguments as for `adnext_plugin.networks.adnext.build`, without residual dropping."""
+    """The whole classifier; arguments as for `networks.families.adnext.build`, without residual dropping."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import side_by_side
 from stock_adnext import StockADNeXt
 
-from adnext_plugin.networks.adnext import build
+from adnext_plugin.networks.families.adnext import build
 
 RESULT = Path(__file__).parent / "results" / "train_step.json"
 

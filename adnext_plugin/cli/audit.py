@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import add_configuration_argument, add_dataset_argument, add_plans_argument, run_folder
 from adnext_plugin.errors import PathsError, SplitError
-from adnext_plugin.paths import (
-    dataset_folder_name,
-    file_of_fold,
-    preprocessed_dir,
-    results_dir,
-    write_json,
-)
+from adnext_plugin.files import write_json
+from adnext_plugin.paths import dataset_folder_name, file_of_fold, preprocessed_dir, results_dir
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,9 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def quick_checks(data: "FoldData") -> "list[Check]":
     """The checks of a dataset and its folds; seconds, once fingerprints of its scans are stored."""
     from adnext_plugin.splits.audit import Check, check_files, check_ids, check_images
-    from adnext_plugin.splits.fingerprints import CACHE_FILE, cached_fingerprints, find_resemblance
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.splits.identities import people_of
+    from adnext_plugin.splits.likeness import CACHE_FILE, cached_fingerprints, find_resemblance
 
     subjects, task = data.subjects, data.plan.task
     checks, splits = [], []
@@ -188,7 +183,8 @@ def _checks_of_weights(path: str, data: "FoldData") -> "list[Check]":
 
 def _checks_of_run(run: Path, data: "FoldData") -> "list[Check]":
     """The scales in a run's checkpoints, and whom each of its networks has seen, first weights included."""
-    from adnext_plugin.records import TrainerSettings, from_json
+    from adnext_plugin.records import from_json
+    from adnext_plugin.settings import TrainerSettings
     from adnext_plugin.splits.audit import check_statistics
     from adnext_plugin.trainers.fold_scales import scales_of, stored_scales
     from adnext_plugin.training.weights import read_checkpoint
@@ -209,8 +205,8 @@ def _checks_of_run(run: Path, data: "FoldData") -> "list[Check]":
 def _check_corpus(held_out: "pd.DataFrame", block: dict, network: str) -> "Check":
     from hashlib import sha256
 
-    from adnext_plugin.pretraining.corpus import digests, project_key
     from adnext_plugin.splits.audit import check_corpus
+    from adnext_plugin.training.corpus import digests, project_key
 
     key = project_key(results_dir())
     corpus = block.get("pretraining_data")

@@ -10,17 +10,11 @@ from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import in_words
 from adnext_plugin.cli.runs import add_dataset_argument, require_resamples
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.paths import (
-    CONFIGURATION,
-    PLANS_NAME,
-    dataset_folder_name,
-    preprocessed_dir,
-    results_dir,
-    write_json,
-)
+from adnext_plugin.files import write_json
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, preprocessed_dir, results_dir
 
 if TYPE_CHECKING:
-    from adnext_plugin.evaluation.comparison import Comparison, Pair
+    from adnext_plugin.evaluation.studies.comparison import Comparison, Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import numpy as np
 
-    from adnext_plugin.evaluation.comparison import compare
-    from adnext_plugin.evaluation.evaluated_runs import (
+    from adnext_plugin.evaluation.studies.comparison import compare
+    from adnext_plugin.evaluation.subjects.evaluated_runs import (
         find_run,
         read_run,
         require_same_subjects,
         with_distinct_names,
     )
-    from adnext_plugin.evaluation.intervals import resamples_of
+    from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
     from adnext_plugin.splits.folds import ensure_splits, splits_hash
     from adnext_plugin.subjects import read_dataset
 
@@ -112,7 +106,7 @@ def _refuse_repeats(folders: Sequence[Path]) -> None:
 
 
 def _print(comparison: "Comparison", classes: Sequence[str], folds: int, notes: Sequence[str]) -> None:
-    from adnext_plugin.evaluation.detectable import area_in_words
+    from adnext_plugin.evaluation.uncertainty.detectable import area_in_words
 
     for note in notes:
         print(note)

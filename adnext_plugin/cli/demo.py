@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.environment import environment_with, usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
-from adnext_plugin.paths import environment_with, read_json, usable_cpus, write_json
+from adnext_plugin.files import read_json, write_json
 
 NUMBER, NAME, TRAINER = "999", "Demo", "ADNeXtTrainer_T"
 # Small inputs and a rate at which the smallest network learns within minutes

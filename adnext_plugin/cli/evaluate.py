@@ -18,24 +18,16 @@ from adnext_plugin.cli.runs import (
     require_resamples,
 )
 from adnext_plugin.errors import PathsError, SettingsError, TableError, nearest_names
-from adnext_plugin.paths import (
-    dataset_folder_name,
-    preprocessed_dir,
-    read_json,
-    replacing,
-    require_file,
-    results_dir,
-    run_name,
-    write_json,
-)
+from adnext_plugin.files import read_json, replacing, require_file, write_json
+from adnext_plugin.paths import dataset_folder_name, preprocessed_dir, results_dir, run_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from adnext_plugin.evaluation.baselines import Baseline
-    from adnext_plugin.evaluation.fold_files import FoldFiles
-    from adnext_plugin.evaluation.intervals import OfSubjects
-    from adnext_plugin.records import Task
+    from adnext_plugin.evaluation.studies.baselines import Baseline
+    from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
+    from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects
+    from adnext_plugin.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset_folder = preprocessed_dir() / request.dataset
 
     from adnext_plugin.cli.report import write_report
-    from adnext_plugin.evaluation.crossval import evaluate
-    from adnext_plugin.evaluation.fold_files import read_folds
+    from adnext_plugin.evaluation.studies.crossval import evaluate
+    from adnext_plugin.evaluation.subjects.fold_files import read_folds
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
 
@@ -189,8 +181,9 @@ def _request(arguments: Namespace) -> Request:
 
 def _baselines(request: Request, subjects: "pd.DataFrame", task: "Task") -> tuple[list["Baseline"], list[str]]:
     from adnext_plugin.data.store import CaseStore
-    from adnext_plugin.evaluation.baselines import covariates, knows_nothing, voxels
-    from adnext_plugin.records import Plan, from_json
+    from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, voxels
+    from adnext_plugin.plan import Plan
+    from adnext_plugin.records import from_json
 
     baselines, notes = [knows_nothing(subjects, task)], []
     for number, columns in enumerate(request.covariates):

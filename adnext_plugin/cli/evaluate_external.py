@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from adnext_plugin.cli.evaluation_text import print_scores
 from adnext_plugin.cli.runs import choose_device
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.paths import dataset_folder_name, preprocessed_dir, read_json, require_file
+from adnext_plugin.files import read_json, require_file
+from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
 
 if TYPE_CHECKING:
     from adnext_plugin.cli.evaluate import Request
-    from adnext_plugin.evaluation.calibration import Temperature
-    from adnext_plugin.evaluation.recalibration import Method
+    from adnext_plugin.evaluation.scores.calibration import Temperature
+    from adnext_plugin.evaluation.studies.recalibration import Method
 
 
 def evaluate_external(request: "Request", external: str, method: "Method | None") -> int:
@@ -22,16 +23,16 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
     """
     from adnext_plugin.cli.evaluate import write_evaluation
     from adnext_plugin.cli.train import find_trainer
-    from adnext_plugin.evaluation.bootstrap import bootstrap
-    from adnext_plugin.evaluation.external import judge_external
-    from adnext_plugin.evaluation.fold_files import read_folds
-    from adnext_plugin.evaluation.intervals import estimates, resamples_of
-    from adnext_plugin.evaluation.panel import panel
-    from adnext_plugin.evaluation.recalibration import recalibrate, require_method
+    from adnext_plugin.evaluation.scores.panel import panel
+    from adnext_plugin.evaluation.studies.external import judge_external
+    from adnext_plugin.evaluation.studies.recalibration import recalibrate, require_method
+    from adnext_plugin.evaluation.subjects.fold_files import read_folds
+    from adnext_plugin.evaluation.uncertainty.bootstrap import bootstrap
+    from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
-    from adnext_plugin.trainers.base import ADNeXtTrainer
     from adnext_plugin.trainers.external import predict_external, refuse_same_people
+    from adnext_plugin.trainers.labelled import ADNeXtTrainer
 
     other = dataset_folder_name(external, [preprocessed_dir()])
     own_folder, other_folder = preprocessed_dir() / request.dataset, preprocessed_dir() / other
@@ -93,7 +94,7 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
 
 def _temperatures(metrics: dict) -> "list[Temperature]":
     """Of every fold, as the run's own evaluation fitted them; those of a quantity change nothing."""
-    from adnext_plugin.evaluation.calibration import Temperature
+    from adnext_plugin.evaluation.scores.calibration import Temperature
 
     if metrics["details"] is None:
         return [Temperature(value=1.0) for _ in metrics["folds"]]

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from adnext_plugin.cli.evaluate import Request
-    from adnext_plugin.evaluation.fold_files import FoldFiles
-    from adnext_plugin.evaluation.inflation import InflationMeter
-    from adnext_plugin.evaluation.intervals import OfSubjects
-    from adnext_plugin.evaluation.probe import Probe
-    from adnext_plugin.evaluation.seeds import SeedSpread
-    from adnext_plugin.records import Task
+    from adnext_plugin.evaluation.studies.inflation import InflationMeter
+    from adnext_plugin.evaluation.studies.probe import Probe
+    from adnext_plugin.evaluation.studies.seeds import SeedSpread
+    from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
+    from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects
+    from adnext_plugin.task import Task
 
 
 def seeds_of(
@@ -27,8 +27,8 @@ def seeds_of(
 
     There is no spread where there are no further seeds.
     """
-    from adnext_plugin.evaluation.crossval import of_subjects
-    from adnext_plugin.evaluation.seeds import read_further_seeds, spread_over_seeds
+    from adnext_plugin.evaluation.studies.crossval import of_subjects
+    from adnext_plugin.evaluation.studies.seeds import read_further_seeds, spread_over_seeds
 
     further, remarks = read_further_seeds(run, splits, subjects, task)
     if not further:
@@ -39,8 +39,8 @@ def seeds_of(
 
 def inflation_of(run: Path, predictions: "OfSubjects", folds: int, task: "Task") -> "InflationMeter | None":
     """What the paper's protocol would have printed of the run; None where it was trained without the meter."""
-    from adnext_plugin.evaluation.fold_files import read_metered_epochs
-    from adnext_plugin.evaluation.inflation import measure_inflation
+    from adnext_plugin.evaluation.studies.inflation import measure_inflation
+    from adnext_plugin.evaluation.subjects.fold_files import read_metered_epochs
 
     metered = read_metered_epochs(run, folds, task)
     return None if metered is None else measure_inflation(predictions, metered, task)
@@ -55,7 +55,7 @@ def require_columns(names: Sequence[str], subjects: "pd.DataFrame") -> None:
 
 def probes_of(request: "Request", splits: list[dict], subjects: "pd.DataFrame") -> "list[Probe]":
     """What the features of held-out scans tell of the columns that were asked for."""
-    from adnext_plugin.evaluation.probe import probe
+    from adnext_plugin.evaluation.studies.probe import probe
     from adnext_plugin.prediction.held_out_features import held_out_features
 
     dataset_folder = preprocessed_dir() / request.dataset

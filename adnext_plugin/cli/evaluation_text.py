@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adnext_plugin.evaluation.bootstrap import Estimate
-    from adnext_plugin.evaluation.crossval import Evaluation
-    from adnext_plugin.evaluation.details import ClassifierDetails
-    from adnext_plugin.evaluation.inflation import InflationMeter
-    from adnext_plugin.evaluation.probe import Probe
-    from adnext_plugin.evaluation.seeds import SeedSpread
-    from adnext_plugin.evaluation.within_site import WithinSite
+    from adnext_plugin.evaluation.scores.within_site import WithinSite
+    from adnext_plugin.evaluation.studies.crossval import Evaluation
+    from adnext_plugin.evaluation.studies.details import ClassifierDetails
+    from adnext_plugin.evaluation.studies.inflation import InflationMeter
+    from adnext_plugin.evaluation.studies.probe import Probe
+    from adnext_plugin.evaluation.studies.seeds import SeedSpread
+    from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 
 # of all scores, those that begin so
 SHOWN = (
@@ -96,7 +96,7 @@ def print_scores(scores: "dict[str, Estimate]") -> None:
 
 
 def _print_details(details: "ClassifierDetails") -> None:
-    from adnext_plugin.evaluation.detectable import area_in_words
+    from adnext_plugin.evaluation.uncertainty.detectable import area_in_words
 
     print_scores({"ece debiased, after temperature": details.calibration_after_temperature["ece_debiased"]})
     binary = details.binary

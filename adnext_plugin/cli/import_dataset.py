@@ -13,10 +13,10 @@ from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.paths import raw_dir
 
 if TYPE_CHECKING:
+    from adnext_plugin.importing.inclusion import Choice, Selection
     from adnext_plugin.importing.scans import Source
-    from adnext_plugin.importing.selection import Choice, Selection
     from adnext_plugin.importing.targets import TargetRule
-    from adnext_plugin.records import Task
+    from adnext_plugin.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     request = _request(arguments)
 
     from adnext_plugin.importing.image_checks import check_images
-    from adnext_plugin.importing.report import import_report, report_text
-    from adnext_plugin.importing.selection import select_cases
+    from adnext_plugin.importing.import_report import import_report, report_text
+    from adnext_plugin.importing.inclusion import select_cases
     from adnext_plugin.importing.targets import resolve_column
     from adnext_plugin.importing.write_dataset import write_dataset
 
@@ -95,9 +95,9 @@ def _request(arguments: Namespace) -> Request:
 
 
 def _choice(arguments: Namespace, request: Request) -> "Choice":
-    from adnext_plugin.importing.cells import Condition
-    from adnext_plugin.importing.identities import read_same_people
-    from adnext_plugin.importing.selection import Choice
+    from adnext_plugin.importing.inclusion import Choice
+    from adnext_plugin.importing.people.identities import read_same_people
+    from adnext_plugin.importing.tables.cells import Condition
 
     return Choice(
         conditions=[Condition.parse(text) for text in arguments.where],
@@ -109,8 +109,8 @@ def _choice(arguments: Namespace, request: Request) -> "Choice":
 
 
 def _task(request: Request, source: "Source", selection: "Selection", rule: "TargetRule | None") -> "Task":
-    from adnext_plugin.importing.table_kinds import COVARIATES
-    from adnext_plugin.records import Task
+    from adnext_plugin.importing.tables.kinds import COVARIATES
+    from adnext_plugin.task import Task
 
     if rule is None:
         return Task(name=request.name, kind="unlabelled")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import new_parser
+from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.paths import usable_cpus
 
 if TYPE_CHECKING:
     from adnext_plugin.importing.scans import Source
@@ -125,8 +125,8 @@ def check_options(arguments: Namespace) -> None:
 
 def read_source(arguments: Namespace) -> "Source":
     """The scans of the source that the user names, joined with the clinical tables."""
-    from adnext_plugin.importing.joining import DEFAULT_MAX_DAYS, join_table
-    from adnext_plugin.importing.table_kinds import read_table
+    from adnext_plugin.importing.tables.joining import DEFAULT_MAX_DAYS, join_table
+    from adnext_plugin.importing.tables.kinds import read_table
 
     columns = {role: getattr(arguments, f"{role}_column") for role in COLUMN_ROLES}
     source = _read_images(arguments, columns)
@@ -139,10 +139,10 @@ def read_source(arguments: Namespace) -> "Source":
 
 
 def _read_images(arguments: Namespace, columns: Mapping[str, str | None]) -> "Source":
-    from adnext_plugin.importing.bids_names import parse_entities
-    from adnext_plugin.importing.from_bids import BidsOptions, read_bids_source
-    from adnext_plugin.importing.from_loni import read_loni_source
-    from adnext_plugin.importing.from_table import TableOptions, read_table_source
+    from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
+    from adnext_plugin.importing.sources.bids_names import parse_entities
+    from adnext_plugin.importing.sources.loni import read_loni_source
+    from adnext_plugin.importing.sources.table import TableOptions, read_table_source
 
     if arguments.table is not None:
         return read_table_source(

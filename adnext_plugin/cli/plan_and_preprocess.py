@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.environment import cpu_threads, usable_cpus
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import (
     BRAIN_MASKS,
     CONFIGURATION,
     PLANS_NAME,
-    cpu_threads,
     dataset_folder_name,
     preprocessed_dir,
     raw_dir,
     results_dir,
-    usable_cpus,
 )
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ def _print_power(subjects: Any, task: Any) -> None:
     """What the cohort can show at all; for two classes, whose areas have a known variance."""
     if len(task.classes) != 2:
         return
-    from adnext_plugin.evaluation.detectable import cohort_in_words
+    from adnext_plugin.evaluation.uncertainty.detectable import cohort_in_words
 
     counts = subjects.groupby(task.target)["subject_id"].nunique()
     negatives, positives = (int(counts.get(name, 0)) for name in task.classes)
@@ -187,13 +186,13 @@ def _brain_masks(
     if method == "none":
         return {}, {}
     if method == "mask_files":
-        from adnext_plugin.preprocessing.mask_files import find_masks
+        from adnext_plugin.preprocessing.brains.mask_files import find_masks
 
         masks, failed = find_masks(settings.brain_mask_files, subjects)
         print(f"{len(masks)} brain masks found by {settings.brain_mask_files}")
         return masks, failed
 
-    from adnext_plugin.preprocessing.brain_masks import extract_masks
+    from adnext_plugin.preprocessing.brains.brain_masks import extract_masks
 
     report = extract_masks(images, folder / BRAIN_MASKS / method, settings, **where)
     for reason, cases in report.left_alone.items():

@@ -7,17 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.paths import (
-    CONFIGURATION,
-    PLANS_NAME,
-    dataset_folder_name,
-    preprocessed_dir,
-    raw_dir,
-    read_json,
-    require_file,
-    usable_cpus,
-)
+from adnext_plugin.files import read_json, require_file
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, preprocessed_dir, raw_dir
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,17 +14,12 @@ from adnext_plugin.cli.runs import (
     add_trainer_argument,
     run_folder,
 )
-from adnext_plugin.paths import (
-    dataset_folder_name,
-    preprocessed_dir,
-    read_json,
-    replacing,
-    require_file,
-)
+from adnext_plugin.files import read_json, replacing, require_file
+from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
 
 if TYPE_CHECKING:
-    from adnext_plugin.evaluation.fold_files import FoldFiles
-    from adnext_plugin.records import Task
+    from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
+    from adnext_plugin.task import Task
 
 BAND_RESAMPLES = 1000
 
@@ -74,7 +69,7 @@ def write_report(run: Path, dataset_folder: Path, path: Path, comparison: Path |
     Raises:
         PathsError: the run was not trained or evaluated.
     """
-    from adnext_plugin.evaluation.fold_files import read_folds
+    from adnext_plugin.evaluation.subjects.fold_files import read_folds
     from adnext_plugin.report.facts import RunFacts
     from adnext_plugin.report.html import report_html
     from adnext_plugin.splits.folds import ensure_splits
@@ -123,10 +118,10 @@ def _of_predictions(files: "FoldFiles", task: "Task") -> dict:
     import numpy as np
     from sklearn.metrics import confusion_matrix
 
-    from adnext_plugin.evaluation.crossval import of_subjects
-    from adnext_plugin.evaluation.curves import GRID, precision_recall_band, roc_band
-    from adnext_plugin.evaluation.intervals import resamples_of
-    from adnext_plugin.evaluation.subgroups import describe_subgroups
+    from adnext_plugin.evaluation.scores.curves import GRID, precision_recall_band, roc_band
+    from adnext_plugin.evaluation.studies.crossval import of_subjects
+    from adnext_plugin.evaluation.studies.subgroups import describe_subgroups
+    from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
 
     predictions = of_subjects(files.predictions, task)
     subgroups = [asdict(group) for group in describe_subgroups(predictions, files.subjects)]

@@ -15,21 +15,18 @@ from adnext_plugin.cli.runs import (
     add_trainer_argument,
     choose_device,
 )
+from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
+from adnext_plugin.files import read_json, require_file
 from adnext_plugin.paths import (
     PERMUTED_FOLDER,
     SEED_FOLDER,
     dataset_folder_name,
-    environment_with,
-    external_trainer_path,
     file_of_fold,
     preprocessed_dir,
     raw_dir,
-    read_json,
-    require_file,
     results_dir,
     run_name,
-    settings_from_environment,
 )
 
 if TYPE_CHECKING:
@@ -141,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: Namespace) -> int:
     """Train what parsed arguments ask for."""
     request = _request(arguments)
-    variables = {"nnUNet_extTrainer": external_trainer_path(), "ADNEXT_SETTINGS": json.dumps(request.overrides)}
+    variables = {"nnUNet_extTrainer": trainer_search_path(), "ADNEXT_SETTINGS": json.dumps(request.overrides)}
     for path in _first_weights(request):
         require_file(path, "check -pretrained_weights")
     with environment_with(**variables, nnUNet_results=str(_results(request))):
@@ -263,8 +260,8 @@ def find_trainer(name: str) -> type:
 def _check(trainer: type, overrides: dict[str, Any]) -> tuple[bool, bool]:
     """Whether the trainer is one of ours, and whether it is one for a labelled task; its settings are checked."""
     from adnext_plugin.records import with_overrides
-    from adnext_plugin.trainers.base import ADNeXtTrainer
-    from adnext_plugin.trainers.run import RunTrainer
+    from adnext_plugin.trainers.labelled import ADNeXtTrainer
+    from adnext_plugin.trainers.lifecycle import RunTrainer
 
     is_ours = issubclass(trainer, RunTrainer)
     if is_ours:

@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from adnext_plugin.demo.phantom import Anatomy, load_template, make_phantom
+from adnext_plugin.files import replacing
 from adnext_plugin.parallel import for_each
-from adnext_plugin.paths import replacing
 
 VENTRICLE_GROWTH = 0.25  # of patients at effect 1, linear, at the centre of the region
 TEMPORAL_LOSS = 0.15

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adnext_plugin.errors import TableError, nearest_names
-from adnext_plugin.importing.cells import as_number, is_missing
-from adnext_plugin.importing.identities import session_key, subject_key
+from adnext_plugin.importing.people.identities import session_key, subject_key
 from adnext_plugin.importing.scans import Scan, Source
-from adnext_plugin.importing.table_kinds import COVARIATES
+from adnext_plugin.importing.tables.cells import as_number, is_missing
+from adnext_plugin.importing.tables.kinds import COVARIATES
 
 SEXES = {
     "m": "M",

@@ -6,12 +6,12 @@ from itertools import islice
 from pathlib import Path
 
 from adnext_plugin.errors import PathsError
-from adnext_plugin.importing.bids_names import BidsName
-from adnext_plugin.importing.cells import as_number, is_missing
-from adnext_plugin.importing.from_bids import CAPS_FOLDERS
-from adnext_plugin.importing.from_loni import image_id_of
 from adnext_plugin.importing.image_files import is_image, no_images, walk_files
-from adnext_plugin.importing.table_kinds import Table, read_table
+from adnext_plugin.importing.sources.bids import CAPS_FOLDERS
+from adnext_plugin.importing.sources.bids_names import BidsName
+from adnext_plugin.importing.sources.loni import image_id_of
+from adnext_plugin.importing.tables.cells import as_number, is_missing
+from adnext_plugin.importing.tables.kinds import Table, read_table
 
 LABEL_NAMES = ("diagnosis", "dx", "group", "label", "class", "dx_bl", "diagnosis_sc")
 MAX_CLASSES = 8  # a text column with more values is hardly a label

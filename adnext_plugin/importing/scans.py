@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adnext_plugin.errors import TableError
-from adnext_plugin.importing.identities import Moment
+from adnext_plugin.importing.people.identities import Moment
 
 NO_MOMENT = Moment()
 

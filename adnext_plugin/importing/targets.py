@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from adnext_plugin.errors import TableError, nearest_names
-from adnext_plugin.importing.cells import Condition, as_number, is_missing
 from adnext_plugin.importing.scans import Scan, Source
+from adnext_plugin.importing.tables.cells import Condition, as_number, is_missing
 
 RATINGS = (0, 0.5, 1, 2, 3)
 

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.errors import PathsError
+from adnext_plugin.files import replacing_folder, write_json
 from adnext_plugin.images import foreground
 from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.image_checks import CheckedImage
-from adnext_plugin.paths import SUBJECTS_FILE, replacing_folder, write_json
-from adnext_plugin.records import Task, to_json
+from adnext_plugin.paths import SUBJECTS_FILE
+from adnext_plugin.records import to_json
 from adnext_plugin.subjects import write_subjects
+from adnext_plugin.task import Task
 
 
 def write_dataset(

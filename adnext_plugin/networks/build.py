@@ -5,8 +5,8 @@ import inspect
 from torch import nn
 
 from adnext_plugin.errors import SettingsError, nearest_names
-from adnext_plugin.networks.covariates import WithCovariates
-from adnext_plugin.records import NetworkSettings, Plan
+from adnext_plugin.networks.with_covariates import WithCovariates
+from adnext_plugin.plan import NetworkSettings, Plan
 from adnext_plugin.registry import NETWORKS, load
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.classifier import has_batch_norm
-from adnext_plugin.records import NetworkSettings
+from adnext_plugin.plan import NetworkSettings
 
 
 @dataclass(frozen=True, kw_only=True)

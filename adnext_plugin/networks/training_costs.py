@@ -14,7 +14,7 @@ import torch
 from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.networks.build import build_network
-from adnext_plugin.records import NetworkSettings
+from adnext_plugin.plan import NetworkSettings
 
 STEPS = 3
 PEAK_FIELD = "VmHWM:"  # of Linux: the most memory that the process has had, in kB

@@ -1,8 +1,8 @@
 """Which trainer a cohort and a machine call for, in words, before anything is trained; and the recipe it speaks of."""
 
-from adnext_plugin.records import TrainerSettings
+from adnext_plugin.settings import TrainerSettings
 
-# of trainers/small.py; it stands here so that planning need not import trainers, which takes seconds
+# of trainers/variants/small.py; it stands here so that planning need not import trainers, which takes seconds
 SMALL = TrainerSettings(
     epochs=20,
     batch_size=8,

@@ -8,8 +8,9 @@ from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extract
 
 from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError, ImageError
+from adnext_plugin.files import write_json
 from adnext_plugin.parallel import for_each
-from adnext_plugin.paths import preprocessed_dir, write_json
+from adnext_plugin.paths import preprocessed_dir
 from adnext_plugin.plans.case_statistics import CaseStatistics, measure_case
 from adnext_plugin.plans.listing import listing_in_linear_time
 

@@ -6,17 +6,12 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
 
-from adnext_plugin.paths import (
-    CONFIGURATION,
-    PLANS_NAME,
-    SUBJECTS_FILE,
-    preprocessed_dir,
-    read_json,
-    replacing,
-    write_json,
-)
+from adnext_plugin.files import read_json, replacing, write_json
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, SUBJECTS_FILE, preprocessed_dir
+from adnext_plugin.plan import Plan
 from adnext_plugin.plans.listing import listing_in_linear_time
-from adnext_plugin.records import Plan, TrainerSettings, to_json
+from adnext_plugin.records import to_json
+from adnext_plugin.settings import TrainerSettings
 
 NNUNET_PLANS_NAME = "nnUNetPlans"
 

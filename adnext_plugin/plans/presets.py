@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from adnext_plugin.errors import UnknownNameError, nearest_names
-from adnext_plugin.paths import read_json
-from adnext_plugin.records import Plan, from_json, with_overrides
+from adnext_plugin.files import read_json
+from adnext_plugin.plan import Plan
+from adnext_plugin.records import from_json, with_overrides
 
 FOLDER = files("adnext_plugin.plans") / "presets"
 

@@ -19,13 +19,14 @@ import torch
 from safetensors import SafetensorError
 
 from adnext_plugin.errors import AdnextError, BundleError, PathsError, SettingsError
+from adnext_plugin.files import PARTIAL, read_json, replacing, replacing_folder, write_json
 from adnext_plugin.images import file_sha256
-from adnext_plugin.paths import PARTIAL, read_json, replacing, replacing_folder, write_json
 from adnext_plugin.prediction.archive import NAMES, pack, unpack
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.features import FeatureProfile
 from adnext_plugin.prediction.model import FoldModel, FoldNetwork, Model
-from adnext_plugin.records import from_json, record, to_json, without_reasons
+from adnext_plugin.records import from_json, record, to_json
+from adnext_plugin.stamps import without_reasons
 
 FORMAT = "adnext_model_bundle"
 FORMAT_VERSION = 1

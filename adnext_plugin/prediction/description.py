@@ -10,7 +10,9 @@ import numpy as np
 from pydantic import FiniteFloat
 
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.records import Plan, Protocol, TrainerSettings, record, with_overrides
+from adnext_plugin.plan import Plan
+from adnext_plugin.records import record, with_overrides
+from adnext_plugin.settings import Protocol, TrainerSettings
 from adnext_plugin.training.covariates import CovariateScale
 
 FEWEST_CASES = 5  # quartiles of fewer are close to the values of single people, and of little use

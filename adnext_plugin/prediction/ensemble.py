@@ -19,8 +19,8 @@ from adnext_plugin.prediction.measured import far_out, measure, read_properties
 from adnext_plugin.prediction.model import FoldNetwork, Model
 from adnext_plugin.prediction.orientation import orientation_warnings
 from adnext_plugin.prediction.preparation import prepare_scan
-from adnext_plugin.preprocessing.brain_networks import MEMORY_BYTES
-from adnext_plugin.preprocessing.geometry import fit_stock_volume
+from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES
+from adnext_plugin.preprocessing.grid.geometry import fit_stock_volume
 from adnext_plugin.preprocessing.preprocessor import CaseJob
 
 CUT_OFF_SHARE = 0.01  # of the brain, beyond the network's input

@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
-from adnext_plugin.evaluation.calibration import Temperature, fit_temperature
-from adnext_plugin.evaluation.scores import subject_means
-from adnext_plugin.paths import read_json, require_file
+from adnext_plugin.evaluation.scores.calibration import Temperature, fit_temperature
+from adnext_plugin.evaluation.subjects.predictions import subject_means
+from adnext_plugin.files import read_json, require_file
+from adnext_plugin.plan import Plan
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
-from adnext_plugin.records import Plan, Task, from_json, stamps_of
+from adnext_plugin.records import from_json
+from adnext_plugin.stamps import stamps_of
+from adnext_plugin.task import Task
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.weights import read_checkpoint
 

@@ -8,14 +8,17 @@ from pathlib import Path
 import pandas as pd
 
 from adnext_plugin.errors import PathsError, SettingsError
-from adnext_plugin.importing.from_bids import BidsOptions, read_bids_source
-from adnext_plugin.importing.from_table import TableOptions, read_table_source
+from adnext_plugin.files import read_json, require_file
 from adnext_plugin.importing.image_files import IMAGE_SUFFIXES
+from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
-from adnext_plugin.importing.selection import Choice, select_cases
-from adnext_plugin.paths import SUBJECTS_FILE, dataset_folder_name, preprocessed_dir, read_json, require_file
+from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
+from adnext_plugin.importing.sources.table import TableOptions, read_table_source
+from adnext_plugin.paths import SUBJECTS_FILE, dataset_folder_name, preprocessed_dir
+from adnext_plugin.plan import Plan, require_same_preparation
 from adnext_plugin.prediction.description import ModelDescription
-from adnext_plugin.records import Plan, Task, from_json, require_same_preparation
+from adnext_plugin.records import from_json
+from adnext_plugin.task import Task
 
 IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their usual names
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")

@@ -11,10 +11,10 @@ from torch import nn
 from adnext_plugin.data.augmentation import CentreCrop
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.networks.build import build_planned_network
-from adnext_plugin.networks.covariates import WithCovariates
+from adnext_plugin.networks.with_covariates import WithCovariates
+from adnext_plugin.plan import Plan
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.features import FeatureProfile
-from adnext_plugin.records import Plan
 from adnext_plugin.training.covariates import plain_columns
 from adnext_plugin.training.precision import autocast
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from adnext_plugin.preprocessing.brain_masks import MaskJob, extract_mask, mask_file
+from adnext_plugin.preprocessing.brains.brain_masks import MaskJob, extract_mask, mask_file
 from adnext_plugin.preprocessing.preprocessor import CaseJob, prepare_case
 
 

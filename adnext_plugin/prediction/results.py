@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from adnext_plugin.errors import AdnextError
-from adnext_plugin.paths import replacing, write_json
+from adnext_plugin.files import replacing, write_json
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.ensemble import Prediction
 from adnext_plugin.prediction.inputs import ScanInput

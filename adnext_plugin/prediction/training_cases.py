@@ -7,7 +7,8 @@ import numpy as np
 from tqdm import tqdm
 
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.paths import SPLITS_FILE, read_json, require_file
+from adnext_plugin.files import read_json, require_file
+from adnext_plugin.paths import SPLITS_FILE
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription, Range
 from adnext_plugin.prediction.ensemble import read_stored
 from adnext_plugin.prediction.features import FeatureProfile

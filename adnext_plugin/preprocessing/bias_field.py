@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  (the name everybody knows it by)
 
 from adnext_plugin.images import Volume
-from adnext_plugin.records import PreprocessingSettings
+from adnext_plugin.plan import PreprocessingSettings
 
 
 def correct_bias_field(volume: Volume, settings: PreprocessingSettings) -> Volume:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from adnext_plugin.errors import PathsError, SettingsError, TableError
-from adnext_plugin.paths import CONFIGURATION, SUBJECTS_FILE, read_json, replacing_folder, require_file, write_json
-from adnext_plugin.records import Task, to_json
+from adnext_plugin.files import read_json, replacing_folder, require_file, write_json
+from adnext_plugin.paths import CONFIGURATION, SUBJECTS_FILE
+from adnext_plugin.records import to_json
 from adnext_plugin.subjects import ID_COLUMNS, read_dataset, write_subjects
+from adnext_plugin.task import Task
 
 SHARED_COLUMNS = (*ID_COLUMNS, "age", "sex", "site", "image_sha256")
 

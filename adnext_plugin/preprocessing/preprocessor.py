@@ -15,12 +15,13 @@ import blosc2
 
 from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError, ImageError, PathsError
+from adnext_plugin.files import replacing
 from adnext_plugin.images import file_sha256, read_volume
 from adnext_plugin.parallel import for_each
-from adnext_plugin.paths import replacing
-from adnext_plugin.preprocessing.brain_masks import within_mask
+from adnext_plugin.plan import PreprocessingSettings
+from adnext_plugin.preprocessing.brains.brain_masks import within_mask
 from adnext_plugin.preprocessing.steps import prepare
-from adnext_plugin.records import PreprocessingSettings, to_json
+from adnext_plugin.records import to_json
 
 VERSION = 3  # to be raised whenever a step gives other voxels than before
 

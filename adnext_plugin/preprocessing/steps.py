@@ -10,8 +10,8 @@ import numpy as np
 
 from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume, foreground, foreground_box, reorient_to_ras
-from adnext_plugin.preprocessing.geometry import Fitted, fit, fit_aligned
-from adnext_plugin.records import PreprocessingSettings
+from adnext_plugin.plan import PreprocessingSettings
+from adnext_plugin.preprocessing.grid.geometry import Fitted, fit, fit_aligned
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from adnext_plugin.paths import replacing
+from adnext_plugin.files import replacing
 from adnext_plugin.quality.measurements import Measurements
 
 

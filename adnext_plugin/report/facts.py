@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from adnext_plugin.records import Task
+from adnext_plugin.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, PredictionErrorDisplay, RocCurveDisplay
 
-from adnext_plugin.paths import replacing
+from adnext_plugin.files import replacing
 
 DOTS_PER_INCH = 120
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from adnext_plugin.paths import replacing
+from adnext_plugin.files import replacing
 
 PLANES = ("axial", "coronal", "sagittal")  # through the middle of z, y and x
 VERSIONS = ("original", "visible", "reconstructed")

@@ -8,9 +8,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from adnext_plugin.splits.fingerprints import Resemblance
 from adnext_plugin.splits.folds import PARTS, Fold
 from adnext_plugin.splits.identities import people_of, spellings
+from adnext_plugin.splits.likeness import Resemblance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.errors import SplitError
-from adnext_plugin.paths import SPLITS_FILE, read_json, write_json
-from adnext_plugin.records import Task
+from adnext_plugin.files import read_json, write_json
+from adnext_plugin.paths import SPLITS_FILE
+from adnext_plugin.task import Task
 
 Fold = dict[str, list[str]]
 

@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 
 from adnext_plugin.errors import AdnextError, SettingsError
-from adnext_plugin.paths import read_json
-from adnext_plugin.records import Plan, from_json, require_same_preparation
-from adnext_plugin.trainers.base import ADNeXtTrainer
+from adnext_plugin.files import read_json
+from adnext_plugin.plan import Plan, require_same_preparation
+from adnext_plugin.records import from_json
 from adnext_plugin.trainers.fold_data import FoldData, open_data
+from adnext_plugin.trainers.labelled import ADNeXtTrainer
 from adnext_plugin.training.predictions import ClassPredictions
 
 

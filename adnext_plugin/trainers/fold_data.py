@@ -11,12 +11,16 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from adnext_plugin.data.loading import CaseDataset, Change, EpochLoader, EpochSampler
 from adnext_plugin.data.store import CaseStore
+from adnext_plugin.environment import worker_count
 from adnext_plugin.errors import SplitError
-from adnext_plugin.paths import read_json, require_file, worker_count
-from adnext_plugin.preprocessing.geometry import fit_stock_volume
-from adnext_plugin.records import Plan, RunSettings, TrainerSettings, from_json, task_of
+from adnext_plugin.files import read_json, require_file
+from adnext_plugin.plan import Plan
+from adnext_plugin.preprocessing.grid.geometry import fit_stock_volume
+from adnext_plugin.records import from_json
+from adnext_plugin.settings import RunSettings, TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits, take_fraction
 from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file
+from adnext_plugin.task import task_of
 
 
 @dataclass(frozen=True, kw_only=True)

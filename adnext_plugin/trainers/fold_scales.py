@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from adnext_plugin.records import TrainerSettings, to_json
+from adnext_plugin.records import to_json
+from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.training.covariates import CovariateScale
 from adnext_plugin.training.objectives import OBJECTIVES

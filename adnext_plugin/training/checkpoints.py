@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from adnext_plugin.paths import METER_FOLDER, disk_full, replacing
+from adnext_plugin.files import disk_full, replacing
+from adnext_plugin.paths import METER_FOLDER
 
 
 def write_checkpoint(checkpoint: dict, path: Path) -> None:

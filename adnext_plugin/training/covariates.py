@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.errors import SettingsError, nearest_names
-from adnext_plugin.records import Task
+from adnext_plugin.task import Task
 
 SEXES = {"F": 0.0, "M": 1.0}
 

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
-from adnext_plugin.paths import replacing
+from adnext_plugin.files import replacing
 
 LOSSES = ("train_losses", "val_losses")
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from adnext_plugin.records import Protocol, Task, TrainerSettings
+from adnext_plugin.settings import Protocol, TrainerSettings
+from adnext_plugin.task import Task
 from adnext_plugin.training.predictions import ClassPredictions, Predictions, ValuePredictions, in_order
 
 

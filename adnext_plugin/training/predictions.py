@@ -10,8 +10,8 @@ import torch
 from scipy.special import log_softmax
 from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
 
-from adnext_plugin.paths import replacing
-from adnext_plugin.records import Task
+from adnext_plugin.files import replacing
+from adnext_plugin.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

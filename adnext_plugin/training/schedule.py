@@ -4,7 +4,7 @@ import math
 
 from torch.optim import Optimizer
 
-from adnext_plugin.records import RunSettings
+from adnext_plugin.settings import RunSettings
 
 POLY_EXPONENT = 0.9  # of nnU-Net's PolyLRScheduler
 RATE_SHARE = "adnext_rate_share"  # key of an optimizer's parameter group: its rate over the schedule's

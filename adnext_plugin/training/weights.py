@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from adnext_plugin.errors import WeightsError
-from adnext_plugin.paths import require_file
+from adnext_plugin.files import require_file
 from adnext_plugin.training.released import from_released, is_released
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from adnext_plugin.networks.adnext import ClassificationHead, initialise
-from adnext_plugin.trainers.small import ADNeXtTrainer_T_Small
+from adnext_plugin.networks.families.adnext import ClassificationHead, initialise
+from adnext_plugin.trainers.variants.small import ADNeXtTrainer_T_Small
 from adnext_plugin.training.covariates import CovariateScale
 
 MIXUP_BETA = 0.4

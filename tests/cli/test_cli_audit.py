@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adnext_plugin.cli import audit, train
-from adnext_plugin.evaluation.fold_files import read_folds
+from adnext_plugin.evaluation.subjects.fold_files import read_folds
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.subjects import permute_targets, read_dataset
 

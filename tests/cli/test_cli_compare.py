@@ -9,7 +9,7 @@ import pytest
 from scipy.special import softmax
 
 from adnext_plugin.cli import compare, evaluate
-from adnext_plugin.records import TrainerSettings
+from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.subjects import read_dataset
 

@@ -37,7 +37,8 @@ def test_a_table_becomes_a_dataset_with_its_subjects_in_one_table_only(fresh, ca
     description = json.loads((folder / "dataset.json").read_text())
     assert description["adnext"]["classes"] == ["healthy", "ill"] and description["numTraining"] == 17
     assert "sub01" not in (folder / "dataset.json").read_text()
-    from adnext_plugin.records import Task, from_json
+    from adnext_plugin.records import from_json
+    from adnext_plugin.task import Task
 
     subjects = read_subjects(folder / "subjects.csv", from_json(Task, description["adnext"], "x"))
     assert subjects["subject_id"].nunique() == 16

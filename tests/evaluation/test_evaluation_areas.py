@@ -5,14 +5,14 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from adnext_plugin.evaluation.delong import area_interval, areas_and_covariance, paired_test
-from adnext_plugin.evaluation.detectable import (
+from adnext_plugin.evaluation.uncertainty.delong import area_interval, areas_and_covariance, paired_test
+from adnext_plugin.evaluation.uncertainty.detectable import (
     cohort_in_words,
     detectable_area,
     detectable_difference,
     hanley_mcneil_variance,
 )
-from adnext_plugin.evaluation.proportions import holm, mcnemar, wilson
+from adnext_plugin.evaluation.uncertainty.proportions import holm, mcnemar, wilson
 
 
 def _cohort(seed: int, people: int = 60, positives: int = 24, gain: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -7,12 +7,12 @@ import pytest
 from scipy.stats import linregress, pearsonr
 from sklearn.metrics import average_precision_score, mean_absolute_error, r2_score, root_mean_squared_error
 
-from adnext_plugin.evaluation import bootstrap as bootstrap_module
-from adnext_plugin.evaluation.bootstrap import Resamples, bootstrap
-from adnext_plugin.evaluation.intervals import resamples_of
-from adnext_plugin.evaluation.panel import panel
-from adnext_plugin.evaluation.regression import fit_bias_correction, regression_scores
-from adnext_plugin.evaluation.scores import SubjectPredictions
+from adnext_plugin.evaluation.scores.panel import panel
+from adnext_plugin.evaluation.scores.regression import fit_bias_correction, regression_scores
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+from adnext_plugin.evaluation.uncertainty import bootstrap as bootstrap_module
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
+from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
 
 
 def _predictions(people: int = 90, classes: int = 2) -> SubjectPredictions:

@@ -15,15 +15,15 @@ from sklearn.metrics import (
 )
 
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.evaluation.bootstrap import Resamples, bootstrap
-from adnext_plugin.evaluation.calibration import calibration_scores, fit_temperature, reliability_curve
-from adnext_plugin.evaluation.decision_curve import THRESHOLDS, decision_curve, net_benefit
-from adnext_plugin.evaluation.thresholds import (
+from adnext_plugin.evaluation.scores.calibration import calibration_scores, fit_temperature, reliability_curve
+from adnext_plugin.evaluation.scores.decision_curve import THRESHOLDS, decision_curve, net_benefit
+from adnext_plugin.evaluation.scores.thresholds import (
     average_precision,
     predictive_values,
     scores_of_calls,
     threshold_for_sensitivity,
 )
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
 
 
 def _cohort(seed: int, people: int = 200, classes: int = 2, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,10 @@ import pytest
 from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
-from adnext_plugin.evaluation.comparison import bootstrap_p, compare, corrected_resampled_t
-from adnext_plugin.evaluation.delong import paired_test
-from adnext_plugin.evaluation.intervals import resamples_of
-from adnext_plugin.evaluation.scores import SubjectPredictions
+from adnext_plugin.evaluation.studies.comparison import bootstrap_p, compare, corrected_resampled_t
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+from adnext_plugin.evaluation.uncertainty.delong import paired_test
+from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
 
 
 def _runs(*gains: float, people: int = 160, classes: int = 2) -> dict[str, SubjectPredictions]:

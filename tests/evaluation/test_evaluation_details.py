@@ -7,10 +7,10 @@ from scipy.special import expit
 from sklearn.metrics import brier_score_loss, confusion_matrix
 
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.evaluation.details import describe_classifier
-from adnext_plugin.evaluation.intervals import resamples_of
-from adnext_plugin.evaluation.scores import per_subject
-from adnext_plugin.records import Task
+from adnext_plugin.evaluation.studies.details import describe_classifier
+from adnext_plugin.evaluation.subjects.predictions import per_subject
+from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
+from adnext_plugin.task import Task
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
 

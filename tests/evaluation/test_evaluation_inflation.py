@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from adnext_plugin.evaluation.crossval import of_subjects
-from adnext_plugin.evaluation.inflation import measure_inflation
-from adnext_plugin.records import Task
+from adnext_plugin.evaluation.studies.crossval import of_subjects
+from adnext_plugin.evaluation.studies.inflation import measure_inflation
+from adnext_plugin.task import Task
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
 FOLDS, EPOCHS, PEOPLE = 3, 12, 20

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from adnext_plugin.evaluation.probe import probe
+from adnext_plugin.evaluation.studies.probe import probe
 
 PEOPLE = 160
 

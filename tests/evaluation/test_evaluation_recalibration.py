@@ -7,10 +7,10 @@ from scipy.special import expit, logit
 from sklearn.metrics import log_loss
 
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.evaluation.intervals import resamples_of
-from adnext_plugin.evaluation.recalibration import _FITS, recalibrate, require_method
-from adnext_plugin.evaluation.scores import SubjectPredictions
-from adnext_plugin.records import Task
+from adnext_plugin.evaluation.studies.recalibration import _FITS, recalibrate, require_method
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
+from adnext_plugin.task import Task
 
 PEOPLE = 600
 

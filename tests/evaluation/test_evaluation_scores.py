@@ -12,19 +12,19 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from adnext_plugin.evaluation.baselines import covariates, cross_validate, knows_nothing, voxels
-from adnext_plugin.evaluation.crossval import evaluate
-from adnext_plugin.evaluation.intervals import estimates, gain, resamples_of
-from adnext_plugin.evaluation.scores import (
+from adnext_plugin.evaluation.studies.baselines import covariates, cross_validate, knows_nothing, voxels
+from adnext_plugin.evaluation.studies.crossval import evaluate
+from adnext_plugin.evaluation.subjects.predictions import (
     SubjectPredictions,
     all_scores,
     binary_auc,
     per_subject,
     youden_threshold,
 )
-from adnext_plugin.evaluation.values import values_per_subject
-from adnext_plugin.records import Task
+from adnext_plugin.evaluation.subjects.values import values_per_subject
+from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
 from adnext_plugin.splits.folds import make_splits
+from adnext_plugin.task import Task
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
 

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from adnext_plugin.evaluation.intervals import resamples_of
-from adnext_plugin.evaluation.scores import SubjectPredictions
-from adnext_plugin.evaluation.subgroups import describe_subgroups
-from adnext_plugin.evaluation.values import SubjectValues
-from adnext_plugin.evaluation.within_site import describe_within_site, within_site_auc
+from adnext_plugin.evaluation.scores.within_site import describe_within_site, within_site_auc
+from adnext_plugin.evaluation.studies.subgroups import describe_subgroups
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+from adnext_plugin.evaluation.subjects.values import SubjectValues
+from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
 
 
 def test_subgroups_hold_their_own_people_and_small_ones_say_nothing() -> None:

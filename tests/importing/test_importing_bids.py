@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from adnext_plugin.errors import PathsError, TableError
-from adnext_plugin.importing.from_bids import BidsOptions, read_bids_source
-from adnext_plugin.importing.joining import join_table
-from adnext_plugin.importing.selection import Choice, select_cases
-from adnext_plugin.importing.table_kinds import read_table
+from adnext_plugin.importing.inclusion import Choice, select_cases
+from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
+from adnext_plugin.importing.tables.joining import join_table
+from adnext_plugin.importing.tables.kinds import read_table
 from adnext_plugin.importing.targets import TargetRule, resolve_column
 
 PARTICIPANTS = [("participant_id", "age", "sex", "site"), ("sub-A", "89+", "F", "Rome"), ("sub-B", "70", "M", "Oslo")]

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from adnext_plugin.errors import PathsError, TableError
-from adnext_plugin.importing.from_bids import BidsOptions, read_bids_source
-from adnext_plugin.importing.from_loni import read_loni_source
-from adnext_plugin.importing.from_table import TableOptions, read_table_source
-from adnext_plugin.importing.joining import join_table
-from adnext_plugin.importing.selection import Choice, select_cases
-from adnext_plugin.importing.table_kinds import read_table
+from adnext_plugin.importing.inclusion import Choice, select_cases
+from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
+from adnext_plugin.importing.sources.loni import read_loni_source
+from adnext_plugin.importing.sources.table import TableOptions, read_table_source
+from adnext_plugin.importing.tables.joining import join_table
+from adnext_plugin.importing.tables.kinds import read_table
 from adnext_plugin.importing.targets import TargetRule
 
 LONI = (

@@ -3,8 +3,7 @@
 import pytest
 
 from adnext_plugin.errors import TableError
-from adnext_plugin.importing.cells import as_day, known_number
-from adnext_plugin.importing.identities import (
+from adnext_plugin.importing.people.identities import (
     Moment,
     moment_of,
     read_same_people,
@@ -13,6 +12,7 @@ from adnext_plugin.importing.identities import (
     subject_key,
     time_order,
 )
+from adnext_plugin.importing.tables.cells import as_day, known_number
 
 
 @pytest.mark.parametrize(

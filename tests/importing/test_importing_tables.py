@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from adnext_plugin.errors import TableError
-from adnext_plugin.importing.cells import Condition, as_number, is_missing
 from adnext_plugin.importing.scans import Scan
-from adnext_plugin.importing.tables import read_rows
+from adnext_plugin.importing.tables.cells import Condition, as_number, is_missing
+from adnext_plugin.importing.tables.reading import read_rows
 from adnext_plugin.importing.targets import TargetRule, parse_bins, parse_label_map
 
 

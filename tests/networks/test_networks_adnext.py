@@ -9,12 +9,12 @@ from ptflops import get_model_complexity_info
 from torch import nn
 
 from adnext_plugin.errors import SettingsError, UnknownNameError
-from adnext_plugin.networks.adnext import ClassificationHead, adnext_b, adnext_l, adnext_s, adnext_t, build
 from adnext_plugin.networks.build import build_network
+from adnext_plugin.networks.families.adnext import ClassificationHead, adnext_b, adnext_l, adnext_s, adnext_t, build
 from adnext_plugin.networks.layers import activation
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
-from adnext_plugin.records import NetworkSettings
+from adnext_plugin.plan import NetworkSettings
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from stock_adnext import StockADNeXt

@@ -17,12 +17,12 @@ from torchvision.models.video import swin3d_t as torchvision_swin3d_t
 from torchvision.ops import StochasticDepth
 
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
-from adnext_plugin.networks import swin3d
 from adnext_plugin.networks.classifier import has_batch_norm
 from adnext_plugin.networks.costs import count_parameters
-from adnext_plugin.networks.liu import liu_cnn, polimi_cnn
-from adnext_plugin.networks.minit import _cut_into_blocks, minit, nit
-from adnext_plugin.networks.vit import vit_small_mim
+from adnext_plugin.networks.families import swin3d
+from adnext_plugin.networks.families.liu import liu_cnn, polimi_cnn
+from adnext_plugin.networks.families.minit import _cut_into_blocks, minit, nit
+from adnext_plugin.networks.families.vit import vit_small_mim
 from adnext_plugin.registry import NETWORKS
 from adnext_plugin.training.layer_rates import parameter_groups
 from adnext_plugin.training.schedule import RATE_SHARE

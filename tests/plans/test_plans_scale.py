@@ -8,7 +8,7 @@ from conftest import Workspace, toy_brain, write_scan
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from adnext_plugin.errors import ImageError
-from adnext_plugin.paths import read_json, write_json
+from adnext_plugin.files import read_json, write_json
 from adnext_plugin.plans import fingerprint
 from adnext_plugin.plans.fingerprint import ADNeXtFingerprintExtractor
 from adnext_plugin.plans.listing import list_cases

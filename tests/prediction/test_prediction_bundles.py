@@ -20,7 +20,7 @@ from conftest import Trained
 
 from adnext_plugin.cli import export, install, predict
 from adnext_plugin.prediction.from_run import read_run
-from adnext_plugin.records import TrainerSettings
+from adnext_plugin.settings import TrainerSettings
 
 MODELS = "bundles"
 

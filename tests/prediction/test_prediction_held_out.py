@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.cli import evaluate
-from adnext_plugin.paths import read_json
+from adnext_plugin.files import read_json
 from adnext_plugin.prediction.held_out_features import held_out_features
 from adnext_plugin.training.weights import read_checkpoint
 

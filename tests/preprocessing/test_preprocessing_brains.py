@@ -12,9 +12,9 @@ from conftest import Workspace, toy_brain, write_cohort, write_scan
 from adnext_plugin.cli import import_dataset, plan_and_preprocess
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.images import Volume, read_volume
-from adnext_plugin.preprocessing.brain_networks import _require_hash, extract_brain
-from adnext_plugin.preprocessing.stripped import reason_to_leave_alone
-from adnext_plugin.records import PreprocessingSettings
+from adnext_plugin.plan import PreprocessingSettings
+from adnext_plugin.preprocessing.brains.brain_networks import _require_hash, extract_brain
+from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
 
 DATA = "ADNeXtPlans_3d_fullres"
 SIZE = ["--input-size", "32", "32", "32", "--spacing", "2.5", "2.5", "2.5", "--no-splits", "-np", "1"]

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from adnext_plugin.cli import import_dataset, plan_and_preprocess
 from adnext_plugin.errors import ImageError
 from adnext_plugin.images import read_volume
+from adnext_plugin.plan import PreprocessingSettings
+from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
 from adnext_plugin.preprocessing.steps import prepare
-from adnext_plugin.preprocessing.stripped import reason_to_leave_alone
-from adnext_plugin.records import PreprocessingSettings
 
 SMALL = PreprocessingSettings(input_size_voxels=(16, 16, 16), spacing_mm=(4.0, 4.0, 4.0))
 NO_HANG = settings(

@@ -7,11 +7,11 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from adnext_plugin.images import Volume
+from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.alignment import align_to_mni152, template_centre_mm
 from adnext_plugin.preprocessing.bias_field import correct_bias_field
-from adnext_plugin.preprocessing.geometry import fit
+from adnext_plugin.preprocessing.grid.geometry import fit
 from adnext_plugin.preprocessing.steps import prepare
-from adnext_plugin.records import PreprocessingSettings
 
 SPACING_MM = 3
 

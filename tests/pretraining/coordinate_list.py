@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from adnext_plugin.networks.adnext import ADNeXtEncoder
+from adnext_plugin.networks.families.adnext import ADNeXtEncoder
 
 Coordinates = list[tuple[int, int, int]]
 

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.networks.adnext import adnext_t
-from adnext_plugin.pretraining.fcmae import FCMAE, build_fcmae, masked_voxels, reconstruct
+from adnext_plugin.networks.families.adnext import adnext_t
+from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.pretraining.fill_in import fill_in
+from adnext_plugin.pretraining.masked_autoencoder.fcmae import FCMAE, build_fcmae, masked_voxels, reconstruct
+from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with
 from adnext_plugin.pretraining.masks import draw_visible, join_patches, patch_grid, split_into_patches, visible_count
-from adnext_plugin.pretraining.sparse.backends import encode_with
-from adnext_plugin.records import NetworkSettings, PretrainingSettings
+from adnext_plugin.settings import PretrainingSettings
 
 CUBE = (64, 64, 64)
 

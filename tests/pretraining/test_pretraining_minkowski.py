@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from adnext_plugin.networks.adnext import ADNeXtEncoder
+from adnext_plugin.networks.families.adnext import ADNeXtEncoder
+from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with
 from adnext_plugin.pretraining.masks import mask_voxels, split_into_patches
-from adnext_plugin.pretraining.sparse.backends import encode_with
 from adnext_plugin.training.released import from_released
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))

@@ -9,11 +9,11 @@ import torch
 from coordinate_list import encode as encode_coordinates
 
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.networks.adnext import ADNeXtEncoder, adnext_b, adnext_s, adnext_t
+from adnext_plugin.networks.families.adnext import ADNeXtEncoder, adnext_b, adnext_s, adnext_t
+from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
+from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
+from adnext_plugin.pretraining.masked_autoencoder.sparse.masked_dense import encode_masked_dense
 from adnext_plugin.pretraining.masks import draw_visible
-from adnext_plugin.pretraining.sparse.backends import encode_with, fastest_ways
-from adnext_plugin.pretraining.sparse.gathered import encode_gathered
-from adnext_plugin.pretraining.sparse.masked_dense import encode_masked_dense
 
 DEPTHS, WIDTHS = (1, 2, 1, 1), (4, 6, 8, 10)
 HALO, SCATTER = ("halo",) * 4, ("scatter",) * 4
@@ -138,6 +138,6 @@ def test_minkowski_engine_agrees_where_it_is_installed(options: dict) -> None:
 
 def test_without_minkowski_engine_its_backend_says_so(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "MinkowskiEngine", None)
-    monkeypatch.delitem(sys.modules, "adnext_plugin.pretraining.sparse.minkowski", raising=False)
+    monkeypatch.delitem(sys.modules, "adnext_plugin.pretraining.masked_autoencoder.sparse.minkowski", raising=False)
     with pytest.raises(SettingsError, match="needs MinkowskiEngine"):
         encode_with("minkowski", MIXED)

@@ -18,11 +18,14 @@ from conftest import Workspace, empty_workspace
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from adnext_plugin.cli import compare, evaluate, report
-from adnext_plugin.evaluation.bootstrap import Resamples
-from adnext_plugin.evaluation.curves import GRID, precision_recall_band, roc_band
-from adnext_plugin.paths import write_json
-from adnext_plugin.records import NetworkSettings, Plan, Task, TrainerSettings, to_json
+from adnext_plugin.evaluation.scores.curves import GRID, precision_recall_band, roc_band
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples
+from adnext_plugin.files import write_json
+from adnext_plugin.plan import NetworkSettings, Plan
+from adnext_plugin.records import to_json
+from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits
+from adnext_plugin.task import Task
 
 DATASET, TRAINER = "Dataset401_Made", "ADNeXtTrainer_T"
 PEOPLE = 160

@@ -8,12 +8,12 @@ import pytest
 from conftest import toy_brain
 
 from adnext_plugin.images import Volume, read_volume
+from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.steps import prepare
-from adnext_plugin.pretraining.corpus import describe_corpus, digests, joined, project_key
-from adnext_plugin.records import PreprocessingSettings
 from adnext_plugin.splits.audit import check_corpus, check_files, check_ids, check_images, check_statistics
-from adnext_plugin.splits.fingerprints import cached_fingerprints, find_resemblance, fingerprint
 from adnext_plugin.splits.identities import people_of, spellings
+from adnext_plugin.splits.likeness import cached_fingerprints, find_resemblance, fingerprint
+from adnext_plugin.training.corpus import describe_corpus, digests, joined, project_key
 
 COARSE = PreprocessingSettings(spacing_mm=(4.0, 4.0, 4.0), input_size_voxels=(40, 48, 40))
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from adnext_plugin.errors import SplitError
-from adnext_plugin.records import Task
 from adnext_plugin.splits.folds import check_splits, ensure_splits, make_splits, splits_hash, take_fraction
+from adnext_plugin.task import Task
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
 

@@ -11,9 +11,10 @@ from conftest import Workspace, empty_workspace, toy_brain, write_scan
 from nnunetv2.run.run_training import get_trainer_from_args
 
 from adnext_plugin.cli import import_dataset, merge, plan_and_preprocess, pretrain, train
-from adnext_plugin.paths import hook_dir, read_json
-from adnext_plugin.pretraining.corpus import KEY_FILE, digests, project_key
-from adnext_plugin.trainers import pretraining
+from adnext_plugin.files import read_json
+from adnext_plugin.paths import hook_dir
+from adnext_plugin.trainers import self_supervised
+from adnext_plugin.training.corpus import KEY_FILE, digests, project_key
 from adnext_plugin.training.weights import read_checkpoint
 
 SUBJECTS = 8
@@ -93,7 +94,7 @@ def test_an_interrupted_pretraining_ends_with_the_same_weights(unlabelled, monke
         return get_trainer_from_args("302", "3d_fullres", 1, name, "ADNeXtPlans", resume, torch.device("cpu"))
 
     # whatever is found to be faster must be what the network does
-    monkeypatch.setattr(pretraining, "fastest_ways", lambda *_: ("scatter", "halo", "halo", "scatter"))
+    monkeypatch.setattr(self_supervised, "fastest_ways", lambda *_: ("scatter", "halo", "halo", "scatter"))
     straight = trainer(resume=False)
     straight.run_training()
     assert straight.network.encode.keywords["ways"] == straight.settings.sparse_convolution

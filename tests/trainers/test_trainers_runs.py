@@ -19,8 +19,9 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from sklearn.metrics import roc_auc_score
 
 from adnext_plugin.cli import evaluate, train
+from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, SettingsError, WeightsError
-from adnext_plugin.paths import hook_dir, usable_cpus
+from adnext_plugin.paths import hook_dir
 from adnext_plugin.registry import TRAINERS, registered_names
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.trainers.fold_data import open_data

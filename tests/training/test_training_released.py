@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from adnext_plugin.networks.adnext import ADNeXt, build
+from adnext_plugin.networks.families.adnext import ADNeXt, build
 from adnext_plugin.training.weights import load_encoder
 
 DEPTHS, WIDTHS = (1, 2, 1, 1), (4, 6, 8, 10)

@@ -1,0 +1,64 @@
+"""Whether acting on a network's calls does more good than acting on everybody or on nobody.
+
+Source: Vickers and Elkin 2006, Med Decis Making 26:565.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, bootstrap
+
+THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetBenefit:
+    """True positives per subject, less false ones at the odds of the threshold; that of treating nobody is 0."""
+
+    threshold: float
+    model: Estimate
+    treat_all: Estimate
+    gain_over_both: float  # of the model over the better of treating everybody and nobody
+
+
+def net_benefit(
+    is_positive: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, thresholds: tuple[float, ...] = THRESHOLDS
+) -> np.ndarray:
+    """Net benefit of calling positive from each threshold on, (R, thresholds).
+
+    It is that of a population with the cohort's share of positives.
+
+    Args:
+        is_positive: (N,) booleans.
+        probabilities: (N,), calibrated: a threshold is a risk.
+        weights: (R, N).
+        thresholds: risks from which one would act, within 0 and 1, 1 excluded.
+    """
+    odds = np.divide(thresholds, np.subtract(1, thresholds))
+    called = probabilities[:, None] >= np.array(thresholds)
+    worth = called * np.where(is_positive[:, None], 1, -odds)
+    return weights @ worth / weights.sum(axis=1, keepdims=True)
+
+
+def decision_curve(is_positive: np.ndarray, probabilities: np.ndarray, resamples: Resamples) -> tuple[NetBenefit, ...]:
+    """Net benefit of the model and of treating everybody, with intervals, at risks from 0.05 to 0.95."""
+    everybody = np.ones(len(probabilities))
+
+    def curves(block: np.ndarray) -> dict[str, np.ndarray]:
+        by_name = {
+            "model": net_benefit(is_positive, probabilities, block),
+            "all": net_benefit(is_positive, everybody, block),
+        }
+        return {f"{name}{index}": by_name[name][:, index] for name in by_name for index in range(len(THRESHOLDS))}
+
+    found = bootstrap(curves, resamples)
+    return tuple(
+        NetBenefit(
+            threshold=threshold,
+            model=found[f"model{index}"],
+            treat_all=found[f"all{index}"],
+            gain_over_both=found[f"model{index}"].value - max(0.0, found[f"all{index}"].value),
+        )
+        for index, threshold in enumerate(THRESHOLDS)
+    )

@@ -1,0 +1,1 @@
+"""Whole questions asked of a run: evaluation, comparison, baselines, seeds."""

@@ -1,0 +1,142 @@
+"""The evaluation of a cross-validated network beside its baselines, as one record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from adnext_plugin.evaluation.scores.panel import panel
+from adnext_plugin.evaluation.scores.within_site import WithinSite, describe_within_site
+from adnext_plugin.evaluation.studies.baselines import Baseline, cross_validate
+from adnext_plugin.evaluation.studies.details import ClassifierDetails, describe_classifier
+from adnext_plugin.evaluation.subjects.predictions import per_subject
+from adnext_plugin.evaluation.subjects.values import values_per_subject
+from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, bootstrap
+from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects, estimates, gain, resamples_of
+from adnext_plugin.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldScores:
+    """The scores of one held-out fold, and the threshold chosen on its `selection` part."""
+
+    fold: int
+    subjects: int
+    threshold: float | None
+    scores: dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldMean:
+    """Mean and standard deviation (of a sample) of a score over the folds that have it."""
+
+    mean: float | None
+    standard_deviation: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineResult:
+    """A baseline's scores, and by how much the network is better: in AUC (mean of folds), or in mean absolute error."""
+
+    name: str
+    scores: dict[str, Estimate]
+    gain_of_network: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores of the network over all subjects, by fold, their means over folds, and beside each baseline.
+
+    `primary_score` is the one that gains are in.
+    """
+
+    subjects: int
+    primary_score: str
+    folds: tuple[FoldScores, ...]
+    means_of_folds: dict[str, FoldMean]
+    scores: dict[str, Estimate]
+    baselines: tuple[BaselineResult, ...]
+    details: ClassifierDetails | None  # None for a regression
+    within_site: WithinSite | None  # likewise, and where there are no sites to tell apart
+
+
+def evaluate(
+    predictions: pd.DataFrame,
+    baselines: Sequence[Baseline],
+    subjects: pd.DataFrame,
+    splits: Sequence[dict[str, list[str]]],
+    task: Task,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    sensitivity: float = 0.9,
+    prevalences: Sequence[float] = (),
+) -> tuple[Evaluation, OfSubjects]:
+    """Score a network and its baselines on the same subjects and resamples.
+
+    Args:
+        predictions: rows of all folds' predictions.csv.
+        baselines: fitted anew in every fold.
+        subjects: content of `subjects.csv`.
+        splits: the folds.
+        task: names target and classes.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        sensitivity: that a further threshold is to reach on `selection`.
+        prevalences: shares of positives among other people, for predictive values.
+
+    Raises:
+        SettingsError: the sensitivity or a prevalence is out of range.
+    """
+    network = of_subjects(predictions, task)
+    drawn = resamples_of(network, resamples, seed)
+    results = []
+    for baseline in baselines:
+        other = of_subjects(cross_validate(baseline, subjects, splits, task), task)
+        results.append(
+            BaselineResult(
+                name=baseline.name, scores=estimates(other, drawn), gain_of_network=gain(network, other, drawn)
+            )
+        )
+    folds = tuple(_fold_scores(network, fold) for fold in np.unique(network.folds))
+    details = None
+    if task.kind == "classification":
+        details = describe_classifier(
+            predictions, network, task, drawn, sensitivity=sensitivity, prevalences=prevalences
+        )
+    evaluation = Evaluation(
+        subjects=len(network.targets),
+        primary_score=network.primary,
+        folds=folds,
+        means_of_folds={name: _mean([fold.scores[name] for fold in folds]) for name in folds[0].scores},
+        scores=estimates(network, drawn) if details is None else bootstrap(partial(panel, network), drawn),
+        baselines=tuple(results),
+        details=details,
+        within_site=None if details is None else describe_within_site(network, subjects, drawn),
+    )
+    return evaluation, network
+
+
+def of_subjects(predictions: pd.DataFrame, task: Task) -> OfSubjects:
+    """Rows of all folds' predictions.csv as one prediction per held-out subject."""
+    return values_per_subject(predictions) if task.kind == "regression" else per_subject(predictions, task)
+
+
+def _mean(values: Sequence[float | None]) -> FoldMean:
+    known = [value for value in values if value is not None]
+    return FoldMean(
+        mean=float(np.mean(known)) if known else None,
+        standard_deviation=float(np.std(known, ddof=1)) if len(known) > 1 else None,
+    )
+
+
+def _fold_scores(predictions: OfSubjects, fold: int) -> FoldScores:
+    here = predictions.of_fold(fold)
+    return FoldScores(
+        fold=int(fold),
+        subjects=len(here.targets),
+        threshold=here.threshold,
+        scores={name: None if np.isnan(value) else value for name, value in here.fold_scores().items()},
+    )

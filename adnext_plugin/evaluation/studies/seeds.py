@@ -1,0 +1,115 @@
+"""What another training seed changes: whole cross-validations on the same folds, each under a seed of its own.
+
+Their spread is not the interval over subjects. That says what other people would change, this what another draw of
+weights, order and augmentation would.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adnext_plugin.errors import PathsError
+from adnext_plugin.evaluation.subjects.fold_files import FoldFiles, read_folds
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
+from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects, estimates, resamples_of
+from adnext_plugin.files import read_json
+from adnext_plugin.paths import SEED_FOLDER
+from adnext_plugin.task import Task
+
+# of which runs under several seeds may differ
+MAY_DIFFER = {"seed", "inflation_meter", "skip_audit"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Of a score over seeds; the standard deviation is that of a sample. None where a seed has no such score."""
+
+    by_seed: tuple[float | None, ...]
+    mean: float | None
+    standard_deviation: float | None
+    lowest: float | None
+    highest: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedSpread:
+    """All scores over the seeds that a run was repeated with, the first being the run's own."""
+
+    seeds: tuple[int, ...]
+    scores: dict[str, Spread]
+    # of the mean of all seeds' predictions, with intervals over subjects
+    together: dict[str, Estimate]
+
+
+def spread_over_seeds(runs: Mapping[int, OfSubjects]) -> SeedSpread:
+    """Scores of held-out subjects by seed, and how far they lie apart.
+
+    Args:
+        runs: predictions of the same subjects by seed, at least two.
+    """
+    found = [run.scores(np.ones((1, len(run.targets)))) for run in runs.values()]
+    together = _mean(list(runs.values()))
+    return SeedSpread(
+        seeds=tuple(runs),
+        scores={name: _spread([float(one[name][0]) for one in found]) for name in found[0]},
+        together=estimates(together, resamples_of(together)),
+    )
+
+
+def _mean(runs: list[OfSubjects]) -> OfSubjects:
+    """The same subjects with the means of all predictions, and of the thresholds that belong to them."""
+    averaged = ("probabilities", "thresholds") if isinstance(runs[0], SubjectPredictions) else ("values", "corrected")
+    return replace(runs[0], **{name: np.mean([getattr(run, name) for run in runs], axis=0) for name in averaged})
+
+
+def read_further_seeds(
+    run: Path, splits: list[dict], subjects: pd.DataFrame, task: Task
+) -> tuple[dict[int, FoldFiles], list[str]]:
+    """Read what `adnext_train cv --seeds` left of a run under further seeds.
+
+    Args:
+        run: the run's own folder, DATASET/TRAINER__PLANS__CONFIGURATION in a folder of results.
+        splits: the folds.
+        subjects: content of `subjects.csv`.
+        task: names target and classes.
+
+    Returns:
+        Files by seed, and remarks on the seeds that are left out.
+
+    Raises:
+        AdnextError: predictions are of other folds or targets than the dataset's.
+    """
+    found, remarks = {}, []
+    for folder in run.parents[1].glob(f"{SEED_FOLDER}*/{run.parent.name}/{run.name}"):
+        seed = int(folder.parents[1].name.removeprefix(SEED_FOLDER))
+        try:
+            files = read_folds(folder, splits, subjects, task, "adnext_train ... cv --seeds N --c")
+            changed = _changed_settings(run, folder)
+        except PathsError:
+            remarks.append(f"seed {seed} is left out: its folds are not all trained; go on with --seeds N --c")
+            continue
+        if changed:
+            remarks.append(f"seed {seed} is left out: it was trained with another {', '.join(changed)}")
+        else:
+            found[seed] = files
+    return dict(sorted(found.items())), remarks
+
+
+def _changed_settings(run: Path, other: Path) -> list[str]:
+    ours, theirs = (read_json(folder / "fold_0" / "run.json")["settings"] for folder in (run, other))
+    return sorted(name for name in ours.keys() - MAY_DIFFER if ours[name] != theirs.get(name))
+
+
+def _spread(values: list[float]) -> Spread:
+    known = np.isfinite(values).all()
+    return Spread(
+        by_seed=tuple(value if np.isfinite(value) else None for value in values),
+        mean=float(np.mean(values)) if known else None,
+        standard_deviation=float(np.std(values, ddof=1)) if known else None,
+        lowest=min(values) if known else None,
+        highest=max(values) if known else None,
+    )

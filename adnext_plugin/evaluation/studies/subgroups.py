@@ -1,0 +1,112 @@
+"""How a network does in parts of the cohort. Where too few people are, nothing is said."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from adnext_plugin.evaluation.subjects.values import SubjectValues
+from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
+from adnext_plugin.evaluation.uncertainty.delong import area_interval
+from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects, estimates, resamples_of
+
+COLUMNS = ("sex", "site", "scanner", "field_strength")
+AGE_EDGES = (40, 60, 70, 80)
+FEWEST = 10  # subjects per class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subgroup:
+    """A part of the held-out subjects: how many of each class, and their pooled AUC or mean absolute error.
+
+    `score` is None where a class has fewer than 10 subjects; `auc` of more than two classes is the mean of them.
+    """
+
+    column: str
+    value: str
+    subjects_by_class: tuple[int, ...]
+    score: Estimate | None
+
+
+def describe_subgroups(predictions: OfSubjects, subjects: pd.DataFrame, resamples: int = 1000) -> tuple[Subgroup, ...]:
+    """Score everybody, and subgroups by sex, age band, site, scanner and field strength, as far as they are known.
+
+    The pooled area sets subjects of different folds against each other, whose networks may be on different scales: it
+    is for comparing subgroups, which are too small to be scored fold by fold.
+
+    Args:
+        predictions: of held-out subjects.
+        subjects: content of `subjects.csv`; what differs between a subject's scans is taken from the first.
+        resamples: of the bootstrap.
+    """
+    people = _people(predictions, subjects)
+    found = [_describe("all", "everybody", predictions, resamples)]
+    for column, values in _groupings(people):
+        for value in dict.fromkeys(sorted(values[values != ""])):
+            here = _rows(predictions, values == value)
+            found.append(_describe(column, value, here, resamples))
+    return tuple(found)
+
+
+def column_of(predictions: OfSubjects, subjects: pd.DataFrame, column: str) -> np.ndarray | None:
+    """What is known of held-out subjects, as text (N,), empty for unknown; None where it does not tell them apart.
+
+    Args:
+        predictions: of N held-out subjects.
+        subjects: content of `subjects.csv`; what differs between a subject's scans is taken from the first.
+        column: of that table.
+    """
+    return _known(_people(predictions, subjects), column)
+
+
+def _people(predictions: OfSubjects, subjects: pd.DataFrame) -> pd.DataFrame:
+    people = subjects.sort_values("case_id").drop_duplicates("subject_id").set_index("subject_id")
+    return people.loc[predictions.subject_ids]
+
+
+def _known(people: pd.DataFrame, column: str) -> np.ndarray | None:
+    if column not in people:
+        return None
+    known = people[column].where(people[column].notna(), "").astype(str).to_numpy()
+    return known if len(set(known) - {""}) > 1 else None
+
+
+def _groupings(people: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    for column in COLUMNS:
+        known = _known(people, column)
+        if known is not None:
+            yield column, known
+    if "age" in people and people["age"].notna().any():
+        names = [f"{low} to {high - 1}" for low, high in pairwise((0, *AGE_EDGES))]
+        names = np.array([*names, f"{AGE_EDGES[-1]} and over"])
+        bands = names[np.digitize(people["age"].to_numpy(dtype=float), AGE_EDGES).clip(max=len(AGE_EDGES))]
+        yield "age", np.where(people["age"].notna(), bands, "")
+
+
+def _describe(column: str, value: str, here: OfSubjects, resamples: int) -> Subgroup:
+    if isinstance(here, SubjectValues):
+        counts: tuple[int, ...] = (len(here.targets),)
+    else:
+        counts = tuple(np.bincount(here.targets, minlength=len(here.classes)).tolist())
+    score = None
+    if min(counts) >= FEWEST:
+        score = _score(here, resamples)
+    return Subgroup(column=column, value=value, subjects_by_class=counts, score=score)
+
+
+def _score(here: OfSubjects, resamples: int) -> Estimate:
+    if isinstance(here, SubjectValues):
+        return estimates(here, resamples_of(here, resamples))["mae"]
+    if len(here.classes) == 2:
+        area = area_interval(here.targets == 1, here.probabilities[:, 1])
+        return Estimate(value=area.value, low=area.low, high=area.high)
+    return estimates(here, resamples_of(here, resamples))["auc_pooled"]
+
+
+def _rows(predictions: OfSubjects, chosen: np.ndarray) -> OfSubjects:
+    values = {field.name: getattr(predictions, field.name) for field in fields(predictions)}
+    return replace(
+        predictions, **{name: value[chosen] for name, value in values.items() if isinstance(value, np.ndarray)}
+    )

@@ -1,0 +1,1 @@
+"""Predictions of subjects, and the files they are read from."""

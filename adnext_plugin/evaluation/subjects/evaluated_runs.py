@@ -1,0 +1,110 @@
+"""Reading what `adnext_evaluate` left of runs, and refusing to compare what was not made on the same folds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adnext_plugin.errors import AdnextError, PathsError, SplitError, nearest_names
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject
+from adnext_plugin.files import read_json, require_file
+from adnext_plugin.paths import run_name
+from adnext_plugin.stamps import stamps_of
+from adnext_plugin.task import Task
+
+EVALUATION = "crossval_results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedRun:
+    """A run's held-out predictions, with the thresholds of its folds, what they were made on and are stamped with."""
+
+    name: str
+    predictions: SubjectPredictions
+    stamps: tuple[str, ...]
+    splits_sha256: str
+
+
+def find_run(run: str, dataset_results: Path, plans: str, configuration: str) -> Path:
+    """The folder of a run.
+
+    Args:
+        run: a trainer's name, the name of a folder in `dataset_results`, or a path to a run's folder.
+        dataset_results: the dataset's folder of results.
+        plans: completes a trainer's name.
+        configuration: completes it, too.
+
+    Raises:
+        PathsError: there is no such folder.
+    """
+    candidates = (dataset_results / run_name(run, plans, configuration), dataset_results / run, Path(run))
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    known = [path.name for path in dataset_results.glob("*__*__*")]
+    suggestion = nearest_names(candidates[0].name, known)
+    raise PathsError(f"no run {run!r} in {dataset_results}{suggestion}")
+
+
+def read_run(folder: Path, task: Task) -> EvaluatedRun:
+    """Read a run's evaluation.
+
+    Raises:
+        PathsError: the run was not evaluated.
+        AdnextError: it was evaluated for other classes.
+    """
+    remedy = "evaluate the run with adnext_evaluate"
+    metrics = read_json(require_file(folder / EVALUATION / "metrics.json", remedy))
+    path = require_file(folder / EVALUATION / "predictions.csv", remedy)
+    texts = dict.fromkeys(("case_id", "subject_id", "session_id", "target"), str)
+    table = pd.read_csv(path, dtype=texts, keep_default_na=False, float_precision="round_trip")
+    missing = [name for name in task.classes if f"prob_{name}" not in table]
+    unknown = sorted(set(table["target"]) - set(task.classes))
+    if missing or unknown:
+        named = ", ".join(missing or unknown)
+        raise AdnextError(f"{path} is of other classes than dataset.json ({named}); {remedy}")
+    predictions = per_subject(table.assign(part="val"), task)
+    if len(task.classes) == 2:
+        by_fold = {fold["fold"]: fold["threshold"] for fold in metrics["folds"]}
+        thresholds = np.array([by_fold[fold] for fold in predictions.folds], dtype=float)
+        predictions = replace(predictions, thresholds=thresholds)
+    return EvaluatedRun(
+        name=folder.name.split("__")[0],
+        predictions=predictions,
+        stamps=stamps_of([metrics]),
+        splits_sha256=metrics["splits_sha256"],
+    )
+
+
+def with_distinct_names(runs: Sequence[EvaluatedRun], folders: Sequence[Path]) -> list[EvaluatedRun]:
+    """The runs, named by trainer where that tells them apart, by folder or else path where not."""
+    for names in (
+        [run.name for run in runs],
+        [folder.name for folder in folders],
+        [str(folder) for folder in folders],
+    ):
+        if len(set(names)) == len(names):
+            break
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def require_same_subjects(runs: Sequence[EvaluatedRun], splits_sha256: str) -> None:
+    """Make sure that all runs were held out the same subjects by the same folds, those of the dataset.
+
+    Raises:
+        SplitError: they were not.
+    """
+    for run in runs:
+        if run.splits_sha256 != splits_sha256:
+            raise SplitError(
+                f"{run.name} was evaluated on other folds ({run.splits_sha256[:12]}) than those of the dataset "
+                f"({splits_sha256[:12]}); only runs on the same folds can be compared: train and evaluate it on these"
+            )
+        for part in ("subject_ids", "folds", "targets"):
+            if not np.array_equal(getattr(run.predictions, part), getattr(runs[0].predictions, part)):
+                raise SplitError(
+                    f"{run.name} and {runs[0].name} were evaluated on different subjects or targets; "
+                    "evaluate both again with adnext_evaluate"
+                )

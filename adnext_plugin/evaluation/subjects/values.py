@@ -1,0 +1,76 @@
+"""Predicted numbers of subjects, such as their age, and how far they are from the truth."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from adnext_plugin.evaluation.scores.regression import fit_bias_correction, regression_scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectValues:
+    """One predicted number per held-out subject, in the target's unit.
+
+    All (N,): true `targets`, integer `folds`, predicted `values`, and `corrected` ones, without the linear dependence
+    on the truth that the fold's `selection` part showed.
+    """
+
+    primary: ClassVar[str] = "mae"
+    lower_is_better: ClassVar[bool] = True
+
+    subject_ids: np.ndarray
+    targets: np.ndarray
+    folds: np.ndarray
+    values: np.ndarray
+    corrected: np.ndarray
+
+    @property
+    def strata(self) -> np.ndarray:
+        """What resamples keep the numbers of, (N,): folds."""
+        return self.folds
+
+    def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Every score for every row of weights (R, N): name to (R,)."""
+        corrected = regression_scores(self.targets, self.corrected, weights)
+        return {
+            **regression_scores(self.targets, self.values, weights),
+            "bias_slope_after_correction": corrected["bias_slope"],
+        }
+
+    def of_fold(self, fold: int) -> "SubjectValues":
+        """Those of one fold."""
+        rows = self.folds == fold
+        return SubjectValues(**{name: values[rows] for name, values in vars(self).items()})
+
+    def fold_scores(self) -> dict[str, float]:
+        """Scores by the names they have within one fold."""
+        return {name: float(values[0]) for name, values in self.scores(np.ones((1, len(self.targets)))).items()}
+
+    @property
+    def threshold(self) -> None:
+        """There is nothing to decide."""
+
+
+def values_per_subject(predictions: pd.DataFrame) -> SubjectValues:
+    """Average each subject's predictions, and true values, over their scans.
+
+    Args:
+        predictions: rows of the folds' predictions.csv, both parts.
+    """
+    keys = ["fold", "part", "subject_id"]
+    means = predictions.groupby(keys, sort=True)[["target", "prediction"]].mean().astype(float).reset_index()
+    held_out = means[means["part"] == "val"]
+    corrected = held_out["prediction"].copy()
+    for fold, rows in held_out.groupby("fold"):
+        chosen_on = means[(means["part"] == "selection") & (means["fold"] == fold)]
+        line = fit_bias_correction(chosen_on["target"].to_numpy(), chosen_on["prediction"].to_numpy())
+        corrected[rows.index] = line.corrected(rows["target"].to_numpy(), rows["prediction"].to_numpy())
+    return SubjectValues(
+        subject_ids=held_out["subject_id"].to_numpy(),
+        targets=held_out["target"].to_numpy(),
+        folds=held_out["fold"].to_numpy(),
+        values=held_out["prediction"].to_numpy(),
+        corrected=corrected.to_numpy(),
+    )

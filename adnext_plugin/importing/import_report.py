@@ -1,0 +1,54 @@
+"""What an import found and did, for the terminal and `import_report.json`."""
+
+from collections import Counter, defaultdict
+
+from adnext_plugin.importing.cases import Case
+from adnext_plugin.importing.inclusion import Selection
+from adnext_plugin.importing.scans import Source
+
+
+def import_report(source: Source, selection: Selection) -> dict:
+    """Counts of scans, cases and subjects, and what did not match, both ways."""
+    by_subject: dict[str, list[Case]] = defaultdict(list)
+    for case in selection.cases:
+        by_subject[case.subject_id].append(case)
+    return {
+        "scans_found": len(source.scans),
+        "cases": len(selection.cases),
+        "subjects": len(by_subject),
+        "subjects_with_repeated_sessions": sum(len(cases) > 1 for cases in by_subject.values()),
+        "cases_per_class": {name: sum(c.target == name for c in selection.cases) for name in selection.classes},
+        "subjects_per_class": {
+            name: sum(any(case.target == name for case in cases) for cases in by_subject.values())
+            for name in selection.classes
+        },
+        "target_range": _range([case.target for case in selection.cases]),
+        "sexes": dict(Counter(case.covariates.get("sex") or "unknown" for case in selection.cases)),
+        "age_range_years": _range([case.covariates.get("age") for case in selection.cases]),
+        "days_to_clinical_visit": _range([case.scan.gap_days for case in selection.cases]),
+        "left_out_by_filter": selection.left_out,
+        "unlabelled": list(selection.unlabelled),
+        "rows_without_image": list(source.rows_without_image),
+        "images_without_row": list(source.images_without_row),
+        "unused_images": list(selection.unused_images),
+        "notes": list(source.notes),
+    }
+
+
+def report_text(report: dict) -> str:
+    """The report as lines for the terminal; long lists are cut."""
+    lines = []
+    for key, value in report.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name}: {count}" for name, count in value.items()) or "none"
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            value = f"{len(value)} ({', '.join(value[:3])}{', ...' if len(value) > 3 else ''})"
+        elif value is None or value == []:
+            value = "none"
+        lines.append(f"{key.replace('_', ' '):33} {value}")
+    return "\n".join(lines)
+
+
+def _range(values: list[str | float | None]) -> list[float] | None:
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return [min(numbers), max(numbers)] if numbers else None

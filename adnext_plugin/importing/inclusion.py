@@ -1,0 +1,166 @@
+"""Which scans of a source become cases: filters, sessions, labels."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from adnext_plugin.errors import TableError
+from adnext_plugin.importing.cases import Case, make_cases
+from adnext_plugin.importing.people.identities import session_key, time_order
+from adnext_plugin.importing.scans import Scan, Source, require_scans
+from adnext_plugin.importing.tables.cells import Condition, is_missing
+from adnext_plugin.importing.targets import TargetRule
+
+SHOWN = 5  # how many offenders a message lists
+Labelled = list[tuple[Scan, str | float | None]]
+SessionChoice = Literal["all", "baseline", "closest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the user wants of a source.
+
+    `session`: all sessions of a subject, the first in time, or the one nearest to its clinical visit. `same_people`
+    maps the `subject_key` of an id to the id to use for that person.
+    """
+
+    conditions: Sequence[Condition] = ()
+    session: SessionChoice = "all"
+    keep: Sequence[str] = ()
+    skip_unlabelled: bool = False
+    same_people: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The cases, how many scans each filter left out, the scans without a target, and repeats that do not serve."""
+
+    cases: tuple[Case, ...]
+    classes: tuple[str, ...] = ()
+    left_out: dict[str, int]
+    unlabelled: tuple[str, ...] = ()
+    unused_images: tuple[str, ...] = ()
+
+
+def select_cases(source: Source, rule: TargetRule | None, choice: Choice) -> Selection:
+    """Choose and label the scans of a source.
+
+    Args:
+        source: the scans.
+        rule: how a scan's target follows from its row; None to import without targets.
+        choice: which scans and columns.
+
+    Raises:
+        TableError: nothing is left, a label is missing, unknown or contradicted, there are fewer than two classes or
+            numbers, or one scan is listed twice.
+    """
+    require_scans(source)
+    scans, left_out = _filtered(source, choice)
+    if not scans:
+        column = "" if rule is None else f" and the target column {rule.column!r}"
+        raise TableError(f"no scan is left of {len(source.scans)}; check --where{column}")
+    labelled: Labelled = [(scan, None if rule is None else rule.target_of(scan)) for scan in scans]
+    _refuse_contradictions(labelled, source)
+    labelled, unused = _without_repeats(labelled) if source.has_repeats else (labelled, [])
+    unlabelled: list[Scan] = []
+    if rule is not None:
+        unlabelled = [scan for scan, target in labelled if target is None]
+        labelled = [(scan, target) for scan, target in labelled if target is not None]
+        # a number in no bin is a choice of the user's; an empty label is more likely a gap in the table
+        if unlabelled and not choice.skip_unlabelled and not rule.bins:
+            raise _unlabelled_error(unlabelled, rule, source)
+        if not labelled:
+            raise TableError(f"no scan of {len(source.scans)} has a {rule.column}; check --where and the target column")
+    return Selection(
+        cases=make_cases(labelled, source, choice.keep, choice.same_people),
+        classes=() if rule is None else _classes(labelled, rule),
+        left_out=left_out,
+        unlabelled=tuple(map(str, unlabelled)),
+        unused_images=tuple(unused),
+    )
+
+
+def _filtered(source: Source, choice: Choice) -> tuple[list[Scan], dict[str, int]]:
+    scans, left_out = list(source.scans), {}
+    for condition in choice.conditions:
+        passing = [scan for scan in scans if condition.holds(scan.row)]
+        left_out[condition.text] = len(scans) - len(passing)
+        scans = passing
+    if choice.session != "all":
+        chosen = _chosen_sessions(scans, choice.session)
+        left_out[f"--session {choice.session}"] = len(scans) - len(chosen)
+        scans = chosen
+    return scans, left_out
+
+
+def _chosen_sessions(scans: list[Scan], wanted: SessionChoice) -> list[Scan]:
+    by_subject = defaultdict(list)
+    for scan in scans:
+        by_subject[scan.subject_id].append(scan)
+    chosen = []
+    for subject, own in by_subject.items():
+        if wanted == "baseline":
+            order = time_order([(scan.session_id, scan.moment) for scan in own], subject)
+        else:
+            order = [scan.gap_days for scan in own]
+            if None in order:
+                raise TableError(
+                    f"--session closest: how far {own[order.index(None)]} is from its clinical visit is not known; "
+                    "give the visits with --clinical, and dates or days on both sides"
+                )
+        first = own[order.index(min(order))]
+        # the repeats of the chosen session stay, to be reported as such
+        chosen += [scan for scan in own if scan.session_id.lower() == first.session_id.lower()]
+    return chosen
+
+
+def _refuse_contradictions(labelled: Labelled, source: Source) -> None:
+    first: dict[tuple[str, str], tuple[Scan, str | float]] = {}
+    for scan, target in labelled:
+        session = scan.session_id.lower() if source.has_repeats else session_key(scan.session_id)
+        if target is None:
+            continue
+        earlier, other = first.setdefault((scan.subject_id, session), (scan, target))
+        if other != target:
+            raise TableError(
+                f"{scan} is {other} by the row of {earlier.image} but {target} by that of {scan.image}; correct the "
+                "table"
+            )
+
+
+def _without_repeats(labelled: Labelled) -> tuple[Labelled, list[str]]:
+    seen, kept, unused = set(), [], []
+    for scan, target in labelled:
+        session = (scan.subject_id, scan.session_id.lower())
+        if session in seen:
+            unused.append(str(scan.image))
+        else:
+            seen.add(session)
+            kept.append((scan, target))
+    return kept, unused
+
+
+def _unlabelled_error(unlabelled: list[Scan], rule: TargetRule, source: Source) -> TableError:
+    names = ", ".join(map(str, unlabelled[:SHOWN])) + (", ..." if len(unlabelled) > SHOWN else "")
+    count = f"{len(unlabelled)} scans have no {rule.column}: {names}"
+    cdr = source.columns.get("cdr")
+    # Clinica's converter of OASIS-1 writes n/a as the diagnosis of everybody whose rating is above 0
+    if cdr not in (None, rule.column) and any(not is_missing(scan.row.get(cdr, "")) for scan in unlabelled):
+        return TableError(f"{count}; their dementia rating is known, so take the label from it: --from-cdr {cdr}")
+    return TableError(f"{count}; complete the table, or leave them out with --skip-unlabelled")
+
+
+def _classes(labelled: Labelled, rule: TargetRule) -> tuple[str, ...]:
+    present = Counter(target for _, target in labelled)
+    if rule.is_number:
+        if len(present) < 2:
+            raise TableError(f"{rule.column} is {labelled[0][1]} for every scan; there is nothing to predict")
+        return ()
+    classes = rule.classes or tuple(sorted(present))
+    if len(classes) < 2 or any(present[name] == 0 for name in classes):
+        raise TableError(
+            f"at least two classes are needed, each with scans, but {rule.column} gives "
+            f"{', '.join(f'{present[name]} {name}' for name in classes)}"
+        )
+    return classes

@@ -1,0 +1,1 @@
+"""Where scans come from: BIDS trees, LONI downloads, tables."""

@@ -1,0 +1,92 @@
+"""A LONI download as a source: the list of images (CSV) and the tree of folders that comes with it.
+
+`ADNI/002_S_0295/MPR__GradWarp/2006-11-02_08_16_44.0/I45107/ADNI_002_S_0295_MR_..._S13408_I45107.nii` belongs to the
+row whose Image Data ID is I45107. Older trees have the series (S13408) as the folder; the file's name then says it.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from adnext_plugin.errors import PathsError, TableError
+from adnext_plugin.importing.image_files import is_image, natural_order, no_images, walk_files
+from adnext_plugin.importing.people.identities import moment_of, subject_key
+from adnext_plugin.importing.scans import Scan, Source
+from adnext_plugin.importing.tables.cells import is_missing
+from adnext_plugin.importing.tables.kinds import Table, read_table
+
+IMAGE_ID = re.compile(r"I(\d+)", re.ASCII)
+ADNI_SUBJECT = re.compile(r"\d{3}_S_\d{4,5}", re.ASCII)
+
+
+def read_loni_source(table_path: Path, folder: Path) -> Source:
+    """Find the image of each row by its Image Data ID.
+
+    Args:
+        table_path: the list, with the columns Image Data ID, Subject, Visit, Acq Date and more.
+        folder: the tree.
+
+    Raises:
+        PathsError: no such folder, or not one NIfTI image in it.
+        TableError: the table is no such list, an id is there twice, or a row's subject is not that of its image's path.
+    """
+    table = read_table(table_path)
+    if "Image Data ID" not in table.rows[0] or table.columns["subject"] is None:
+        raise TableError(f"{table_path} has no columns 'Image Data ID' and 'Subject'; give LONI's list of images")
+    if not folder.is_dir():
+        raise PathsError(f"{folder} is not a folder; give the tree that LONI's download unpacks to")
+    images, without_id = _images_by_id(folder)
+    scans, without_image, other_modality = [], [], 0
+    seen = set()
+    for row in table.rows:
+        image_id = row["Image Data ID"].upper().removeprefix("I")
+        if image_id in seen:
+            raise TableError(f"{table_path} lists image {row['Image Data ID']!r} twice; keep one row")
+        seen.add(image_id)
+        if row.get("Modality", "MRI").upper() not in ("MRI", "MR", ""):
+            other_modality += 1
+        elif image_id in images:
+            scans += [_scan(row, path, table) for path in images[image_id]]
+        else:
+            without_image.append(f"{row['Image Data ID']} ({row[table.columns['subject']]})")
+    scans.sort(key=lambda scan: natural_order(f"{scan.row['Image Data ID']} {scan.image}"))
+    unlisted = [str(path) for image_id, paths in images.items() if image_id not in seen for path in paths]
+    return Source(
+        scans=tuple(scans),
+        rows_without_image=tuple(without_image),
+        images_without_row=(*unlisted, *without_id),
+        columns=table.columns,
+        has_repeats=True,
+        notes=(f"{other_modality} rows of other modalities than MRI were passed over",) if other_modality else (),
+    )
+
+
+def _scan(row: dict[str, str], path: Path, table: Table) -> Scan:
+    subject = row[table.columns["subject"]]
+    if is_missing(subject):
+        raise TableError(f"{table.path}: image {row['Image Data ID']} has no subject; complete the row")
+    in_path = [part for part in path.parts if ADNI_SUBJECT.fullmatch(part)]
+    if in_path and subject_key(in_path[-1]) != subject_key(subject):
+        raise TableError(f"{table.path} gives image {row['Image Data ID']} to {subject}, but it lies at {path}")
+    cell = {role: row[table.columns[role]] if table.columns[role] else "" for role in ("session", "date")}
+    moment = moment_of(cell["session"], cell["date"])
+    return Scan(image=path, subject_id=subject, session_id=cell["session"], row=row, moment=moment)
+
+
+def image_id_of(inner: Path) -> str | None:
+    """The number of the Image Data ID in a path within the tree: a folder of that name, or the end of the file's."""
+    parts = [*inner.parent.parts, inner.name.split(".", 1)[0].rsplit("_", 1)[-1]]
+    return next((match[1] for match in map(IMAGE_ID.fullmatch, parts) if match), None)
+
+
+def _images_by_id(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    images, without_id = defaultdict(list), []
+    for path in filter(is_image, walk_files(folder)):
+        image_id = image_id_of(path.relative_to(folder))
+        if image_id is None:
+            without_id.append(str(path))
+        else:
+            images[image_id].append(path)
+    if not images:
+        raise no_images(folder, "in a folder or file named after its Image Data ID, such as I45107")
+    return dict(images), without_id

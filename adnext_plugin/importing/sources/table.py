@@ -1,0 +1,116 @@
+"""A table as a source: one row per scan, whose file a column names, or a pattern, or the cohort's usual folders."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from glob import escape
+from os.path import realpath
+from pathlib import Path
+
+from adnext_plugin.errors import TableError, nearest_names
+from adnext_plugin.importing.image_files import images_in, is_image, no_images
+from adnext_plugin.importing.people.identities import moment_of
+from adnext_plugin.importing.scans import Scan, Source
+from adnext_plugin.importing.tables.kinds import Table, read_table
+
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+MAX_PATH_CHARACTERS = 4096
+MAX_FOLDERS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """Where a table's images are, and by role, such as "subject", the columns that the user names."""
+
+    table: Path
+    images: Path | None = None  # folder that relative paths start from; the table's own by default
+    image_pattern: str | None = None  # such as "images/{ID}.nii.gz", instead of a column of paths; may have * and ?
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def read_table_source(options: TableOptions) -> Source:
+    """Read the table and find the image of each row.
+
+    Raises:
+        TableError: a column is missing, a row is incomplete, or a pattern fits several files.
+    """
+    table = read_table(options.table, options.columns)
+    if table.columns["subject"] is None:
+        raise TableError(f"{options.table} has no column of subjects; name it with --subject-column")
+    folder = options.images or options.table.parent
+    patterns = _patterns(table, options)
+    scans, without_image = [], []
+    for number, row in enumerate(table.rows, start=2):
+        cell = {role: "" if column is None else row[column] for role, column in table.columns.items()}
+        if not cell["subject"]:
+            raise TableError(
+                f"{options.table}, line {number}: the subject (column {table.columns['subject']!r}) is empty"
+            )
+        image = _image(row, cell["file"], patterns, folder, f"{options.table}, line {number}")
+        if image is None:
+            without_image.append(f"line {number} ({cell['subject']})")
+            continue
+        moment = moment_of(cell["session"], cell["date"], cell["days"])
+        scans.append(Scan(image=image, subject_id=cell["subject"], session_id=cell["session"], row=row, moment=moment))
+    if not scans and patterns:
+        raise no_images(folder, f"as {' or '.join(patterns)} for any row of {options.table}; check --images")
+    return Source(
+        scans=tuple(scans),
+        rows_without_image=tuple(without_image),
+        images_without_row=tuple(_unlisted(scans)),
+        columns=table.columns,
+    )
+
+
+def _patterns(table: Table, options: TableOptions) -> tuple[str, ...]:
+    if options.image_pattern is not None:
+        for name in PLACEHOLDER.findall(options.image_pattern):
+            if name not in table.rows[0]:
+                raise TableError(
+                    f"--image-pattern: the table has no column {name!r}{nearest_names(name, table.rows[0])}"
+                )
+        if not options.image_pattern or options.image_pattern.startswith("/"):
+            raise TableError(
+                f"--image-pattern {options.image_pattern!r} must start from the folder of images; give that as --images"
+            )
+        return (options.image_pattern,)
+    if table.columns["file"] is not None:
+        return ()
+    if not table.kind.image_patterns:
+        raise TableError(f"{options.table} has no column of image files; give --file-column or --image-pattern")
+    return table.kind.image_patterns
+
+
+def _image(row: dict[str, str], file: str, patterns: tuple[str, ...], folder: Path, where: str) -> Path | None:
+    if not patterns:
+        return folder / _possible(file, where) if file else None
+    for pattern in patterns:
+        if not any(sign in pattern for sign in "*?["):
+            # a file that is not there is reported when the images are read, by its whole name
+            return folder / _possible(PLACEHOLDER.sub(lambda match: row[match[1]], pattern), where)
+        filled = _possible(PLACEHOLDER.sub(lambda match: escape(row[match[1]]), pattern), where)
+        found = sorted(path for path in _glob(folder, filled) if is_image(path))
+        if len(found) > 1:
+            raise TableError(f"{where}: {found[0]} and {found[1]} both fit {pattern!r}; make --image-pattern narrower")
+        if found:
+            return found[0]
+    return None
+
+
+def _possible(path: str, where: str) -> str:
+    if len(path) > MAX_PATH_CHARACTERS or path.count("/") > MAX_FOLDERS:
+        raise TableError(f"{where}: no file can have a path of {len(path)} characters, {path[:40]}...; correct it")
+    return path
+
+
+def _glob(folder: Path, pattern: str) -> Iterator[Path]:
+    try:
+        yield from folder.glob(pattern)
+    except (OSError, ValueError, NotImplementedError, IndexError) as error:
+        raise TableError(f"--image-pattern: {pattern!r} is no pattern of file names ({error})") from error
+
+
+def _unlisted(scans: list[Scan]) -> Iterator[str]:
+    listed = {realpath(scan.image) for scan in scans}
+    for parent in sorted({scan.image.parent for scan in scans}):
+        yield from (str(path) for path in images_in(parent) if realpath(path) not in listed)

@@ -1,0 +1,1 @@
+"""Other people's tables: reading, cells, kinds, joins."""

@@ -1,0 +1,1 @@
+"""From a scan's grid to the network's."""

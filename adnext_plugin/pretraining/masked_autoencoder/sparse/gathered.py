@@ -1,0 +1,40 @@
+"""The fast way: only visible patches are kept, side by side like a batch, and computed.
+
+All layers but two work on each token, or each patch, by itself and need not know. The depthwise convolution looks
+across the borders of patches, and the response norm over all of a sample's patches.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from adnext_plugin.networks.families.adnext import ADNeXtEncoder
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import Way, visible_depthwise
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
+from adnext_plugin.pretraining.masks import split_into_patches
+
+
+def encode_gathered(
+    encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, visible: torch.Tensor, ways: Sequence[Way]
+) -> torch.Tensor:
+    """Encode visible patches; an `Encode`, given one way of convolving for each stage."""
+    patches = VisiblePatches(visible)
+    x = encoder.stem(split_into_patches(images_bczyx, visible.shape[1:])[visible])
+    for number, (stage, way) in enumerate(zip(encoder.stages, ways, strict=True)):
+        if number:
+            x = encoder.transitions[number - 1](x)
+        kernel_size = stage[0].depthwise.conv.kernel_size[0]
+        depthwise = visible_depthwise(patches, x.shape[1], kernel_size, way)
+        for block in stage:
+            y = block.norm(depthwise(block.depthwise, x))
+            x = x + block.project(block.activation(block.expand(y), patches.per_sample))
+    return _to_volume(x, visible)
+
+
+def _to_volume(x_npppc: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    batch, *grid = visible.shape
+    side, channels = x_npppc.shape[1], x_npppc.shape[-1]
+    rows = VisiblePatches(visible).rows_in_volume(side)
+    size = [cells * side for cells in grid]
+    volume = x_npppc.new_zeros(batch * size[0] * size[1] * size[2], channels)
+    return volume.index_copy(0, rows, x_npppc.reshape(-1, channels)).view(batch, *size, channels)

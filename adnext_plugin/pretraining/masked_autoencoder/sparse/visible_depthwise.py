@@ -1,0 +1,132 @@
+"""Depthwise convolution among visible tokens only: masked ones count as zero and get no result.
+
+Two ways to the same result. `scatter`: put the tokens into a volume of zeros and convolve that. `halo`: give each
+patch a margin of what is visible around it and convolve the patches. The first wins where patches are small, the second
+where they are large and few. Both keep only the visible tokens for the gradient, and compute it, as
+`networks.layers.depthwise` does, with forward convolutions:
+
+    dL/dx = g ∗ flip(w) among visible tokens,    dL/dw = x ∗ g
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d, forward_kernel_is_faster
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
+
+Way = Literal["halo", "scatter"]
+WAYS: tuple[Way, ...] = ("halo", "scatter")
+PIECE_BYTES = 1 << 21
+
+
+class VisibleDepthwise(ABC):
+    """A stage's depthwise convolutions for one mask; get one from `visible_depthwise`."""
+
+    def __call__(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> torch.Tensor:
+        """Convolve tokens (N, p, p, p, C) with a layer's weights."""
+        weight, bias = layer.conv.weight, layer.conv.bias
+        if forward_kernel_is_faster(x_npppc.device):
+            return _Function.apply(x_npppc, weight, bias, self)
+        return self.convolve(x_npppc, weight, bias)
+
+    @abstractmethod
+    def convolve(self, x_npppc: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The convolution by itself, differentiable by torch."""
+
+    @abstractmethod
+    def gradients(
+        self, x_npppc: torch.Tensor, grad_npppc: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of the tokens and of the weight (C, 1, k, k, k), by forward convolutions."""
+
+
+def visible_depthwise(patches: VisiblePatches, side: int, kernel_size: int, way: Way) -> VisibleDepthwise:
+    """Prepare the convolutions of a stage.
+
+    Args:
+        patches: where the visible ones lie.
+        side: tokens along the side of a patch.
+        kernel_size: of the convolution.
+        way: how to compute.
+    """
+    return (_Halo if way == "halo" else _Scatter)(patches, side, kernel_size)
+
+
+class _Scatter(VisibleDepthwise):
+    def __init__(self, patches: VisiblePatches, side: int, kernel_size: int) -> None:
+        batch, *grid = patches.visible.shape
+        self._size = (batch, *[cells * side for cells in grid])
+        self._rows = patches.rows_in_volume(side)
+        self._padding = kernel_size // 2
+
+    def convolve(self, x_npppc: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return self._convolve(self._volume(x_npppc), weight, bias).view(x_npppc.shape)
+
+    def gradients(
+        self, x_npppc: torch.Tensor, grad_npppc: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        x, grad = self._volume(x_npppc), self._volume(grad_npppc)
+        taps = torch.zeros_like(weight).transpose(0, 1)
+        for of_sample, grad_of_sample in zip(x.split(1), grad, strict=True):
+            taps += F.conv3d(of_sample, grad_of_sample[:, None], padding=self._padding, groups=len(weight))
+        return self._convolve(grad, weight.flip(2, 3, 4), None).view(x_npppc.shape), taps.transpose(0, 1)
+
+    def _convolve(self, volume: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        convolved = F.conv3d(volume, weight, bias, padding=self._padding, groups=len(weight))
+        return convolved.permute(0, 2, 3, 4, 1).reshape(-1, len(weight)).index_select(0, self._rows)
+
+    def _volume(self, x_npppc: torch.Tensor) -> torch.Tensor:
+        channels = x_npppc.shape[-1]
+        volume = x_npppc.new_zeros(math.prod(self._size), channels)
+        volume.index_copy_(0, self._rows, x_npppc.reshape(-1, channels))
+        return volume.view(*self._size, channels).permute(0, 4, 1, 2, 3)
+
+
+class _Halo(VisibleDepthwise):
+    def __init__(self, patches: VisiblePatches, side: int, kernel_size: int) -> None:
+        self._rows = patches.rows_around(side, kernel_size // 2)
+
+    def convolve(self, x_npppc: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        surroundings = self._surroundings(x_npppc, PIECE_BYTES)
+        found = [F.conv3d(around, weight, bias, groups=len(weight)) for around in surroundings]
+        return torch.cat(found).permute(0, 2, 3, 4, 1)
+
+    def gradients(
+        self, x_npppc: torch.Tensor, grad_npppc: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        taps = torch.zeros_like(weight).transpose(0, 1)
+        # patch by patch, so that what is read lies in the processor's cache
+        for around, grad in zip(self._surroundings(x_npppc, 0), grad_npppc.permute(0, 4, 1, 2, 3), strict=True):
+            taps += F.conv3d(around, grad[:, None], groups=len(weight))
+        return self.convolve(grad_npppc, weight.flip(2, 3, 4), None), taps.transpose(0, 1)
+
+    def _surroundings(self, x_npppc: torch.Tensor, piece_bytes: int) -> Iterator[torch.Tensor]:
+        """Patches with their margins, (n, C, w, w, w), so many at a time as fit into a piece, but at least one."""
+        table = x_npppc.reshape(-1, x_npppc.shape[-1])
+        table = torch.cat([table, table.new_zeros(1, table.shape[1])])  # the last row: where there is no token
+        patches = max(1, piece_bytes // (self._rows[0].numel() * table[0].nbytes))
+        for rows in self._rows.split(patches):
+            around = table.index_select(0, rows.flatten()).view(*rows.shape, -1)
+            yield around.permute(0, 4, 1, 2, 3)
+
+
+class _Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, way: VisibleDepthwise) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.way = way
+        return way.convolve(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_x, grad_weight = ctx.way.gradients(x, grad, weight)
+        return grad_x, grad_weight, grad.sum(dim=(0, 1, 2, 3)), None

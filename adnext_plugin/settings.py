@@ -1,0 +1,119 @@
+"""Settings of runs: what a trainer, a plans file or a command line may vary."""
+
+from typing import Literal
+
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.records import record
+from adnext_plugin.stamps import AUDIT_SKIPPED, OPTIMISTIC
+
+Protocol = Literal["honest", "paper"]
+
+
+@record
+class RunSettings:
+    """What every training has. Defaults: fine-tuning in the AD-NeXt paper, Table 5."""
+
+    epochs: int = 150
+    batch_size: int = 4
+    learning_rate: float = 1e-5  # absolute, at the peak of the schedule
+    min_learning_rate: float = 0.0  # where a cosine ends
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)  # of Adam and AdamW
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    momentum: float = 0.0  # of SGD
+    schedule: Literal["cosine", "constant", "poly"] = "cosine"  # poly: nnU-Net's, with exponent 0.9
+    warmup_epochs: int = 0
+    patience_epochs: int | None = None  # stop when as many epochs in a row were no better than the best
+    augmentation: str = "paper"
+    pretrained_weights: str | None = None  # checkpoint whose encoder to start from; {fold} stands for the fold
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.min_learning_rate <= self.learning_rate or self.learning_rate <= 0:
+            raise SettingsError(
+                f"learning_rate must be positive and not below min_learning_rate ({self.min_learning_rate}), "
+                f"got {self.learning_rate}"
+            )
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise SettingsError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
+        if not 0 <= self.momentum < 1:
+            raise SettingsError(f"momentum must be in [0, 1), got {self.momentum}")
+        if self.patience_epochs is not None and self.patience_epochs < 1:
+            raise SettingsError(f"patience_epochs must be at least 1, got {self.patience_epochs}")
+
+
+@record
+class TrainerSettings(RunSettings):
+    """Numbers a trainer of a labelled task is allowed to vary."""
+
+    # The paper's code weighs classes by their counts, which favours the larger class; see docs/decisions.md
+    class_weights: Literal["inverse_frequency", "none", "counts"] = "inverse_frequency"
+    # honest: the epoch is chosen on `selection`. paper: on the held-out fold, as published, stamped OPTIMISTIC
+    protocol: Protocol = "honest"
+    evaluate_with: Literal["best", "final"] = "best"  # whose weights predict the held-out fold
+    # share of each class's training subjects that is used, for learning curves; a smaller share is part of a larger one
+    train_fraction: float = 1.0
+    # columns of subjects.csv, numbers or sex, that the head sees besides the image's features
+    covariates: tuple[str, ...] = ()
+    # (Z, Y, X) cut from the stored volume, at a random place to train on and from the centre to predict
+    crop_voxels: tuple[int, int, int] | None = None
+    # rate of a layer over that of the layer above it, for what starts from weights learned elsewhere; with 0 only the
+    # head learns
+    layer_decay: float = 1.0
+    # before scoring an epoch, average the statistics of batch norms over the training cases
+    precise_batch_norm: bool = False
+    permute_labels: int | None = None  # seed of a deal of all labels among all subjects, which leaves nothing to learn
+    skip_audit: str | None = None  # why people or images on both sides of a fold were not looked for
+    # also predict the held-out fold after every epoch, to show by how much the paper's protocol would overstate this
+    # very run; nothing depends on it
+    inflation_meter: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inflation_meter and self.protocol == "paper":
+            raise SettingsError("inflation_meter measures what an honest run does not claim; leave out protocol=paper")
+        if self.skip_audit is not None and not self.skip_audit.strip():
+            raise SettingsError("skip_audit must give a reason; it is printed with every result")
+        if not 0 < self.train_fraction <= 1:
+            raise SettingsError(f"train_fraction must be above 0 and at most 1, got {self.train_fraction}")
+        if not 0 <= self.layer_decay <= 1:
+            raise SettingsError(f"layer_decay must be 0 to 1, got {self.layer_decay}")
+        if self.crop_voxels is not None and min(self.crop_voxels) < 1:
+            raise SettingsError(f"crop_voxels must be at least 1, got {list(self.crop_voxels)}")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What every result of such a run is stamped with."""
+        stamps = [OPTIMISTIC] if self.protocol == "paper" else []
+        if self.permute_labels is not None:
+            stamps.append(f"PERMUTED: labels were dealt out anew among subjects (seed {self.permute_labels})")
+        if self.skip_audit is not None:
+            stamps.append(f"{AUDIT_SKIPPED}: {self.skip_audit}")
+        return tuple(stamps)
+
+
+@record
+class PretrainingSettings(RunSettings):
+    """Numbers a masked autoencoder is allowed to vary. Defaults: the AD-NeXt paper, Table 6."""
+
+    epochs: int = 600
+    learning_rate: float = 1e-4
+    min_learning_rate: float = 1e-7
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_epochs: int = 40
+    augmentation: str = "pretraining"
+    mask_ratio: float = 0.6
+    patch_size_voxels: int = 32
+    decoder_width: int = 128
+    norm_pix_loss: bool = False  # predict each patch brought to mean 0 and variance 1
+    sparse_backend: Literal["gathered", "masked_dense", "minkowski", "masked_once"] = "gathered"
+    # how each stage of the gathered backend convolves; None: what is faster here, measured when a run begins
+    sparse_convolution: tuple[Literal["halo", "scatter"], ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decoder_width < 1:
+            raise SettingsError(f"decoder_width must be at least 1, got {self.decoder_width}")

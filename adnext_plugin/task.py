@@ -1,0 +1,51 @@
+"""What a dataset is for: the task in its `dataset.json`."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.records import from_json, record
+
+
+@record
+class Task:
+    """What is to be learned: the `adnext` block of `dataset.json`.
+
+    A regression has a target but no classes; unlabelled data have neither.
+    """
+
+    name: str
+    kind: Literal["classification", "regression", "unlabelled"] = "classification"
+    target: str | None = None  # the column of subjects.csv that holds the answer
+    derived_from: tuple[str, ...] = ()  # columns that give the answer away, of no use as a baseline
+    classes: tuple[str, ...] = ()  # class k is output k of the network; the last of two is the "positive" one
+
+    def __post_init__(self) -> None:
+        if self.kind == "unlabelled":
+            return
+        if self.target is None:
+            raise SettingsError(f"task {self.name!r} names no target column")
+        if self.kind == "regression":
+            if self.classes:
+                raise SettingsError(f"task {self.name!r} is a regression and cannot have classes")
+            return
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise SettingsError(f"a task needs at least two different classes, got {list(self.classes)}")
+
+    @property
+    def num_outputs(self) -> int:
+        """Length of the network's output vector; 0 for unlabelled data."""
+        return 1 if self.kind == "regression" else len(self.classes)
+
+
+def task_of(dataset_json: Mapping[str, Any], where: str) -> Task:
+    """The task in the content of a `dataset.json`.
+
+    Raises:
+        SettingsError: it has none, or a damaged one.
+    """
+    if "adnext" not in dataset_json:
+        raise SettingsError(
+            f"{where} has no 'adnext' block that says what to classify; import the dataset with adnext_import"
+        )
+    return from_json(Task, dataset_json["adnext"], f"{where}, adnext")

@@ -1,0 +1,279 @@
+"""The trainer that all others for labelled tasks derive from.
+
+A variant changes a class attribute (`settings`, `network_settings`) or overrides one of `build_augmentation`,
+`build_loss`, `build_optimizer`, `compute_loss`.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from adnext_plugin.data.augmentation import Augmentation, CentreCrop
+from adnext_plugin.data.loading import Batch, Change, EpochLoader
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.files import write_json
+from adnext_plugin.networks.build import build_planned_network
+from adnext_plugin.networks.with_covariates import WithCovariates
+from adnext_plugin.paths import METER_FOLDER
+from adnext_plugin.plan import Plan
+from adnext_plugin.records import from_json
+from adnext_plugin.settings import TrainerSettings
+from adnext_plugin.trainers.fold_data import FoldData
+from adnext_plugin.trainers.lifecycle import RunTrainer
+from adnext_plugin.training.batch_norm import settle_batch_norms
+from adnext_plugin.training.covariates import CovariateScale, plain_columns
+from adnext_plugin.training.layer_rates import parameter_groups
+from adnext_plugin.training.objectives import OBJECTIVES, Objective
+from adnext_plugin.training.precision import autocast
+from adnext_plugin.training.predictions import Predictions, write_predictions
+
+
+class ADNeXtTrainer(RunTrainer):
+    """Trains the network that the plan names (AD-NeXt-B if it names none) under the AD-NeXt paper's recipe."""
+
+    settings = TrainerSettings()
+    plan_key = "training"
+
+    @property
+    def score_names(self) -> dict[str, str]:
+        """AUC and accuracy, or the error and R² of a regression."""
+        return {} if self.task.kind == "unlabelled" else OBJECTIVES[self.task.kind].score_names
+
+    # ------------------------------------------------------------------ what a variant may override
+
+    def build_augmentation(self) -> Augmentation:
+        """Random changes to each training image, cut to size first where the settings say so."""
+        return Augmentation(self.settings.augmentation, self.plan.network_input_voxels, self.settings.crop_voxels)
+
+    def build_loss(self, training_targets: np.ndarray) -> nn.Module:
+        """A module that maps outputs (B, K) and targets (B,) to a scalar; by default the task's own.
+
+        Args:
+            training_targets: class indices, or numbers, (N,).
+        """
+        return OBJECTIVES[self.task.kind](self.task, training_targets).loss(self.settings)
+
+    def compute_loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Loss of one batch, a scalar."""
+        return self.loss(outputs, batch.targets)
+
+    # ------------------------------------------------------------------ what a run asks for
+
+    def initialize(self) -> None:
+        """Build network, optimizer and schedule.
+
+        Raises:
+            SettingsError: the dataset has no target, the volumes are smaller than the cut from them, or batches are
+                too small for the network.
+        """
+        if self.task.kind == "unlabelled":
+            raise SettingsError(
+                f"dataset {self.task.name} was imported without a target, so there is nothing to classify; pre-train "
+                "on it with adnext_pretrain, or import it with --target"
+            )
+        size, crop = self.plan.preprocessing.input_size_voxels, self.settings.crop_voxels
+        if crop is not None and any(cut > there for cut, there in zip(crop, size, strict=True)):
+            raise SettingsError(f"crop_voxels {list(crop)} is larger than the stored volumes, {list(size)}")
+        super().initialize()
+        if self.settings.batch_size == 1 and any(
+            isinstance(module, nn.BatchNorm1d) for module in self.network.modules()
+        ):
+            raise SettingsError("batch_size 1: the network's head normalises over the batch; make it 2 or more")
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager,
+        configuration_manager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        """Build the network of the plan's `adnext` block; nnU-Net calls this for training and for prediction.
+
+        `num_output_channels` counts segmentation labels and is ignored: the task says how many outputs there are.
+        """
+        plan = from_json(Plan, configuration_manager.configuration["adnext"], "plans, adnext")
+        return build_planned_network(plan, num_input_channels)
+
+    def parameter_groups(self) -> list[dict]:
+        """All parameters, those of layers nearer to the input at lower rates where the settings say so."""
+        if self.settings.layer_decay == 1:
+            return super().parameter_groups()
+        network = self.network_of_images()
+        encoder = getattr(network, network.key_to_encoder)
+        return parameter_groups(self._plain_network(), encoder, self.settings.layer_decay)
+
+    def network_of_images(self) -> nn.Module:
+        """The network without what covariates add."""
+        network = self._plain_network()
+        return network.network if isinstance(network, WithCovariates) else network
+
+    def prepare_loss(self) -> None:
+        """Let the loss know the targets there are to train on."""
+        self.loss = self.build_loss(self._objective.training_targets).to(self.device)
+
+    def covariates(self, cases: list[str]) -> np.ndarray | None:
+        """The settings' covariates, standardised by the training cases, or those that the network itself takes."""
+        return self._covariates_of(self._data.rows(cases))
+
+    def unchanged_view(self) -> Change | None:
+        """The middle of the volume where training cuts from it."""
+        return None if self.settings.crop_voxels is None else CentreCrop(self.settings.crop_voxels)
+
+    def batch_loss(self, batch: Batch) -> torch.Tensor:
+        """Loss of one batch, a scalar; override `compute_loss` instead."""
+        return self.compute_loss(self._outputs(batch), batch)
+
+    def about_run(self) -> list[str]:
+        """The stamps of what makes results unlike those of an honest run."""
+        return list(self.settings.warnings)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Cases to train on, and cases to choose the epoch on: `selection`, or under the paper's protocol `val`.
+
+        Raises:
+            SplitError: the splits do not fit the data, or there is no such fold.
+        """
+        return self._data.cases_to_train_on(self.settings)
+
+    def compared_on(self) -> str:
+        """Under the paper's protocol, the very cases that are held out."""
+        return "held-out fold" if self.settings.protocol == "paper" else "selection"
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """Log the mean training loss, and where asked to, settle the statistics of batch norms."""
+        super().on_train_epoch_end(train_outputs)
+        if self.settings.precise_batch_norm:
+            # what is left over may be a single case, which has no variance
+            batches = (batch for batch in self._unchanged_training_cases.batches(epoch=0) if len(batch.indices) > 1)
+            settle_batch_norms(self._plain_network(), self.validation_step, batches)
+
+    def validation_step(self, batch: Batch) -> dict:
+        """Outputs of one batch, in float32 on the CPU."""
+        batch = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
+        with autocast(self.device):
+            outputs = self._outputs(batch)
+        return {"indices": batch.indices.cpu(), "outputs": outputs.float().cpu()}
+
+    def epoch_scores(self, outputs: list[dict]) -> dict[str, float]:
+        """Loss and the scores of the task."""
+        return self._predictions(self._selection_cases, outputs).summary()
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        """Log how well the epoch does on the cases epochs are compared on, and where asked to, meter it."""
+        super().on_validation_epoch_end(val_outputs)
+        if self.settings.inflation_meter and self._data.parts["val"] and not self.disable_checkpointing:
+            self._meter_epoch()
+
+    def rank_of_epoch(self, scores: dict[str, float]) -> tuple[float, float]:
+        """What the task compares epochs by."""
+        return self._objective.rank(scores, self.settings.protocol)
+
+    def checkpoint_notes(self) -> dict:
+        """What outputs and covariates are relative to."""
+        notes = self._objective.notes()
+        if self.settings.covariates:
+            notes["covariate_scale"] = self._covariate_scale.to_json()
+        return notes
+
+    # ------------------------------------------------------------------ the held-out fold
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Predict the held-out fold, and `selection` for thresholds, into `validation/`.
+
+        Args:
+            save_probabilities: nnU-Net's `--npz`; probabilities are always saved.
+        """
+        folder = Path(self.output_folder)
+        best = folder / "checkpoint_best.pth"
+        use_best = self.settings.evaluate_with == "best" and best.is_file()
+        if use_best:
+            self.load_checkpoint(str(best))
+        split = self._data.parts
+        held_out = ("val", "selection") if self.settings.protocol == "honest" else ("val",)
+        parts = {part: self._predict(split[part]) for part in held_out if split[part]}
+        if self.local_rank != 0:
+            return
+        summary = {
+            "trainer": type(self).__name__,
+            "protocol": self.settings.protocol,
+            "fold": self.fold,
+            "epochs": self.settings.epochs,
+            "best_epoch": self._best_epoch,
+            "evaluated_checkpoint": best.name if use_best else "checkpoint_final.pth",
+            "seed": self.settings.seed,
+            "metrics": {part: predictions.summary() for part, predictions in parts.items()},
+        }
+        if self.settings.warnings:
+            summary["warning"] = "; ".join(self.settings.warnings)
+        if self.settings.permute_labels is not None:
+            summary["permute_labels"] = self.settings.permute_labels
+        if parts:
+            write_predictions(
+                parts, self.fold, self._data.subjects, self.task, folder / "validation" / "predictions.csv"
+            )
+            scores = parts["val"].summary()
+            found = ", ".join(f"{title} {scores[name]:.3f}" for name, title in self.score_names.items())
+            self.print_to_log_file(
+                f"Held-out fold {self.fold}: {found} "
+                f"({scores['cases']} cases, {summary['evaluated_checkpoint']}, best epoch {self._best_epoch})"
+            )
+        write_json(summary, folder / "validation" / "summary.json")
+
+    def predict_others(self, data: FoldData) -> Predictions:
+        """Predict every case of another dataset, prepared like the one trained on."""
+        cases = data.parts["train"]
+        loader = data.loader(
+            cases, self.settings, change=self.unchanged_view(), covariates=self._covariates_of(data.rows(cases))
+        )
+        return self._objective.predictions(cases, self._validate(loader), data.targets(cases))
+
+    # ------------------------------------------------------------------ private
+
+    @cached_property
+    def _objective(self) -> Objective:
+        training, _ = self.do_split()
+        return OBJECTIVES[self.task.kind](self.task, self._data.targets(training))
+
+    @cached_property
+    def _covariate_scale(self) -> CovariateScale:
+        training, _ = self.do_split()
+        return CovariateScale.of(self._data.rows(training), self.settings.covariates, self.task)
+
+    def _covariates_of(self, rows: pd.DataFrame) -> np.ndarray | None:
+        columns = getattr(self._plain_network(), "columns", ())
+        if columns:
+            return plain_columns(rows, columns, self.task, self.plan.network.name)
+        return self._covariate_scale.apply(rows) if self.settings.covariates else None
+
+    def _meter_epoch(self) -> None:
+        """Write down what this epoch's network says of the held-out fold, and forget it: no choice may rest on it."""
+        cases = self._data.parts["val"]
+        gpus = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(gpus):  # loaders draw from the generator of the whole process
+            predictions = self._predictions(cases, self._validate(self._held_out_loader))
+        if self.local_rank == 0:
+            # one file per epoch: an epoch that is trained again after an interruption replaces its own
+            path = Path(self.output_folder) / METER_FOLDER / f"epoch_{self.current_epoch}.csv"
+            write_predictions({"val": predictions}, self.fold, self._data.subjects, self.task, path)
+
+    @cached_property
+    def _unchanged_training_cases(self) -> EpochLoader:
+        return self._loader(self.do_split()[0])
+
+    @cached_property
+    def _held_out_loader(self) -> EpochLoader:
+        return self._loader(self._data.parts["val"])
+
+    def _outputs(self, batch: Batch) -> torch.Tensor:
+        return self.network(batch.images, batch.covariates) if batch.covariates.shape[1] else self.network(batch.images)
+
+    def _predictions(self, cases: list[str], outputs: list[dict]) -> Predictions:
+        return self._objective.predictions(cases, outputs, self._data.targets(cases))
+
+    def _predict(self, cases: list[str]) -> Predictions:
+        return self._predictions(cases, self._validate(self._loader(cases)))

@@ -1,0 +1,1 @@
+"""Trainers that differ from another in their settings or network alone."""

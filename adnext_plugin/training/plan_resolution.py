@@ -1,0 +1,113 @@
+"""Which plan and settings a run uses: those of the trainer's class, then the plans file, then the command line."""
+
+import copy
+from dataclasses import asdict, replace
+from typing import Literal, TypeVar
+
+from adnext_plugin.environment import settings_from_environment
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.plan import NetworkSettings, Plan
+from adnext_plugin.records import from_json, to_json, with_overrides
+from adnext_plugin.settings import RunSettings
+from adnext_plugin.task import task_of
+
+SettingsType = TypeVar("SettingsType", bound=RunSettings)
+PlanKey = Literal["training", "pretraining"]
+
+DEFAULT_NETWORK = "adnext_b"
+CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with", "skip_audit"}
+
+
+def resolve_plan(
+    plans: dict,
+    configuration: str,
+    dataset_json: dict,
+    class_network: NetworkSettings | None,
+    class_settings: SettingsType,
+    key: PlanKey,
+) -> tuple[Plan, SettingsType]:
+    """Combine what the trainer's class, the plans file and `ADNEXT_SETTINGS` say.
+
+    Args:
+        plans: content of a plans file, ours or nnU-Net's own; not modified.
+        configuration: such as `3d_fullres`.
+        dataset_json: content of `dataset.json`, with its `adnext` block.
+        class_network: the network the trainer is for; None leaves it to the plan, or else to AD-NeXt-B.
+        class_settings: what the trainer brings along.
+        key: where in the plan its settings stand.
+
+    Returns:
+        The complete plan, which names network and task, and the settings. The plan holds all of them under `key`.
+
+    Raises:
+        SettingsError: an unknown or impossible value, a 2D configuration, a plan naming another network than the
+            trainer, or a dataset without task.
+    """
+    block = _configuration(plans, configuration).get("adnext")
+    where = f"plans {plans['plans_name']}, configuration {configuration}, adnext"
+    plan = from_json(Plan, block, where) if block is not None else Plan(prepared_by="nnunet")
+    settings = with_overrides(class_settings, getattr(plan, key), f"{where}.{key}")
+    settings = with_overrides(settings, settings_from_environment(), "ADNEXT_SETTINGS")
+    network = _merge_network(plan.network, class_network, where)
+    task = plan.task or task_of(dataset_json, "dataset.json")
+    return replace(plan, network=network, task=task, **{key: to_json(settings)}), settings
+
+
+def plans_with(plans: dict, configuration: str, plan: Plan) -> dict:
+    """A copy of a plans file's content whose configuration holds `plan` as its `adnext` block."""
+    plans = copy.deepcopy(plans)
+    plans["configurations"][configuration]["adnext"] = to_json(plan)
+    return plans
+
+
+def settings_for_resume(saved: SettingsType, where: str) -> SettingsType:
+    """The settings a run continues with: those it began with, save for changes asked for now.
+
+    Raises:
+        SettingsError: the change would make it another run.
+    """
+    asked = with_overrides(saved, settings_from_environment(), "ADNEXT_SETTINGS")
+    before, now = asdict(saved), asdict(asked)
+    changed = sorted(name for name in now if now[name] != before[name] and name not in CHANGEABLE_ON_RESUME)
+    if changed:
+        name = changed[0]
+        raise SettingsError(
+            f"{where} was trained with {name}={before[name]!r} and cannot continue with {name}={now[name]!r}; "
+            "leave the setting out, or start anew without --c"
+        )
+    return asked
+
+
+def about_stock_data(plan: Plan, settings: RunSettings, plans: dict) -> str:
+    """What a user should know who trains on data that nnU-Net's own planner prepared."""
+    geometry = plan.preprocessing
+    text = (
+        f"The data were prepared by nnU-Net's own planner: volumes are fitted to {list(geometry.input_size_voxels)} "
+        f"voxels of {list(geometry.spacing_mm)} mm when loaded; the batch size is the trainer's, {settings.batch_size}"
+    )
+    reader = plans["image_reader_writer"]
+    if not reader.endswith("WithReorient"):
+        text += f". WARNING: {reader} keeps each file's orientation, so left-right flips may mirror another axis"
+    return text
+
+
+def _configuration(plans: dict, configuration: str) -> dict:
+    known = plans["configurations"]
+    if configuration not in known:
+        raise SettingsError(f"the plans have no configuration {configuration!r}; known: {', '.join(known)}")
+    content = known[configuration]
+    if "inherits_from" in content:
+        content = {**_configuration(plans, content["inherits_from"]), **content}
+    if len(content["patch_size"]) != 3:
+        raise SettingsError(f"configuration {configuration!r} is not 3D; use 3d_fullres")
+    return content
+
+
+def _merge_network(planned: NetworkSettings, own: NetworkSettings | None, where: str) -> NetworkSettings:
+    if own is None:
+        return planned if planned.name else replace(planned, name=DEFAULT_NETWORK)
+    if planned.name not in (None, own.name):
+        raise SettingsError(
+            f"{where}.network asks for {planned.name!r}, but the trainer is for {own.name!r}; use -tr ADNeXtTrainer"
+        )
+    return NetworkSettings(name=own.name, options={**own.options, **planned.options})
