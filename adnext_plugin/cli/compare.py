@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import in_words
-from adnext_plugin.cli.runs import add_dataset_argument, require_resamples
+from adnext_plugin.cli.runs import add_dataset_argument
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import write_json
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, preprocessed_dir, results_dir
+from adnext_plugin.workflows.common import require_resamples
 
 if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.comparison import Comparison, Pair

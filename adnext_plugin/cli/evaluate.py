@@ -15,11 +15,11 @@ from adnext_plugin.cli.runs import (
     add_device_argument,
     add_plans_argument,
     add_trainer_argument,
-    require_resamples,
 )
 from adnext_plugin.errors import PathsError, SettingsError, TableError, nearest_names
 from adnext_plugin.files import read_json, replacing, require_file, write_json
 from adnext_plugin.paths import dataset_folder_name, preprocessed_dir, results_dir, run_name
+from adnext_plugin.workflows.common import require_resamples
 
 if TYPE_CHECKING:
     import pandas as pd

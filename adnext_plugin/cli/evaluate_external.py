@@ -5,10 +5,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.evaluation_text import print_scores
-from adnext_plugin.cli.runs import choose_device
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import read_json, require_file
 from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
+from adnext_plugin.workflows.common import choose_device
 
 if TYPE_CHECKING:
     from adnext_plugin.cli.evaluate import Request

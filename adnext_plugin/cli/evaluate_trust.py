@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adnext_plugin.cli.runs import choose_device
 from adnext_plugin.errors import TableError, nearest_names
 from adnext_plugin.paths import preprocessed_dir
+from adnext_plugin.workflows.common import choose_device
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_device_argument, choose_device
+from adnext_plugin.cli.runs import add_device_argument
 from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.paths import preprocessed_dir
+from adnext_plugin.workflows.common import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_device_argument, choose_device
+from adnext_plugin.cli.runs import add_device_argument
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
 from adnext_plugin.files import PARTIAL
 from adnext_plugin.paths import preprocessed_dir, results_dir
+from adnext_plugin.workflows.common import choose_device
 
 if TYPE_CHECKING:
     from adnext_plugin.prediction.model import Model

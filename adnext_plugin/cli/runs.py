@@ -3,7 +3,6 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, results_dir, run_name
 
 DEFAULT_TRAINER = "ADNeXtTrainer_B"
@@ -39,19 +38,3 @@ def add_device_argument(parser: ArgumentParser, purpose: str = "") -> None:
 def run_folder(dataset: str, arguments: Namespace) -> Path:
     """Folder of the results of the trainer, plans and configuration that parsed arguments name."""
     return results_dir() / dataset / run_name(arguments.trainer, arguments.plans, arguments.configuration)
-
-
-def require_resamples(resamples: int) -> int:
-    """A number of bootstrap resamples that 95 % intervals can be read from."""
-    if resamples < 100:
-        raise SettingsError(f"--resamples must be at least 100 for 95 % intervals, got {resamples}")
-    return resamples
-
-
-def choose_device(name: str | None) -> str:
-    """The device asked for, or a GPU where there is one."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("-device cuda: torch sees no GPU here; use -device cpu")
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import (
-    DEFAULT_TRAINER,
-    add_device_argument,
-    add_plans_argument,
-    add_trainer_argument,
-    choose_device,
-)
+from adnext_plugin.cli.runs import DEFAULT_TRAINER, add_device_argument, add_plans_argument, add_trainer_argument
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.files import read_json, require_file
@@ -28,6 +22,7 @@ from adnext_plugin.paths import (
     results_dir,
     run_name,
 )
+from adnext_plugin.workflows.common import choose_device
 
 if TYPE_CHECKING:
     import pandas as pd
