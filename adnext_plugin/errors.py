@@ -40,6 +40,14 @@ class UnknownNameError(AdnextError):
     """A name was looked up and nothing is registered under it."""
 
 
+class RegistryError(AdnextError):
+    """What is registered under a name cannot be used: two packages claim the name, or its import fails."""
+
+
+class AdnextWarning(UserWarning):
+    """Something that the user can mend and that does not stop a command, which prints it as one line."""
+
+
 def nearest_names(name: str, known: Iterable[str]) -> str:
     """Word a suggestion for a misspelt name.
 

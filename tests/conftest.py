@@ -1,10 +1,12 @@
 """A toy cohort whose answer is known: patients have a dark hole in the middle of the brain, controls have none."""
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -163,6 +165,37 @@ def tree(tmp_path: Path) -> Callable[[dict[str, str | Iterable[Iterable[str]]]],
                 content = "".join(separator.join(row) + "\n" for row in content)
             path.write_text(content)
         return tmp_path
+
+    return write
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put a package with entry points on the path, as pip would: `install("name", code, {group: {name: object}})`.
+
+    The code becomes a module called as the package; an object is a name in it, `module:object`, or the module itself.
+    """
+
+    def write(package: str, code: str, entries: Mapping[str, Mapping[str, str]]) -> None:
+        folder = tmp_path / f"site_of_{package}"
+        information = folder / f"{package}-1.0.dist-info"
+        information.mkdir(parents=True)
+        (folder / f"{package}.py").write_text(code)
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = []
+        for group, objects in entries.items():
+            values = [
+                (name, value if ":" in value or value == package else f"{package}:{value}")
+                for name, value in objects.items()
+            ]
+            lines += [f"[{group}]", *[f"{name} = {value}" for name, value in values]]
+        (information / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.delitem(sys.modules, package, raising=False)
+        importlib.invalidate_caches()
 
     return write
 

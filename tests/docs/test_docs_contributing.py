@@ -1,6 +1,5 @@
 """The examples of CONTRIBUTING.md do what it says: each is taken from the page, installed and run."""
 
-import importlib
 import json
 import re
 import sys
@@ -11,7 +10,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from adnext_plugin.cli import plan_and_preprocess, train
 from adnext_plugin.paths import hook_dir
-from adnext_plugin.registry import TRAINERS, load
+from adnext_plugin.registry import NETWORKS, TRAINERS, load
 
 PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
 
@@ -22,22 +21,15 @@ def _blocks(language: str) -> list[str]:
     ]
 
 
-def _install(folder: Path, monkeypatch, *, module: str, code: str, group: str, declaration: str) -> None:
-    """Put a module with an entry point on the path, as pip would."""
-    (folder / f"{module}.py").write_text(code)
+def _entry(declaration: str) -> dict[str, str]:
     name = declaration.partition("=")[0].strip()
-    information = folder / f"{module}-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:{name}\n")
-    monkeypatch.syspath_prepend(str(folder))
-    importlib.invalidate_caches()
+    return {name: name}
 
 
-def test_the_trainer_example_is_ten_lines_and_found_by_name(toy, tmp_path, monkeypatch) -> None:
+def test_the_trainer_example_is_ten_lines_and_found_by_name(toy, install, monkeypatch) -> None:
     code, declaration = _blocks("python")[0], _blocks("")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    _install(tmp_path, monkeypatch, module="example_long", code=code, group="adnext.trainers", declaration=declaration)
+    install("example_long", code, {TRAINERS: _entry(declaration)})
     monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
     found = recursive_find_trainer_class_by_name("ADNeXtTrainer_T_Long")
     assert found is load(TRAINERS, "ADNeXtTrainer_T_Long")
@@ -52,10 +44,10 @@ def test_the_trainer_example_also_works_as_a_loose_file_in_a_folder_of_ones_own(
     assert (toy.results / "Dataset301_Toy" / "ADNeXtTrainer_T_Long__ADNeXtPlans__3d_fullres" / "fold_0").is_dir()
 
 
-def test_the_network_example_is_trained_from_its_preset(toy, tmp_path, monkeypatch) -> None:
+def test_the_network_example_is_trained_from_its_preset(toy, install, tmp_path) -> None:
     code, declaration = _blocks("python")[1], _blocks("")[1]
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
-    _install(tmp_path, monkeypatch, module="example_tiny", code=code, group="adnext.networks", declaration=declaration)
+    install("example_tiny", code, {NETWORKS: _entry(declaration)})
     preset = json.loads(_blocks("json")[0])
     preset["preprocessing"] = {"input_size_voxels": [32, 32, 32], "spacing_mm": [2.5, 2.5, 2.5]}
     (tmp_path / "preset.json").write_text(json.dumps(preset))
