@@ -1,11 +1,15 @@
 """The plan: how scans become inputs, which network takes them, and what a trainer is told."""
 
+import copy
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
-from adnext_plugin.errors import SettingsError
-from adnext_plugin.records import record
+from adnext_plugin.errors import SettingsError, nearest_names
+from adnext_plugin.files import read_json
+from adnext_plugin.paths import BLOCK
+from adnext_plugin.records import from_json, record, to_json
 from adnext_plugin.task import Task
 
 
@@ -72,6 +76,86 @@ class Plan:
     def network_input_voxels(self) -> tuple[int, int, int]:
         """(Z, Y, X) of what the network is fed: the stored volumes, or what training cuts from them."""
         return tuple(self.training.get("crop_voxels") or self.preprocessing.input_size_voxels)
+
+
+def configuration_of(plans: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """A configuration of a plans file, with what it inherits from others there.
+
+    Args:
+        plans: content of the file, ours or nnU-Net's own.
+        name: such as `3d_fullres`.
+        where: the file, for messages.
+
+    Raises:
+        SettingsError: there is no such configuration.
+    """
+    known = plans.get("configurations", {})
+    if name not in known:
+        raise SettingsError(f"{where} has no configuration {name!r}{nearest_names(name, known)}")
+    content, seen = dict(known[name]), {name}
+    while (parent := content.pop("inherits_from", None)) is not None:
+        if parent not in known or parent in seen:
+            raise SettingsError(
+                f"{where}: configuration {name!r} inherits from {parent!r}, which is missing or a circle"
+            )
+        seen.add(parent)
+        content = {**known[parent], **content}
+    return content
+
+
+def plan_in(configuration: Mapping[str, Any], where: str) -> Plan:
+    """The plan in a configuration; one without our block was made, and its data prepared, by nnU-Net's own planner.
+
+    Raises:
+        SettingsError: a value in the block is unknown or of the wrong kind.
+    """
+    if BLOCK not in configuration:
+        return Plan(prepared_by="nnunet")
+    return from_json(Plan, configuration[BLOCK], f"{where}, {BLOCK}")
+
+
+def plan_of(plans: Mapping[str, Any], configuration: str, where: str) -> Plan:
+    """The plan of a configuration of a plans file.
+
+    Args:
+        plans: content of the file.
+        configuration: its name.
+        where: the file, for messages.
+
+    Raises:
+        SettingsError: there is no such configuration, or a value in its block is unknown or of the wrong kind.
+    """
+    return plan_in(configuration_of(plans, configuration, where), f"{where}, configuration {configuration}")
+
+
+def read_plan(path: Path, configuration: str) -> Plan:
+    """The plan of a configuration in a plans file, as `plan_of`.
+
+    Raises:
+        PathsError: there is no such file, or it is damaged.
+        SettingsError: it holds no such plan.
+    """
+    return plan_of(read_plans(path), configuration, str(path))
+
+
+def read_plans(path: Path) -> dict[str, Any]:
+    """Content of a plans file.
+
+    Raises:
+        PathsError: there is no such file, or it is damaged.
+        SettingsError: it is something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
+        raise SettingsError(f"{path} is not a plans file: it has no configurations; plan the dataset again")
+    return content
+
+
+def plans_with(plans: dict[str, Any], configuration: str, plan: Plan) -> dict[str, Any]:
+    """A copy of a plans file's content whose configuration holds `plan`."""
+    plans = copy.deepcopy(plans)
+    plans["configurations"][configuration][BLOCK] = to_json(plan)
+    return plans
 
 
 def require_same_preparation(theirs: Plan, own: Plan, where: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from adnext_plugin.errors import TableError
 from adnext_plugin.files import read_json, replacing, require_file
-from adnext_plugin.paths import SUBJECTS_FILE, raw_dir
+from adnext_plugin.paths import DATASET_FILE, SUBJECTS_FILE, raw_dir
 from adnext_plugin.task import Task, task_of
 
 ID_COLUMNS = ("case_id", "subject_id", "session_id")
@@ -15,7 +15,8 @@ ID_COLUMNS = ("case_id", "subject_id", "session_id")
 
 def read_dataset(folder: Path) -> tuple[Task, pd.DataFrame]:
     """Task and subjects of a raw or preprocessed dataset folder."""
-    task = task_of(read_json(folder / "dataset.json"), str(folder / "dataset.json"))
+    path = folder / DATASET_FILE
+    task = task_of(read_json(path), str(path))
     return task, read_subjects(subjects_file(folder), task)
 
 

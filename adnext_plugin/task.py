@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.paths import BLOCK
 from adnext_plugin.records import from_json, record
 
 
@@ -44,8 +45,8 @@ def task_of(dataset_json: Mapping[str, Any], where: str) -> Task:
     Raises:
         SettingsError: it has none, or a damaged one.
     """
-    if "adnext" not in dataset_json:
+    if BLOCK not in dataset_json:
         raise SettingsError(
-            f"{where} has no 'adnext' block that says what to classify; import the dataset with adnext_import"
+            f"{where} has no {BLOCK!r} block that says what to classify; import the dataset with adnext_import"
         )
-    return from_json(Task, dataset_json["adnext"], f"{where}, adnext")
+    return from_json(Task, dataset_json[BLOCK], f"{where}, {BLOCK}")

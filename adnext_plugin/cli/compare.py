@@ -12,6 +12,7 @@ from adnext_plugin.cli.runs import add_dataset_argument
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import write_json
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, preprocessed_dir, results_dir
+from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import require_resamples
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import numpy as np
 
+    from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.studies.comparison import compare
     from adnext_plugin.evaluation.subjects.evaluated_runs import (
         find_run,
@@ -59,28 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         with_distinct_names,
     )
     from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
-    from adnext_plugin.splits.folds import ensure_splits, splits_hash
-    from adnext_plugin.subjects import read_dataset
 
-    dataset_folder = preprocessed_dir() / request.dataset
-    task, subjects = read_dataset(dataset_folder)
+    cohort = Cohort.open(preprocessed_dir() / request.dataset)
+    task = cohort.task
     if task.kind != "classification":
         raise SettingsError(f"{request.dataset} is {task.kind}; only classifiers can be compared")
     results = results_dir() / request.dataset
     folders = [find_run(run, results, request.plans, request.configuration) for run in request.runs]
     _refuse_repeats(folders)
     runs = with_distinct_names([read_run(folder, task) for folder in folders], folders)
-    splits = ensure_splits(dataset_folder, subjects, task)
-    require_same_subjects(runs, splits_hash(splits))
+    require_same_subjects(runs, cohort.splits_sha256)
     comparison = compare(
         {run.name: run.predictions for run in runs},
         resamples_of(runs[0].predictions, request.resamples),
-        float(np.mean([len(fold["val"]) / len(fold["train"]) for fold in splits])),
+        float(np.mean([len(fold["val"]) / len(fold["train"]) for fold in cohort.splits])),
     )
     notes = [f"{run.name}: {stamp}" for run in runs for stamp in run.stamps]
-    _print(comparison, task.classes, len(splits), notes)
+    _print(comparison, task.classes, len(cohort.splits), notes)
     if request.output:
-        facts = {"dataset": request.dataset, "classes": list(task.classes), "splits_sha256": splits_hash(splits)}
+        facts = {"dataset": request.dataset, "classes": list(task.classes), "splits_sha256": cohort.splits_sha256}
         content = {"warnings": notes, **facts, "resamples": request.resamples, **asdict(comparison)}
         write_json(content, request.output)
         print(f"The comparison is in {request.output}")
@@ -100,10 +99,10 @@ def _request(arguments: Namespace) -> Request:
     )
 
 
-def _refuse_repeats(folders: Sequence[Path]) -> None:
-    for index, folder in enumerate(folders):
-        if folder.resolve() in [other.resolve() for other in folders[:index]]:
-            raise SettingsError(f"the run {folder.name} is named twice; name each run once")
+def _refuse_repeats(runs: Sequence[RunFolder]) -> None:
+    for index, run in enumerate(runs):
+        if run.path.resolve() in [other.path.resolve() for other in runs[:index]]:
+            raise SettingsError(f"the run {run.path.name} is named twice; name each run once")
 
 
 def _print(comparison: "Comparison", classes: Sequence[str], folds: int, notes: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
@@ -17,13 +16,15 @@ from adnext_plugin.cli.runs import (
     add_trainer_argument,
 )
 from adnext_plugin.errors import PathsError, SettingsError, TableError, nearest_names
-from adnext_plugin.files import read_json, replacing, require_file, write_json
-from adnext_plugin.paths import dataset_folder_name, preprocessed_dir, results_dir, run_name
+from adnext_plugin.files import replacing, require_file, write_json
+from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
+from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.workflows.common import require_resamples
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.studies.baselines import Baseline
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
     from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects
@@ -46,9 +47,9 @@ class Request:
     device: str | None
 
     @property
-    def run(self) -> Path:
+    def run(self) -> RunFolder:
         """Folder of the run."""
-        return results_dir() / self.dataset / run_name(self.trainer, self.plans, self.configuration)
+        return RunFolder.of(self.dataset, self.trainer, self.plans, self.configuration)
 
 
 def build_parser() -> ArgumentParser:
@@ -108,54 +109,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset_folder = preprocessed_dir() / request.dataset
 
     from adnext_plugin.cli.report import write_report
+    from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.studies.crossval import evaluate
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
-    from adnext_plugin.splits.folds import ensure_splits
-    from adnext_plugin.subjects import read_dataset
 
-    task, subjects = read_dataset(dataset_folder)
-    require_columns(request.probes, subjects)
-    splits = ensure_splits(dataset_folder, subjects, task)
+    cohort = Cohort.open(dataset_folder)
+    require_columns(request.probes, cohort.subjects)
     how_to_train = f"adnext_train {request.dataset} {request.configuration} cv -tr {request.trainer} --c"
-    files = read_folds(request.run, splits, subjects, task, how_to_train)
+    files = read_folds(request.run, cohort, how_to_train)
     # with permuted labels, the baselines get those too
-    baselines, notes = _baselines(request, files.subjects, task)
+    baselines, notes = _baselines(request, files.cohort)
     evaluation, predictions = evaluate(
         files.predictions,
         baselines,
-        files.subjects,
-        splits,
-        task,
+        files.cohort,
         resamples=request.resamples,
         sensitivity=request.sensitivity,
         prevalences=request.prevalences,
     )
-    seeds, remarks = seeds_of(request.run, splits, subjects, task, files)
+    seeds, remarks = seeds_of(request.run, cohort, files)
     notes += remarks
-    meter = inflation_of(request.run, predictions, len(splits), task)
+    meter = inflation_of(request.run, predictions, cohort)
     metrics = {
-        **_facts(request, task, splits, files),
+        **_facts(request, files),
         "notes": notes,
         **asdict(evaluation),
         "seeds": None if seeds is None else asdict(seeds),
         "inflation_meter": None if meter is None else asdict(meter),
     }
-    folder = request.run / "crossval_results"
+    folder = request.run.evaluation
     table = files.predictions[files.predictions["part"] == "val"].assign(protocol=files.protocol)
-    write_evaluation(folder, metrics, table, predictions, task)
+    write_evaluation(folder, metrics, table, predictions, cohort.task)
     print_evaluation(request.trainer, evaluation, notes, files.warning)
     if seeds is not None:
         print_seeds(seeds, evaluation.primary_score)
     if meter is not None:
         print_inflation(meter)
     if request.probes:
-        probes = probes_of(request, splits, files.subjects)
+        probes = probes_of(request, files.cohort)
         print_probes(probes)
-        write_json({**metrics, "probes": [asdict(one) for one in probes]}, folder / "metrics.json")
-    print(f"Predictions, metrics and figures are in {folder}")
+        write_json({**metrics, "probes": [asdict(one) for one in probes]}, folder.metrics_file)
+    print(f"Predictions, metrics and figures are in {folder.path}")
     try:
-        write_report(request.run, dataset_folder, folder / "report.html")
-        print(f"The report is in {folder / 'report.html'}")
+        write_report(request.run, dataset_folder, folder.report_file)
+        print(f"The report is in {folder.report_file}")
     except PathsError as error:  # a run without its logs still has its scores
         print(f"No report was written: {error}")
     return 0
@@ -175,17 +172,17 @@ def _request(arguments: Namespace) -> Request:
         probes=tuple(dict.fromkeys(arguments.probe)),
         device=arguments.device,
     )
-    require_file(request.run / "dataset.json", "train first, or check -tr, -p and -c")
+    require_file(request.run.dataset_file, "train first, or check -tr, -p and -c")
     return request
 
 
-def _baselines(request: Request, subjects: "pd.DataFrame", task: "Task") -> tuple[list["Baseline"], list[str]]:
+def _baselines(request: Request, cohort: "Cohort") -> tuple[list["Baseline"], list[str]]:
     from adnext_plugin.data.store import CaseStore
     from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, voxels
-    from adnext_plugin.plan import Plan
-    from adnext_plugin.records import from_json
+    from adnext_plugin.plan import configuration_of, plan_in, read_plans
 
-    baselines, notes = [knows_nothing(subjects, task)], []
+    task, subjects = cohort.task, cohort.subjects
+    baselines, notes = [knows_nothing(cohort)], []
     for number, columns in enumerate(request.covariates):
         usable = [name for name in columns if name in subjects and name not in (task.target, *task.derived_from)]
         absent = [name for name in columns if name not in subjects]
@@ -199,39 +196,38 @@ def _baselines(request: Request, subjects: "pd.DataFrame", task: "Task") -> tupl
                 f"baseline {'+'.join(columns)} is without {left_out}, which is unknown or gives the target away"
             )
         if usable and "+".join(usable) not in [baseline.name for baseline in baselines]:
-            baselines.append(covariates(subjects, usable, task))
-    plans = read_json(request.run / "plans.json")["configurations"][request.configuration]
-    plan = from_json(Plan, plans["adnext"], f"{request.run / 'plans.json'}, adnext")
+            baselines.append(covariates(cohort, usable))
+    where = request.run.plans_file
+    plans = configuration_of(read_plans(where), request.configuration, str(where))
+    plan = plan_in(plans, str(where))
     if plan.prepared_by == "nnunet":
         notes.append("no voxel baseline: the volumes were prepared by nnU-Net and have different sizes")
         return baselines, notes
     images = preprocessed_dir() / request.dataset / plans["data_identifier"]
     store = CaseStore(images, subjects["case_id"], plan.preprocessing.input_size_voxels)
     index = {case: number for number, case in enumerate(store.cases)}
-    baselines.append(voxels(subjects, lambda case: store[index[case]][0], plan.preprocessing.spacing_mm, task))
+    baselines.append(voxels(cohort, lambda case: store[index[case]][0], plan.preprocessing.spacing_mm))
     return baselines, notes
 
 
-def _facts(request: Request, task: "Task", splits: list[dict], files: "FoldFiles") -> dict:
+def _facts(request: Request, files: "FoldFiles") -> dict:
     """What `metrics.json` says of where its numbers are from."""
-    from adnext_plugin.splits.folds import splits_hash
-
     return {
         **({"warning": files.warning} if files.warning else {}),
         "dataset": request.dataset,
         "trainer": request.trainer,
         "protocol": files.protocol,
         "unit": "subject",
-        "kind": task.kind,
-        "classes": list(task.classes),
-        "splits_sha256": splits_hash(splits),
+        "kind": files.cohort.task.kind,
+        "classes": list(files.cohort.task.classes),
+        "splits_sha256": files.cohort.splits_sha256,
         "resamples": request.resamples,
         "best_epochs": [summary["best_epoch"] for summary in files.summaries],
     }
 
 
 def write_evaluation(
-    folder: Path, metrics: dict, table: "pd.DataFrame", predictions: "OfSubjects", task: "Task"
+    folder: EvaluationFolder, metrics: dict, table: "pd.DataFrame", predictions: "OfSubjects", task: "Task"
 ) -> None:
     """Write figures, then `predictions.csv`, then `metrics.json`, which so says that all of them are there.
 
@@ -247,11 +243,11 @@ def write_evaluation(
     title = "\n".join([f"{metrics['dataset']}, {metrics['trainer']}", *filter(None, [metrics.get("warning")])])
     truth = predictions.targets
     if task.kind == "regression":
-        draw_values(truth, predictions.values, task.target, title, folder / "predicted.png")
+        draw_values(truth, predictions.values, task.target, title, folder.values_figure)
     else:
         probabilities = predictions.probabilities
-        draw_roc(truth, probabilities, predictions.folds, task.classes, title, folder / "roc.png")
-        draw_confusion(truth, probabilities.argmax(axis=1), task.classes, title, folder / "confusion.png")
-    with replacing(folder / "predictions.csv") as temporary:
+        draw_roc(truth, probabilities, predictions.folds, task.classes, title, folder.roc_figure)
+        draw_confusion(truth, probabilities.argmax(axis=1), task.classes, title, folder.confusion_figure)
+    with replacing(folder.predictions_file) as temporary:
         table.drop(columns="part").to_csv(temporary, index=False)
-    write_json(metrics, folder / "metrics.json")
+    write_json(metrics, folder.metrics_file)

@@ -23,27 +23,24 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
     """
     from adnext_plugin.cli.evaluate import write_evaluation
     from adnext_plugin.cli.train import find_trainer
+    from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.scores.panel import panel
     from adnext_plugin.evaluation.studies.external import judge_external
     from adnext_plugin.evaluation.studies.recalibration import recalibrate, require_method
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
     from adnext_plugin.evaluation.uncertainty.bootstrap import bootstrap
     from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
-    from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
     from adnext_plugin.trainers.external import predict_external, refuse_same_people
     from adnext_plugin.trainers.labelled import ADNeXtTrainer
 
     other = dataset_folder_name(external, [preprocessed_dir()])
     own_folder, other_folder = preprocessed_dir() / request.dataset, preprocessed_dir() / other
-    task, subjects = read_dataset(own_folder)
+    cohort = Cohort.open(own_folder)
     other_task, other_subjects = read_dataset(other_folder)
-    refuse_same_people(subjects, other_subjects)
-    metrics = read_json(
-        require_file(request.run / "crossval_results" / "metrics.json", "evaluate the run itself first")
-    )
-    splits = ensure_splits(own_folder, subjects, task)
-    files = read_folds(request.run, splits, subjects, task, "adnext_train")
+    refuse_same_people(cohort.subjects, other_subjects)
+    metrics = read_json(require_file(request.run.evaluation.metrics_file, "evaluate the run itself first"))
+    files = read_folds(request.run, cohort, "adnext_train")
     trainer = find_trainer(request.trainer)
     if not issubclass(trainer, ADNeXtTrainer):
         raise SettingsError(f"{request.trainer} is not one of AD-NeXt's trainers for labelled tasks")
@@ -51,7 +48,7 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
         require_method(method, other_task)
     temperatures = _temperatures(metrics)
     table = predict_external(
-        request.run, trainer, [one.value for one in temperatures], other_folder, choose_device(request.device)
+        request.run.path, trainer, [one.value for one in temperatures], other_folder, choose_device(request.device)
     )
     thresholds = [
         None if fold["threshold"] is None else one.threshold(fold["threshold"])
@@ -64,7 +61,7 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
     recalibration = recalibrate(judged, method, drawn) if method else None
     # of one ensemble there are no folds to average over
     scores = {name.removesuffix("_mean_of_folds"): value for name, value in scores.items() if name != "auc_pooled"}
-    folder = request.run / "external" / other
+    folder = request.run.external(other)
     content = {
         **({"warning": files.warning} if files.warning else {}),
         "dataset": other,
@@ -74,7 +71,7 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
         "unit": "subject",
         "kind": other_task.kind,
         "classes": list(other_task.classes),
-        "networks": len(splits),
+        "networks": len(cohort.splits),
         "threshold": float(judged.thresholds[0]) if len(other_task.classes) == 2 else None,
         "temperatures": [one.value for one in temperatures],
         "subjects": len(judged.targets),
@@ -83,12 +80,13 @@ def evaluate_external(request: "Request", external: str, method: "Method | None"
         "recalibration": None if recalibration is None else asdict(recalibration),
     }
     write_evaluation(folder, content, table.assign(protocol=files.protocol), judged, other_task)
-    print(f"{len(judged.targets)} subjects of {other}, {len(splits)} networks trained on {request.dataset} together")
+    networks = f"{len(cohort.splits)} networks trained on {request.dataset} together"
+    print(f"{len(judged.targets)} subjects of {other}, {networks}")
     print_scores(scores)
     if recalibration is not None:
         print(recalibration.warning)
         print_scores({f"{name}, recalibrated": value for name, value in recalibration.recalibrated.items()})
-    print(f"Predictions, metrics and figures are in {folder}")
+    print(f"Predictions, metrics and figures are in {folder.path}")
     return 0
 
 

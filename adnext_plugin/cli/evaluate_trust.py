@@ -1,28 +1,25 @@
 """What `adnext_evaluate` adds to scores, so that they can be believed: seeds, inflation meter, probes of features."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.errors import TableError, nearest_names
-from adnext_plugin.paths import preprocessed_dir
+from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import choose_device
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from adnext_plugin.cli.evaluate import Request
+    from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.studies.inflation import InflationMeter
     from adnext_plugin.evaluation.studies.probe import Probe
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
     from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects
-    from adnext_plugin.task import Task
 
 
-def seeds_of(
-    run: Path, splits: list[dict], subjects: "pd.DataFrame", task: "Task", files: "FoldFiles"
-) -> "tuple[SeedSpread | None, list[str]]":
+def seeds_of(run: RunFolder, cohort: "Cohort", files: "FoldFiles") -> "tuple[SeedSpread | None, list[str]]":
     """The run, whose `files` these are, beside those under further seeds; and remarks on seeds that are left out.
 
     There is no spread where there are no further seeds.
@@ -30,20 +27,20 @@ def seeds_of(
     from adnext_plugin.evaluation.studies.crossval import of_subjects
     from adnext_plugin.evaluation.studies.seeds import read_further_seeds, spread_over_seeds
 
-    further, remarks = read_further_seeds(run, splits, subjects, task)
+    further, remarks = read_further_seeds(run, cohort)
     if not further:
         return None, remarks
     tables = {files.summaries[0]["seed"]: files, **further}
-    return spread_over_seeds({seed: of_subjects(one.predictions, task) for seed, one in tables.items()}), remarks
+    return spread_over_seeds({seed: of_subjects(one.predictions, cohort.task) for seed, one in tables.items()}), remarks
 
 
-def inflation_of(run: Path, predictions: "OfSubjects", folds: int, task: "Task") -> "InflationMeter | None":
+def inflation_of(run: RunFolder, predictions: "OfSubjects", cohort: "Cohort") -> "InflationMeter | None":
     """What the paper's protocol would have printed of the run; None where it was trained without the meter."""
     from adnext_plugin.evaluation.studies.inflation import measure_inflation
     from adnext_plugin.evaluation.subjects.fold_files import read_metered_epochs
 
-    metered = read_metered_epochs(run, folds, task)
-    return None if metered is None else measure_inflation(predictions, metered, task)
+    metered = read_metered_epochs(run, len(cohort.splits), cohort.task)
+    return None if metered is None else measure_inflation(predictions, metered, cohort.task)
 
 
 def require_columns(names: Sequence[str], subjects: "pd.DataFrame") -> None:
@@ -53,14 +50,13 @@ def require_columns(names: Sequence[str], subjects: "pd.DataFrame") -> None:
             raise TableError(f"--probe: subjects.csv has no column {name!r}{nearest_names(name, subjects)}")
 
 
-def probes_of(request: "Request", splits: list[dict], subjects: "pd.DataFrame") -> "list[Probe]":
+def probes_of(request: "Request", cohort: "Cohort") -> "list[Probe]":
     """What the features of held-out scans tell of the columns that were asked for."""
     from adnext_plugin.evaluation.studies.probe import probe
     from adnext_plugin.prediction.held_out_features import held_out_features
 
-    dataset_folder = preprocessed_dir() / request.dataset
-    seen = held_out_features(request.run, splits, dataset_folder, choose_device(request.device))
-    rows = subjects.set_index("case_id").loc[list(seen.case_ids)]
+    seen = held_out_features(request.run, cohort, choose_device(request.device))
+    rows = cohort.rows(seen.case_ids)
     return [
         probe(seen.features, rows["subject_id"].tolist(), seen.folds, rows[name], request.resamples)
         for name in request.probes

@@ -56,8 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from adnext_plugin.prediction.bundle import write_bundle
     from adnext_plugin.prediction.from_run import read_run
     from adnext_plugin.prediction.training_cases import with_features, with_ranges
+    from adnext_plugin.run_folder import RunFolder
 
-    model = read_run(request.run)
+    model = read_run(RunFolder(request.run))
     if request.with_ranges:
         dataset = preprocessed_dir() / model.description.dataset
         model = with_features(with_ranges(model, dataset), dataset, choose_device(request.device))

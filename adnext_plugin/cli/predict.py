@@ -124,6 +124,7 @@ def _request(arguments: Namespace) -> Request:
 def _read_model(request: Request) -> "Model":
     from adnext_plugin.prediction.bundle import is_bundle, read_bundle
     from adnext_plugin.prediction.from_run import read_run
+    from adnext_plugin.run_folder import RunFolder
 
     folder = request.model
     if not folder.exists() and len(folder.parts) == 1 and (results_dir() / BUNDLES / folder).is_dir():
@@ -131,7 +132,7 @@ def _read_model(request: Request) -> "Model":
     if folder.is_file():
         raise PathsError(f"-m {folder} is a file; install a bundle with adnext_install first, or give a run's folder")
     if not is_bundle(folder):
-        return _with_ranges(read_run(folder.resolve(), request.folds))
+        return _with_ranges(read_run(RunFolder(folder.resolve()), request.folds))
     model = read_bundle(folder)
     return model if request.folds is None else _only(model, request.folds)
 

@@ -16,10 +16,10 @@ from adnext_plugin.cli.runs import (
 )
 from adnext_plugin.files import read_json, replacing, require_file
 from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
+from adnext_plugin.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
-    from adnext_plugin.task import Task
 
 BAND_RESAMPLES = 1000
 
@@ -28,7 +28,7 @@ BAND_RESAMPLES = 1000
 class Request:
     """What was asked for on the command line."""
 
-    run: Path
+    run: RunFolder
     dataset_folder: Path
     comparison: Path | None
     output: Path
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_report(run: Path, dataset_folder: Path, path: Path, comparison: Path | None = None) -> None:
+def write_report(run: RunFolder, dataset_folder: Path, path: Path, comparison: Path | None = None) -> None:
     """Write the page on an evaluated run.
 
     Args:
@@ -69,27 +69,24 @@ def write_report(run: Path, dataset_folder: Path, path: Path, comparison: Path |
     Raises:
         PathsError: the run was not trained or evaluated.
     """
+    from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
+    from adnext_plugin.plan import read_plan
+    from adnext_plugin.records import to_json
     from adnext_plugin.report.facts import RunFacts
     from adnext_plugin.report.html import report_html
-    from adnext_plugin.splits.folds import ensure_splits
-    from adnext_plugin.subjects import read_dataset
 
-    metrics = read_json(require_file(run / "crossval_results" / "metrics.json", "evaluate the run first"))
-    task, subjects = read_dataset(dataset_folder)
-    splits = ensure_splits(dataset_folder, subjects, task)
-    files = read_folds(run, splits, subjects, task, "adnext_train")
-    configurations = read_json(run / "plans.json")["configurations"]
+    metrics = read_json(require_file(run.evaluation.metrics_file, "evaluate the run first"))
+    files = read_folds(run, Cohort.open(dataset_folder), "adnext_train")
+    folds = range(len(files.cohort.splits))
     facts = RunFacts(
-        task=task,
-        subjects=files.subjects,
-        splits=splits,
+        cohort=files.cohort,
         metrics=metrics,
-        runs=[read_json(run / f"fold_{fold}" / "run.json") for fold in range(len(splits))],
-        plan=configurations[run.name.rpartition("__")[2]]["adnext"],
-        learning_curves=_learning_curves(run, len(splits)),
+        runs=[read_json(run.fold(fold).run_file) for fold in folds],
+        plan=to_json(read_plan(run.plans_file, run.configuration)),
+        learning_curves=_learning_curves(run, len(folds)),
         comparison=read_json(comparison) if comparison else None,
-        **_of_predictions(files, task),
+        **_of_predictions(files),
     )
     with replacing(path) as temporary:
         temporary.write_text(report_html(facts), encoding="utf-8")
@@ -97,23 +94,23 @@ def write_report(run: Path, dataset_folder: Path, path: Path, comparison: Path |
 
 def _request(arguments: Namespace) -> Request:
     dataset = dataset_folder_name(arguments.dataset, [preprocessed_dir()])
-    run = run_folder(dataset, arguments)
+    run = RunFolder(run_folder(dataset, arguments))
     return Request(
         run=run,
         dataset_folder=preprocessed_dir() / dataset,
         comparison=arguments.comparison,
-        output=arguments.output or run / "crossval_results" / "report.html",
+        output=arguments.output or run.evaluation.report_file,
     )
 
 
-def _learning_curves(run: Path, folds: int) -> dict[str, dict[str, list[float]]]:
+def _learning_curves(run: RunFolder, folds: int) -> dict[str, dict[str, list[float]]]:
     from adnext_plugin.training.weights import read_checkpoint
 
-    paths = {f"fold {fold}": run / f"fold_{fold}" / "checkpoint_final.pth" for fold in range(folds)}
+    paths = {f"fold {fold}": run.fold(fold).checkpoint_final for fold in range(folds)}
     return {name: read_checkpoint(path)["logging"] for name, path in paths.items() if path.is_file()}
 
 
-def _of_predictions(files: "FoldFiles", task: "Task") -> dict:
+def _of_predictions(files: "FoldFiles") -> dict:
     """Curves, confusion matrix and subgroups of the held-out subjects, as the report takes them."""
     import numpy as np
     from sklearn.metrics import confusion_matrix
@@ -123,8 +120,9 @@ def _of_predictions(files: "FoldFiles", task: "Task") -> dict:
     from adnext_plugin.evaluation.studies.subgroups import describe_subgroups
     from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
 
+    task = files.cohort.task
     predictions = of_subjects(files.predictions, task)
-    subgroups = [asdict(group) for group in describe_subgroups(predictions, files.subjects)]
+    subgroups = [asdict(group) for group in describe_subgroups(predictions, files.cohort.subjects)]
     if task.kind == "regression":
         return {
             "subgroups": subgroups,

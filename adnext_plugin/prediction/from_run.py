@@ -11,10 +11,12 @@ from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.evaluation.scores.calibration import Temperature, fit_temperature
 from adnext_plugin.evaluation.subjects.predictions import subject_means
 from adnext_plugin.files import read_json, require_file
-from adnext_plugin.plan import Plan
+from adnext_plugin.paths import BLOCK
+from adnext_plugin.plan import Plan, configuration_of, plan_in, read_plans
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
 from adnext_plugin.records import from_json
+from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.stamps import stamps_of
 from adnext_plugin.task import Task
 from adnext_plugin.training.provenance import provenance
@@ -24,7 +26,7 @@ NOTES = ("target_scale", "covariate_scale")  # of a checkpoint
 SETTINGS = ("covariates", "crop_voxels")  # of a trainer, that change what goes into its network
 
 
-def read_run(run: Path, folds: Sequence[str] | None = None) -> Model:
+def read_run(run: RunFolder, folds: Sequence[str] | None = None) -> Model:
     """Read the folds of a run, each with the checkpoint that it was evaluated with.
 
     Temperatures are fitted on each fold's `selection` part; thresholds are those of `adnext_evaluate`, brought to the
@@ -39,29 +41,28 @@ def read_run(run: Path, folds: Sequence[str] | None = None) -> Model:
         WeightsError: a checkpoint cannot be read safely, or is not of this run.
         SettingsError: the run learned no task.
     """
-    parts = run.name.split("__")
-    if len(parts) != 3 or not (run / "plans.json").is_file():
+    if len(run.path.name.split("__")) != 3 or not run.plans_file.is_file():
         raise PathsError(
-            f"{run} is not a trained model: give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results, or an "
+            f"{run.path} is not a trained model: give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results, or an "
             "installed bundle (adnext_install)"
         )
-    plans = read_json(run / "plans.json")
-    configuration = plans["configurations"][parts[2]]
-    plan = _portable(from_json(Plan, configuration["adnext"], f"{run / 'plans.json'}, adnext"))
+    plans = read_plans(run.plans_file)
+    configuration = configuration_of(plans, run.configuration, str(run.plans_file))
+    plan = _portable(plan_in(configuration, str(run.plans_file)))
     names = tuple(folds) if folds else _finished_folds(run)
     summaries = {name: _summary(run, name) for name in names}
     checkpoints = {name: _checkpoint(run, name, summaries[name], plan) for name in names}
-    notes = checkpoints[names[0]]["adnext"]
+    notes = checkpoints[names[0]][BLOCK]
     description = ModelDescription(
         dataset=plans["dataset_name"],
-        trainer=parts[0],
-        plans_name=parts[1],
-        configuration=parts[2],
+        trainer=run.trainer,
+        plans_name=run.plans,
+        configuration=run.configuration,
         protocol="paper" if "paper" in {summary["protocol"] for summary in summaries.values()} else "honest",
         plan=plan,
-        in_channels=len(read_json(run / "dataset.json")["channel_names"]),
+        in_channels=len(read_json(run.dataset_file)["channel_names"]),
         stored_spacing_mm=tuple(configuration["spacing"]),
-        folds=tuple(_describe(run, name, plan.task, checkpoints[name]["adnext"]) for name in names),
+        folds=tuple(_describe(run, name, plan.task, checkpoints[name][BLOCK]) for name in names),
         ranges={},
         stamps=stamps_of(summaries.values()),
         trained_with={key: str(notes[key]) for key in provenance() if key in notes},
@@ -77,29 +78,29 @@ def _portable(plan: Plan) -> Plan:
     return replace(plan, network=replace(plan.network, options=options), training=training, pretraining={})
 
 
-def _finished_folds(run: Path) -> tuple[str, ...]:
-    found = [path.parent.parent.name.removeprefix("fold_") for path in run.glob("fold_*/validation/summary.json")]
-    numbered = sorted((name for name in found if name.isdigit()), key=int)
-    if not numbered and "all" not in found:
-        raise PathsError(f"{run} has no finished fold; train with adnext_train, or go on with --c")
-    return tuple(numbered) or ("all",)
+def _finished_folds(run: RunFolder) -> tuple[str, ...]:
+    found = [fold.name for fold in run.folds() if fold.summary_file.is_file()]
+    numbered = tuple(name for name in found if name.isdigit())
+    if not found:
+        raise PathsError(f"{run.path} has no finished fold; train with adnext_train, or go on with --c")
+    return numbered or ("all",)
 
 
-def _summary(run: Path, name: str) -> dict:
-    path = run / f"fold_{name}" / "validation" / "summary.json"
-    summary = read_json(require_file(path, "train the fold, or leave it out of --folds"))
+def _summary(run: RunFolder, name: str) -> dict:
+    path = require_file(run.fold(name).summary_file, "train the fold, or leave it out of --folds")
+    summary = read_json(path)
     if "evaluated_checkpoint" not in summary:
         raise SettingsError(f"{path} is not of a trainer that predicts (a pre-trained encoder is not a model yet)")
     return summary
 
 
-def _checkpoint(run: Path, name: str, summary: dict, plan: Plan) -> dict:
+def _checkpoint(run: RunFolder, name: str, summary: dict, plan: Plan) -> dict:
     # only the name, so that a summary from elsewhere cannot point outside of the run
-    path = run / f"fold_{name}" / Path(summary["evaluated_checkpoint"]).name
+    path = run.fold(name).path / Path(summary["evaluated_checkpoint"]).name
     checkpoint = read_checkpoint(path)
-    if "adnext" not in checkpoint:
+    if BLOCK not in checkpoint:
         raise WeightsError(f"{path} was not made by an AD-NeXt trainer; train with one")
-    settings = checkpoint["adnext"]["settings"]
+    settings = checkpoint[BLOCK]["settings"]
     for key in SETTINGS:
         if (settings.get(key) or None) != (plan.training.get(key) or None):
             raise WeightsError(
@@ -109,9 +110,9 @@ def _checkpoint(run: Path, name: str, summary: dict, plan: Plan) -> dict:
     return checkpoint
 
 
-def _describe(run: Path, name: str, task: Task, notes: dict) -> FoldDescription:
+def _describe(run: RunFolder, name: str, task: Task, notes: dict) -> FoldDescription:
     scales = {key: notes[key] for key in NOTES if key in notes}
-    fold = from_json(FoldDescription, {"name": name, **scales}, f"{run.name}, checkpoint of fold {name}")
+    fold = from_json(FoldDescription, {"name": name, **scales}, f"{run.path.name}, checkpoint of fold {name}")
     if task.kind == "regression":
         return fold
     temperature = _temperature(run, name, task)
@@ -121,10 +122,10 @@ def _describe(run: Path, name: str, task: Task, notes: dict) -> FoldDescription:
     return replace(fold, temperature=temperature.value, temperature_at_limit=temperature.at_limit, threshold=threshold)
 
 
-def _temperature(run: Path, name: str, task: Task) -> Temperature:
+def _temperature(run: RunFolder, name: str, task: Task) -> Temperature:
     if name == "all":  # every case was trained on
         return Temperature(value=1.0)
-    path = require_file(run / f"fold_{name}" / "validation" / "predictions.csv", "train the fold again")
+    path = require_file(run.fold(name).predictions_file, "train the fold again")
     table = pd.read_csv(path, dtype={"subject_id": str, "target": str}, keep_default_na=False)
     rows = table[table["part"] == "selection"]
     columns = [f"prob_{one}" for one in task.classes]
@@ -136,10 +137,10 @@ def _temperature(run: Path, name: str, task: Task) -> Temperature:
     return fit_temperature(logarithms, means["target"].map(task.classes.index).to_numpy(dtype=int))
 
 
-def _threshold(run: Path, name: str) -> float:
+def _threshold(run: RunFolder, name: str) -> float:
     if name == "all":
         return 0.5
-    path = run / "crossval_results" / "metrics.json"
+    path = run.evaluation.metrics_file
     metrics = read_json(require_file(path, "it holds the thresholds: score the run with adnext_evaluate"))
     found = {str(fold["fold"]): fold["threshold"] for fold in metrics["folds"]}
     if found.get(name) is None:

@@ -1,17 +1,17 @@
 """What the networks of a run make of the scans that they never saw, before they answer."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.prediction.ensemble import read_stored
 from adnext_plugin.prediction.from_run import read_run
 from adnext_plugin.prediction.inputs import read_inputs
 from adnext_plugin.prediction.model import FoldNetwork
+from adnext_plugin.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,33 +23,32 @@ class HeldOutFeatures:
     features: np.ndarray
 
 
-def held_out_features(
-    run: Path, splits: Sequence[Mapping[str, Sequence[str]]], dataset_folder: Path, device: str
-) -> HeldOutFeatures:
+def held_out_features(run: RunFolder, cohort: Cohort, device: str) -> HeldOutFeatures:
     """Features of each fold's held-out scans, from the checkpoint that the fold was evaluated with.
 
     Args:
         run: folder of a cross-validated and evaluated run.
-        splits: its folds.
-        dataset_folder: the preprocessed dataset.
+        cohort: the preprocessed dataset that it was trained on.
         device: cpu, cuda or mps.
 
     Raises:
         AdnextError: the run or the dataset is not complete any more.
         SettingsError: the network does not end in a layer whose input could be taken.
     """
-    model = read_run(run, [str(fold) for fold in range(len(splits))])
+    model = read_run(run, [str(fold) for fold in range(len(cohort.splits))])
     cases, folds, features = [], [], []
-    networks = [FoldNetwork(model, fold, device) for fold in range(len(splits))]
-    inputs = read_inputs(str(dataset_folder), model.description, networks[0].columns, {}, "")
+    networks = [FoldNetwork(model, fold, device) for fold in range(len(cohort.splits))]
+    inputs = read_inputs(str(cohort.folder), model.description, networks[0].columns, {}, "")
     places = {scan.case_id: index for index, scan in enumerate(inputs.scans)}
-    for fold, (parts, network) in enumerate(zip(splits, networks, strict=True)):
+    for fold, (parts, network) in enumerate(zip(cohort.splits, networks, strict=True)):
         for case in tqdm(sorted(parts["val"]), desc=f"Features of fold {fold}", unit="case"):
             index = places[case]
             stored = read_stored(inputs.scans[index].image, model.description)
             _, found = network(stored.volume_zyx, inputs.columns.iloc[[index]])
             if found is None:
-                raise SettingsError(f"{run.name}: its network has no last linear layer whose input could be probed")
+                raise SettingsError(
+                    f"{run.path.name}: its network has no last linear layer whose input could be probed"
+                )
             cases.append(case)
             folds.append(fold)
             features.append(found)

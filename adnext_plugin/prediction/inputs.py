@@ -14,11 +14,10 @@ from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
 from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
 from adnext_plugin.importing.sources.table import TableOptions, read_table_source
-from adnext_plugin.paths import SUBJECTS_FILE, dataset_folder_name, preprocessed_dir
-from adnext_plugin.plan import Plan, require_same_preparation
+from adnext_plugin.paths import BLOCK, DATASET_FILE, SUBJECTS_FILE, dataset_folder_name, preprocessed_dir
+from adnext_plugin.plan import configuration_of, plan_in, read_plans, require_same_preparation
 from adnext_plugin.prediction.description import ModelDescription
-from adnext_plugin.records import from_json
-from adnext_plugin.task import Task
+from adnext_plugin.task import Task, task_of
 
 IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their usual names
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
@@ -161,8 +160,8 @@ def _of_raw(folder: Path, model: ModelDescription) -> Inputs:
 def _of_preprocessed(folder: Path, model: ModelDescription) -> Inputs:
     _refuse_other_task(folder, model)
     path = folder / f"{model.plans_name}.json"
-    configuration = read_json(path)["configurations"].get(model.configuration, {})
-    theirs = from_json(Plan, configuration.get("adnext", {}), f"{path}, adnext")
+    configuration = configuration_of(read_plans(path), model.configuration, str(path))
+    theirs = plan_in(configuration, str(path))
     require_same_preparation(theirs, model.plan, path)
     images = folder / configuration["data_identifier"]
     stored = sorted(images.glob("*.b2nd"))
@@ -198,10 +197,11 @@ def _text(cell: object) -> str:
 
 
 def _refuse_other_task(folder: Path, model: ModelDescription) -> None:
-    content = read_json(folder / "dataset.json").get("adnext") if (folder / "dataset.json").is_file() else None
-    if content is None:
+    path = folder / DATASET_FILE
+    content = read_json(path) if path.is_file() else {}
+    if BLOCK not in content:  # of nnU-Net's own planning
         return
-    task = from_json(Task, content, f"{folder / 'dataset.json'}, adnext")
+    task = task_of(content, str(path))
     own = model.plan.task
     if task.kind != "unlabelled" and (task.kind, task.classes) != (own.kind, own.classes):
         raise SettingsError(

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.files import read_json, require_file
+from adnext_plugin.files import require_file
 from adnext_plugin.paths import SPLITS_FILE
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription, Range
 from adnext_plugin.prediction.ensemble import read_stored
@@ -67,15 +68,14 @@ def _with_features(model: Model, index: int, dataset_folder: Path, device: str) 
 
 
 def _parts(model: ModelDescription, dataset_folder: Path, fold: int) -> tuple[list[str], list[str]]:
-    path = require_file(dataset_folder / SPLITS_FILE, "restore it, or export with --without-ranges")
-    splits = read_json(path)
-    if fold >= len(splits):
-        raise SettingsError(f"{path} has no fold {fold}; the model was trained on other splits")
-    parts = splits[fold]
-    selection = parts.get("selection", [])
+    require_file(dataset_folder / SPLITS_FILE, "restore it, or export with --without-ranges")
+    cohort = Cohort.open(dataset_folder)
+    if fold >= len(cohort.splits):
+        raise SettingsError(f"{dataset_folder / SPLITS_FILE} has no fold {fold}; the model was trained on other splits")
+    parts = cohort.splits[fold]
     if model.protocol == "paper":
-        return [*parts["train"], *selection], list(parts["val"])
-    return list(parts["train"]), [*selection, *parts["val"]]
+        return [*parts["train"], *parts["selection"]], list(parts["val"])
+    return list(parts["train"]), [*parts["selection"], *parts["val"]]
 
 
 def _inputs(model: ModelDescription, dataset_folder: Path, columns: tuple[str, ...]) -> Inputs:

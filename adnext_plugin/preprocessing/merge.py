@@ -9,6 +9,7 @@ import pandas as pd
 from adnext_plugin.errors import PathsError, SettingsError, TableError
 from adnext_plugin.files import read_json, replacing_folder, require_file, write_json
 from adnext_plugin.paths import CONFIGURATION, SUBJECTS_FILE
+from adnext_plugin.plan import plan_of, read_plans
 from adnext_plugin.records import to_json
 from adnext_plugin.subjects import ID_COLUMNS, read_dataset, write_subjects
 from adnext_plugin.task import Task
@@ -63,15 +64,16 @@ def merge_datasets(sources: Sequence[Path], target: Path, plans_name: str) -> tu
 def _plans(source: Path, plans_name: str) -> dict:
     path = source / f"{plans_name}.json"
     require_file(path, f"make it with adnext_plan_and_preprocess -d {source.name}")
-    plans = read_json(path)
-    if "adnext" not in plans["configurations"].get(CONFIGURATION, {}):
+    plans = read_plans(path)
+    if plan_of(plans, CONFIGURATION, str(path)).prepared_by != "adnext":
         raise SettingsError(f"{path} was not made by adnext_plan_and_preprocess; only its datasets can be merged")
     return plans
 
 
 def _check_alike(plans: dict[str, dict]) -> None:
     settings = {
-        name: content["configurations"][CONFIGURATION]["adnext"]["preprocessing"] for name, content in plans.items()
+        name: to_json(plan_of(content, CONFIGURATION, f"plans of {name}").preprocessing)
+        for name, content in plans.items()
     }
     first, *others = settings
     for other in others:

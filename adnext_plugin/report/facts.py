@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.task import Task
 
 
@@ -13,15 +14,14 @@ from adnext_plugin.task import Task
 class RunFacts:
     """A cross-validated and evaluated run.
 
-    `metrics` is content of metrics.json, `runs` that of each fold's run.json, `plan` the `adnext` block of the plans.
-    `learning_curves` are by fold, `roc` and `precision_recall` by class: `value`, `low`, `high` over `grid`.
-    `subgroups` have `column`, `value`, `subjects_by_class` and `score`. `confusion` counts subjects by true and
-    predicted class; `truth_and_prediction` (2, N) is a regression's. `comparison` is what adnext_compare wrote.
+    `cohort` has the targets that were trained on. `metrics` is content of metrics.json, `runs` that of each fold's
+    run.json, `plan` the `adnext` block of the plans. `learning_curves` are by fold, `roc` and `precision_recall` by
+    class: `value`, `low`, `high` over `grid`. `subgroups` have `column`, `value`, `subjects_by_class` and `score`.
+    `confusion` counts subjects by true and predicted class; `truth_and_prediction` (2, N) is a regression's.
+    `comparison` is what adnext_compare wrote.
     """
 
-    task: Task
-    subjects: pd.DataFrame
-    splits: Sequence[Mapping[str, Sequence[str]]]
+    cohort: Cohort
     metrics: Mapping
     runs: Sequence[Mapping]
     plan: Mapping
@@ -35,9 +35,19 @@ class RunFacts:
     comparison: Mapping | None = None
 
     @property
+    def task(self) -> Task:
+        """What was to be learned."""
+        return self.cohort.task
+
+    @property
+    def subjects(self) -> pd.DataFrame:
+        """One row per case."""
+        return self.cohort.subjects
+
+    @property
     def people(self) -> pd.DataFrame:
         """One row per subject, their first scan's."""
-        return self.subjects.sort_values("case_id").drop_duplicates("subject_id")
+        return self.cohort.people
 
     @property
     def binary(self) -> Mapping | None:

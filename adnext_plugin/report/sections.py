@@ -52,7 +52,7 @@ def splits(facts: RunFacts) -> Section:
     subject_of = facts.subjects.set_index("case_id")["subject_id"]
     class_of = facts.people.set_index("subject_id")[facts.task.target]
     rows = []
-    for fold, parts in enumerate(facts.splits):
+    for fold, parts in enumerate(facts.cohort.splits):
         cells = []
         for part in ("train", "selection", "val"):
             here = class_of.loc[sorted(set(subject_of.loc[list(parts[part])]))]

@@ -10,8 +10,7 @@ import torch
 
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.files import read_json
-from adnext_plugin.plan import Plan, require_same_preparation
-from adnext_plugin.records import from_json
+from adnext_plugin.plan import plan_of, require_same_preparation
 from adnext_plugin.trainers.fold_data import FoldData, open_data
 from adnext_plugin.trainers.labelled import ADNeXtTrainer
 from adnext_plugin.training.predictions import ClassPredictions
@@ -55,7 +54,7 @@ def predict_external(
 
 
 def _data(plans: dict, plans_name: str, configuration: str, dataset_folder: Path) -> FoldData:
-    own = from_json(Plan, plans["configurations"][configuration]["adnext"], f"plans {plans_name} of the run")
+    own = plan_of(plans, configuration, f"plans {plans_name} of the run")
     data = open_data(
         dataset_folder, plans_name, configuration, "preprocess the dataset with the same preset as the one trained on"
     )

@@ -14,9 +14,8 @@ from adnext_plugin.data.store import CaseStore
 from adnext_plugin.environment import worker_count
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_json, require_file
-from adnext_plugin.plan import Plan
+from adnext_plugin.plan import Plan, plan_in
 from adnext_plugin.preprocessing.grid.geometry import fit_stock_volume
-from adnext_plugin.records import from_json
 from adnext_plugin.settings import RunSettings, TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits, take_fraction
 from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file
@@ -154,8 +153,7 @@ def open_data(
     """
     path = require_file(dataset_folder / f"{plans}.json", remedy)
     planned = PlansManager(read_json(path)).get_configuration(configuration)
-    block = planned.configuration.get("adnext")
-    plan = from_json(Plan, block, f"{path}, adnext") if block is not None else Plan(prepared_by="nnunet")
+    plan = plan_in(planned.configuration, str(path))
     task = task_of(read_json(dataset_folder / "dataset.json"), str(dataset_folder / "dataset.json"))
     return FoldData(
         dataset_folder=dataset_folder,

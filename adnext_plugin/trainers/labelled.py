@@ -19,8 +19,7 @@ from adnext_plugin.files import write_json
 from adnext_plugin.networks.build import build_planned_network
 from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.paths import METER_FOLDER
-from adnext_plugin.plan import Plan
-from adnext_plugin.records import from_json
+from adnext_plugin.plan import plan_in
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.trainers.lifecycle import RunTrainer
@@ -96,7 +95,7 @@ class ADNeXtTrainer(RunTrainer):
 
         `num_output_channels` counts segmentation labels and is ignored: the task says how many outputs there are.
         """
-        plan = from_json(Plan, configuration_manager.configuration["adnext"], "plans, adnext")
+        plan = plan_in(configuration_manager.configuration, "plans")
         return build_planned_network(plan, num_input_channels)
 
     def parameter_groups(self) -> list[dict]:

@@ -24,8 +24,8 @@ from adnext_plugin.data.loading import Batch, Change, EpochLoader
 from adnext_plugin.environment import cpu_threads
 from adnext_plugin.errors import AdnextError, WeightsError
 from adnext_plugin.files import remove_partial_files, write_json
-from adnext_plugin.paths import file_of_fold, results_dir
-from adnext_plugin.plan import NetworkSettings
+from adnext_plugin.paths import BLOCK, file_of_fold, results_dir
+from adnext_plugin.plan import NetworkSettings, plans_with
 from adnext_plugin.records import from_json, to_json
 from adnext_plugin.settings import RunSettings
 from adnext_plugin.trainers.fold_data import FoldData
@@ -35,7 +35,6 @@ from adnext_plugin.training.logger import RunLogger
 from adnext_plugin.training.plan_resolution import (
     PlanKey,
     about_stock_data,
-    plans_with,
     resolve_plan,
     settings_for_resume,
 )
@@ -374,8 +373,8 @@ class RunTrainer(nnUNetTrainer, ABC):
         self.plan = replace(self.plan, **{self.plan_key: to_json(settings)})
         # goes into plans.json and into checkpoints, from where a model is built again, and into nnU-Net's copy of it
         block = to_json(self.plan)
-        self.plans_manager.plans["configurations"][self.configuration_name]["adnext"] = block
-        self.configuration_manager.configuration["adnext"] = block
+        self.plans_manager.plans["configurations"][self.configuration_name][BLOCK] = block
+        self.configuration_manager.configuration[BLOCK] = block
         self.num_epochs = settings.epochs
         self.initial_lr, self.weight_decay = settings.learning_rate, settings.weight_decay
         if self.was_initialized:

@@ -12,7 +12,7 @@ from torch import nn
 
 from adnext_plugin.data.loading import Batch
 from adnext_plugin.files import write_json
-from adnext_plugin.plan import NetworkSettings, Plan
+from adnext_plugin.plan import NetworkSettings, plan_in
 from adnext_plugin.pretraining.fill_in import fill_in
 from adnext_plugin.pretraining.masked_autoencoder.fcmae import build_encoder, build_fcmae, masked_voxels, reconstruct
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import fastest_ways
@@ -43,7 +43,7 @@ class ADNeXtFCMAETrainer(RunTrainer):
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
         """Build the autoencoder of the plan's `adnext` block."""
-        plan = from_json(Plan, configuration_manager.configuration["adnext"], "plans, adnext")
+        plan = plan_in(configuration_manager.configuration, "plans")
         settings = from_json(PretrainingSettings, plan.pretraining, "plans, adnext.pretraining")
         return build_fcmae(plan.network, settings, num_input_channels, plan.preprocessing.input_size_voxels)
 

@@ -1,13 +1,13 @@
 """Which plan and settings a run uses: those of the trainer's class, then the plans file, then the command line."""
 
-import copy
 from dataclasses import asdict, replace
 from typing import Literal, TypeVar
 
 from adnext_plugin.environment import settings_from_environment
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.plan import NetworkSettings, Plan
-from adnext_plugin.records import from_json, to_json, with_overrides
+from adnext_plugin.paths import BLOCK
+from adnext_plugin.plan import NetworkSettings, Plan, configuration_of, plan_in
+from adnext_plugin.records import to_json, with_overrides
 from adnext_plugin.settings import RunSettings
 from adnext_plugin.task import task_of
 
@@ -43,21 +43,17 @@ def resolve_plan(
         SettingsError: an unknown or impossible value, a 2D configuration, a plan naming another network than the
             trainer, or a dataset without task.
     """
-    block = _configuration(plans, configuration).get("adnext")
-    where = f"plans {plans['plans_name']}, configuration {configuration}, adnext"
-    plan = from_json(Plan, block, where) if block is not None else Plan(prepared_by="nnunet")
+    planned = configuration_of(plans, configuration, f"plans {plans['plans_name']}")
+    if len(planned["patch_size"]) != 3:
+        raise SettingsError(f"configuration {configuration!r} is not 3D; use 3d_fullres")
+    where = f"plans {plans['plans_name']}, configuration {configuration}"
+    plan = plan_in(planned, where)
+    where = f"{where}, {BLOCK}"
     settings = with_overrides(class_settings, getattr(plan, key), f"{where}.{key}")
     settings = with_overrides(settings, settings_from_environment(), "ADNEXT_SETTINGS")
     network = _merge_network(plan.network, class_network, where)
     task = plan.task or task_of(dataset_json, "dataset.json")
     return replace(plan, network=network, task=task, **{key: to_json(settings)}), settings
-
-
-def plans_with(plans: dict, configuration: str, plan: Plan) -> dict:
-    """A copy of a plans file's content whose configuration holds `plan` as its `adnext` block."""
-    plans = copy.deepcopy(plans)
-    plans["configurations"][configuration]["adnext"] = to_json(plan)
-    return plans
 
 
 def settings_for_resume(saved: SettingsType, where: str) -> SettingsType:
@@ -89,18 +85,6 @@ def about_stock_data(plan: Plan, settings: RunSettings, plans: dict) -> str:
     if not reader.endswith("WithReorient"):
         text += f". WARNING: {reader} keeps each file's orientation, so left-right flips may mirror another axis"
     return text
-
-
-def _configuration(plans: dict, configuration: str) -> dict:
-    known = plans["configurations"]
-    if configuration not in known:
-        raise SettingsError(f"the plans have no configuration {configuration!r}; known: {', '.join(known)}")
-    content = known[configuration]
-    if "inherits_from" in content:
-        content = {**_configuration(plans, content["inherits_from"]), **content}
-    if len(content["patch_size"]) != 3:
-        raise SettingsError(f"configuration {configuration!r} is not 3D; use 3d_fullres")
-    return content
 
 
 def _merge_network(planned: NetworkSettings, own: NetworkSettings | None, where: str) -> NetworkSettings:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from adnext_plugin.cli import audit, train
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.subjects.fold_files import read_folds
+from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.subjects import permute_targets, read_dataset
 
@@ -79,11 +81,11 @@ def test_permuted_runs_learn_and_hold_out_the_same_dealt_labels_apart_from_resul
     assert not (toy.results / DATASET).exists()
     folder = toy.preprocessed / DATASET
     task, subjects = read_dataset(folder)
-    run = toy.results / "permuted_5" / RUN
-    files = read_folds(run, ensure_splits(folder, subjects, task), subjects, task, "")
+    run = RunFolder(toy.results / "permuted_5" / RUN)
+    files = read_folds(run, Cohort.open(folder), "")
     assert "PERMUTED" in files.warning and "OPTIMISTIC" in files.warning
     dealt = permute_targets(subjects, task, 5)
-    pd.testing.assert_frame_equal(files.subjects, dealt)
+    pd.testing.assert_frame_equal(files.cohort.subjects, dealt)
     by_subject = dealt.groupby("subject_id")[task.target]
     assert (by_subject.nunique() == 1).all()
     before = subjects.groupby("subject_id")[task.target].first()

@@ -1,5 +1,7 @@
 """Scores, intervals and baselines against scikit-learn, slow loops and worked cases."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.studies.baselines import covariates, cross_validate, knows_nothing, voxels
 from adnext_plugin.evaluation.studies.crossval import evaluate
 from adnext_plugin.evaluation.subjects.predictions import (
@@ -195,9 +198,13 @@ def _cohort(people: int = 120) -> pd.DataFrame:
     )
 
 
+def _with_folds(subjects: pd.DataFrame, task: Task) -> Cohort:
+    return Cohort(task=task, subjects=subjects, splits=make_splits(subjects, task), folder=Path("Dataset001_Made"))
+
+
 def test_baselines_find_what_is_there_and_nothing_where_there_is_nothing() -> None:
     subjects = _cohort()
-    splits = make_splits(subjects, TASK)
+    cohort = _with_folds(subjects, TASK)
     generator = np.random.default_rng(1)
     is_patient = (subjects["diagnosis"] == "AD").to_numpy()
     volumes = {
@@ -205,12 +212,12 @@ def test_baselines_find_what_is_there_and_nothing_where_there_is_nothing() -> No
         for case, sick in zip(subjects["case_id"], is_patient, strict=True)
     }
     tables = {
-        baseline.name: cross_validate(baseline, subjects, splits, TASK)
+        baseline.name: cross_validate(baseline, cohort)
         for baseline in (
-            knows_nothing(subjects, TASK),
-            covariates(subjects, ["age", "sex"], TASK),
-            covariates(subjects, ["sex"], TASK),
-            voxels(subjects, volumes.__getitem__, (4.0, 4.0, 4.0), TASK),
+            knows_nothing(cohort),
+            covariates(cohort, ["age", "sex"]),
+            covariates(cohort, ["sex"]),
+            voxels(cohort, volumes.__getitem__, (4.0, 4.0, 4.0)),
         )
     }
     weights = np.ones((1, len(subjects)))
@@ -227,10 +234,9 @@ def test_baselines_find_what_is_there_and_nothing_where_there_is_nothing() -> No
 
 
 def test_a_network_better_than_its_baseline_is_said_to_be() -> None:
-    subjects = _cohort()
-    splits = make_splits(subjects, TASK)
-    table = cross_validate(covariates(subjects, ["age"], TASK), subjects, splits, TASK)
-    evaluation, _ = evaluate(table, [knows_nothing(subjects, TASK)], subjects, splits, TASK, resamples=200)
+    cohort = _with_folds(_cohort(), TASK)
+    table = cross_validate(covariates(cohort, ["age"]), cohort)
+    evaluation, _ = evaluate(table, [knows_nothing(cohort)], cohort, resamples=200)
     found = evaluation.baselines[0].gain_of_network
     assert found.low > 0 and found.value == pytest.approx(evaluation.scores["auc_mean_of_folds"].value - 0.5)
     assert [fold.subjects for fold in evaluation.folds] == [30] * 4
@@ -253,12 +259,11 @@ def test_on_real_subjects_brain_volume_beats_age_and_sex(real_data) -> None:
             "nWBV": table["nWBV"],
         }
     )
-    splits = make_splits(subjects, TASK)
+    cohort = _with_folds(subjects, TASK)
     aucs = [
         roc_auc_score(found.loc[found["part"] == "val", "target"] == "AD", found.loc[found["part"] == "val", "prob_AD"])
         for found in (
-            cross_validate(covariates(subjects, columns, TASK), subjects, splits, TASK)
-            for columns in (["age", "sex"], ["age", "sex", "nWBV"])
+            cross_validate(covariates(cohort, columns), cohort) for columns in (["age", "sex"], ["age", "sex", "nWBV"])
         )
     ]
     assert 0.5 < aucs[0] < 0.65 and 0.68 < aucs[1] < 0.79
@@ -295,13 +300,12 @@ def test_baselines_of_a_regression_and_the_gain_over_them_in_years() -> None:
     generator = np.random.default_rng(0)
     subjects = _cohort().assign(age=generator.uniform(20, 90, 120))
     subjects["nWBV"] = 0.9 - 0.002 * subjects["age"] + generator.normal(0, 0.01, 120)
-    splits = make_splits(subjects, AGE)
-    for fold in splits:
+    cohort = _with_folds(subjects, AGE)
+    for fold in cohort.splits:
         ages = subjects.set_index("case_id")["age"]
         assert abs(ages[fold["val"]].mean() - ages.mean()) < 3  # folds are balanced by quantile
-    good = covariates(subjects, ["nWBV"], AGE)
-    table = cross_validate(good, subjects, splits, AGE)
-    evaluation, _ = evaluate(table, [knows_nothing(subjects, AGE)], subjects, splits, AGE, resamples=200)
+    table = cross_validate(covariates(cohort, ["nWBV"]), cohort)
+    evaluation, _ = evaluate(table, [knows_nothing(cohort)], cohort, resamples=200)
     assert evaluation.primary_score == "mae"
     assert evaluation.scores["mae"].value < 6 and evaluation.baselines[0].scores["mae"].value > 15
     found = evaluation.baselines[0].gain_of_network

@@ -20,6 +20,7 @@ from conftest import Trained
 
 from adnext_plugin.cli import export, install, predict
 from adnext_plugin.prediction.from_run import read_run
+from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.settings import TrainerSettings
 
 MODELS = "bundles"
@@ -249,7 +250,7 @@ def test_stamps_of_a_run_go_with_its_bundle_but_not_what_was_written_of_people(t
         path = trained.run / f"fold_{fold}" / "validation" / "summary.json"
         stamps = TrainerSettings(permute_labels=3, skip_audit="sub01 is sub02").warnings
         path.write_text(json.dumps({**json.loads(path.read_text()), "warning": "; ".join(stamps)}))
-    assert read_run(trained.run).description.stamps == ("; ".join(stamps),)
+    assert read_run(RunFolder(trained.run)).description.stamps == ("; ".join(stamps),)
     bundle = tmp_path / "stamped.zip"
     assert export.main([str(trained.run), "-o", str(bundle), "-device", "cpu", "--without-ranges"]) == 0
     assert install.main([str(bundle)]) == 0

@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.cli import evaluate
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.files import read_json
 from adnext_plugin.prediction.held_out_features import held_out_features
+from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.training.weights import read_checkpoint
 
 
 def test_features_are_what_each_folds_own_network_answers_from(trained) -> None:
     dataset_folder = trained.workspace.preprocessed / "Dataset301_Toy"
-    seen = held_out_features(trained.run, read_json(dataset_folder / "splits_final.json"), dataset_folder, "cpu")
+    seen = held_out_features(RunFolder(trained.run), Cohort.open(dataset_folder), "cpu")
     people = pd.read_csv(dataset_folder / "subjects.csv").set_index("case_id").loc[list(seen.case_ids)]
     assert len(seen.case_ids) == len(set(seen.case_ids)) == 17
     for fold in range(4):

@@ -13,7 +13,7 @@ from torch import nn
 
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.networks.with_covariates import WithCovariates
-from adnext_plugin.plan import NetworkSettings
+from adnext_plugin.plan import NetworkSettings, plans_with
 from adnext_plugin.records import to_json
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.task import Task
@@ -21,7 +21,7 @@ from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
 from adnext_plugin.training.covariates import CovariateScale
 from adnext_plugin.training.objectives import Classification, Regression
-from adnext_plugin.training.plan_resolution import plans_with, resolve_plan, settings_for_resume
+from adnext_plugin.training.plan_resolution import resolve_plan, settings_for_resume
 from adnext_plugin.training.schedule import EpochSchedule, learning_rate_at
 from adnext_plugin.training.weights import load_encoder, read_checkpoint
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.task import Task
 
 TEXT_COLUMNS = ("sex", "site", "scanner")
@@ -29,17 +30,17 @@ class Baseline:
     features: pd.DataFrame | np.ndarray
 
 
-def knows_nothing(subjects: pd.DataFrame, task: Task) -> Baseline:
+def knows_nothing(cohort: Cohort) -> Baseline:
     """Always the most frequent class, or the mean."""
-    features = np.zeros((len(subjects), 1))
-    if task.kind == "regression":
+    features = np.zeros((len(cohort.subjects), 1))
+    if cohort.task.kind == "regression":
         return Baseline(name="mean", model=DummyRegressor(), features=features)
     return Baseline(name="majority", model=DummyClassifier(strategy="prior"), features=features)
 
 
-def covariates(subjects: pd.DataFrame, columns: Sequence[str], task: Task) -> Baseline:
+def covariates(cohort: Cohort, columns: Sequence[str]) -> Baseline:
     """A linear model of columns of `subjects.csv`; gaps are filled with the training median or an own category."""
-    features = subjects[list(columns)].copy()
+    features = cohort.subjects[list(columns)].copy()
     texts = [column for column in columns if column in TEXT_COLUMNS]
     numbers = [column for column in columns if column not in TEXT_COLUMNS]
     features[numbers] = features[numbers].apply(pd.to_numeric, errors="coerce")
@@ -47,38 +48,34 @@ def covariates(subjects: pd.DataFrame, columns: Sequence[str], task: Task) -> Ba
         (make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()), numbers),
         (OneHotEncoder(handle_unknown="ignore", drop="if_binary"), texts),
     )
-    return Baseline(name="+".join(columns), model=make_pipeline(encode, _linear(task)), features=features)
+    return Baseline(name="+".join(columns), model=make_pipeline(encode, _linear(cohort.task)), features=features)
 
 
-def voxels(
-    subjects: pd.DataFrame, read_volume_zyx: Callable[[str], np.ndarray], spacing_mm: Sequence[float], task: Task
-) -> Baseline:
+def voxels(cohort: Cohort, read_volume_zyx: Callable[[str], np.ndarray], spacing_mm: Sequence[float]) -> Baseline:
     """Principal components of an 8 mm version of the network's inputs, and a linear model of them.
 
     Args:
-        subjects: the cases.
+        cohort: the cases, and what is to be learned.
         read_volume_zyx: gives the network input of a case id.
         spacing_mm: its voxel size.
-        task: what is to be learned.
     """
     factor = [max(1, round(VOXEL_EDGE_MM / edge)) for edge in spacing_mm]
-    features = np.stack([_block_means(read_volume_zyx(case), factor).ravel() for case in subjects["case_id"]])
-    model = make_pipeline(PCA(VOXEL_COMPONENTS, whiten=True, svd_solver="full"), _linear(task, strength=0.1))
+    features = np.stack([_block_means(read_volume_zyx(case), factor).ravel() for case in cohort.subjects["case_id"]])
+    model = make_pipeline(PCA(VOXEL_COMPONENTS, whiten=True, svd_solver="full"), _linear(cohort.task, strength=0.1))
     return Baseline(name="voxels (PCA, 8 mm)", model=model, features=features)
 
 
-def cross_validate(
-    baseline: Baseline, subjects: pd.DataFrame, splits: Sequence[dict[str, list[str]]], task: Task
-) -> pd.DataFrame:
+def cross_validate(baseline: Baseline, cohort: Cohort) -> pd.DataFrame:
     """Fit on `train` alone, and predict `selection` and `val`, in every fold.
 
     Returns:
         Rows like those of the folds' predictions.csv.
     """
+    task, subjects = cohort.task, cohort.subjects
     position = {case: index for index, case in enumerate(subjects["case_id"])}
     targets = subjects[task.target].to_numpy()
     tables = []
-    for fold, parts in enumerate(splits):
+    for fold, parts in enumerate(cohort.splits):
         train = [position[case] for case in parts["train"]]
         model = _limited(baseline.model, len(train)).fit(_rows(baseline.features, train), targets[train])
         for part in ("val", "selection"):

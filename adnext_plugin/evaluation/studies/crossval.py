@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.scores.panel import panel
 from adnext_plugin.evaluation.scores.within_site import WithinSite, describe_within_site
 from adnext_plugin.evaluation.studies.baselines import Baseline, cross_validate
@@ -65,9 +66,7 @@ class Evaluation:
 def evaluate(
     predictions: pd.DataFrame,
     baselines: Sequence[Baseline],
-    subjects: pd.DataFrame,
-    splits: Sequence[dict[str, list[str]]],
-    task: Task,
+    cohort: Cohort,
     *,
     resamples: int = 2000,
     seed: int = 0,
@@ -79,9 +78,7 @@ def evaluate(
     Args:
         predictions: rows of all folds' predictions.csv.
         baselines: fitted anew in every fold.
-        subjects: content of `subjects.csv`.
-        splits: the folds.
-        task: names target and classes.
+        cohort: whose these predictions are, with the targets that were trained on.
         resamples: of the bootstrap.
         seed: of the bootstrap.
         sensitivity: that a further threshold is to reach on `selection`.
@@ -90,11 +87,12 @@ def evaluate(
     Raises:
         SettingsError: the sensitivity or a prevalence is out of range.
     """
+    task = cohort.task
     network = of_subjects(predictions, task)
     drawn = resamples_of(network, resamples, seed)
     results = []
     for baseline in baselines:
-        other = of_subjects(cross_validate(baseline, subjects, splits, task), task)
+        other = of_subjects(cross_validate(baseline, cohort), task)
         results.append(
             BaselineResult(
                 name=baseline.name, scores=estimates(other, drawn), gain_of_network=gain(network, other, drawn)
@@ -114,7 +112,7 @@ def evaluate(
         scores=estimates(network, drawn) if details is None else bootstrap(partial(panel, network), drawn),
         baselines=tuple(results),
         details=details,
-        within_site=None if details is None else describe_within_site(network, subjects, drawn),
+        within_site=None if details is None else describe_within_site(network, cohort.subjects, drawn),
     )
     return evaluation, network
 

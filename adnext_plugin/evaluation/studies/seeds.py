@@ -6,11 +6,10 @@ weights, order and augmentation would.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import PathsError
 from adnext_plugin.evaluation.subjects.fold_files import FoldFiles, read_folds
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
@@ -18,7 +17,7 @@ from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects, estimates, resamples_of
 from adnext_plugin.files import read_json
 from adnext_plugin.paths import SEED_FOLDER
-from adnext_plugin.task import Task
+from adnext_plugin.run_folder import RunFolder
 
 # of which runs under several seeds may differ
 MAY_DIFFER = {"seed", "inflation_meter", "skip_audit"}
@@ -66,16 +65,12 @@ def _mean(runs: list[OfSubjects]) -> OfSubjects:
     return replace(runs[0], **{name: np.mean([getattr(run, name) for run in runs], axis=0) for name in averaged})
 
 
-def read_further_seeds(
-    run: Path, splits: list[dict], subjects: pd.DataFrame, task: Task
-) -> tuple[dict[int, FoldFiles], list[str]]:
+def read_further_seeds(run: RunFolder, cohort: Cohort) -> tuple[dict[int, FoldFiles], list[str]]:
     """Read what `adnext_train cv --seeds` left of a run under further seeds.
 
     Args:
         run: the run's own folder, DATASET/TRAINER__PLANS__CONFIGURATION in a folder of results.
-        splits: the folds.
-        subjects: content of `subjects.csv`.
-        task: names target and classes.
+        cohort: the dataset trained on.
 
     Returns:
         Files by seed, and remarks on the seeds that are left out.
@@ -84,11 +79,11 @@ def read_further_seeds(
         AdnextError: predictions are of other folds or targets than the dataset's.
     """
     found, remarks = {}, []
-    for folder in run.parents[1].glob(f"{SEED_FOLDER}*/{run.parent.name}/{run.name}"):
-        seed = int(folder.parents[1].name.removeprefix(SEED_FOLDER))
+    for folder in run.path.parents[1].glob(f"{SEED_FOLDER}*/{run.path.parent.name}/{run.path.name}"):
+        seed, other = int(folder.parents[1].name.removeprefix(SEED_FOLDER)), RunFolder(folder)
         try:
-            files = read_folds(folder, splits, subjects, task, "adnext_train ... cv --seeds N --c")
-            changed = _changed_settings(run, folder)
+            files = read_folds(other, cohort, "adnext_train ... cv --seeds N --c")
+            changed = _changed_settings(run, other)
         except PathsError:
             remarks.append(f"seed {seed} is left out: its folds are not all trained; go on with --seeds N --c")
             continue
@@ -99,8 +94,8 @@ def read_further_seeds(
     return dict(sorted(found.items())), remarks
 
 
-def _changed_settings(run: Path, other: Path) -> list[str]:
-    ours, theirs = (read_json(folder / "fold_0" / "run.json")["settings"] for folder in (run, other))
+def _changed_settings(run: RunFolder, other: RunFolder) -> list[str]:
+    ours, theirs = (read_json(one.fold(0).run_file)["settings"] for one in (run, other))
     return sorted(name for name in ours.keys() - MAY_DIFFER if ours[name] != theirs.get(name))
 
 

@@ -10,11 +10,9 @@ import pandas as pd
 from adnext_plugin.errors import AdnextError, PathsError, SplitError, nearest_names
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject
 from adnext_plugin.files import read_json, require_file
-from adnext_plugin.paths import run_name
+from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.stamps import stamps_of
 from adnext_plugin.task import Task
-
-EVALUATION = "crossval_results"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +25,8 @@ class EvaluatedRun:
     splits_sha256: str
 
 
-def find_run(run: str, dataset_results: Path, plans: str, configuration: str) -> Path:
-    """The folder of a run.
+def find_run(run: str, dataset_results: Path, plans: str, configuration: str) -> RunFolder:
+    """Where a run lies.
 
     Args:
         run: a trainer's name, the name of a folder in `dataset_results`, or a path to a run's folder.
@@ -39,16 +37,16 @@ def find_run(run: str, dataset_results: Path, plans: str, configuration: str) ->
     Raises:
         PathsError: there is no such folder.
     """
-    candidates = (dataset_results / run_name(run, plans, configuration), dataset_results / run, Path(run))
-    for folder in candidates:
+    of_trainer = RunFolder.of(dataset_results.name, run, plans, configuration, dataset_results.parent).path
+    for folder in (of_trainer, dataset_results / run, Path(run)):
         if folder.is_dir():
-            return folder
+            return RunFolder(folder)
     known = [path.name for path in dataset_results.glob("*__*__*")]
-    suggestion = nearest_names(candidates[0].name, known)
+    suggestion = nearest_names(of_trainer.name, known)
     raise PathsError(f"no run {run!r} in {dataset_results}{suggestion}")
 
 
-def read_run(folder: Path, task: Task) -> EvaluatedRun:
+def read_run(run: RunFolder, task: Task) -> EvaluatedRun:
     """Read a run's evaluation.
 
     Raises:
@@ -56,8 +54,8 @@ def read_run(folder: Path, task: Task) -> EvaluatedRun:
         AdnextError: it was evaluated for other classes.
     """
     remedy = "evaluate the run with adnext_evaluate"
-    metrics = read_json(require_file(folder / EVALUATION / "metrics.json", remedy))
-    path = require_file(folder / EVALUATION / "predictions.csv", remedy)
+    metrics = read_json(require_file(run.evaluation.metrics_file, remedy))
+    path = require_file(run.evaluation.predictions_file, remedy)
     texts = dict.fromkeys(("case_id", "subject_id", "session_id", "target"), str)
     table = pd.read_csv(path, dtype=texts, keep_default_na=False, float_precision="round_trip")
     missing = [name for name in task.classes if f"prob_{name}" not in table]
@@ -71,19 +69,19 @@ def read_run(folder: Path, task: Task) -> EvaluatedRun:
         thresholds = np.array([by_fold[fold] for fold in predictions.folds], dtype=float)
         predictions = replace(predictions, thresholds=thresholds)
     return EvaluatedRun(
-        name=folder.name.split("__")[0],
+        name=run.trainer,
         predictions=predictions,
         stamps=stamps_of([metrics]),
         splits_sha256=metrics["splits_sha256"],
     )
 
 
-def with_distinct_names(runs: Sequence[EvaluatedRun], folders: Sequence[Path]) -> list[EvaluatedRun]:
+def with_distinct_names(runs: Sequence[EvaluatedRun], folders: Sequence[RunFolder]) -> list[EvaluatedRun]:
     """The runs, named by trainer where that tells them apart, by folder or else path where not."""
     for names in (
         [run.name for run in runs],
-        [folder.name for folder in folders],
-        [str(folder) for folder in folders],
+        [folder.path.name for folder in folders],
+        [str(folder.path) for folder in folders],
     ):
         if len(set(names)) == len(names):
             break
