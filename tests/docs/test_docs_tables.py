@@ -4,16 +4,14 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
 
-from adnext_plugin.networks.families import adnext
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.records import to_json
-from adnext_plugin.registry import NETWORKS, TRAINERS
+from adnext_plugin.registry import NETWORKS
 from adnext_plugin.settings import PretrainingSettings, RunSettings, TrainerSettings
 
 ROOT = Path(__file__).parents[2]
