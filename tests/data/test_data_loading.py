@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from adnext_plugin.data.augmentation import RECIPES, Augmentation, CentreCrop
+from adnext_plugin.data.augmentation import Augmentation, CentreCrop
 from adnext_plugin.data.loading import CaseDataset, EpochLoader, EpochSampler
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import PathsError, SettingsError, UnknownNameError
+from adnext_plugin.registry import AUGMENTATIONS, registered_names
 
 SIZE = (6, 8, 8)
 CASES = [f"case{index}" for index in range(7)]
@@ -75,19 +76,19 @@ def test_fewer_cases_than_a_batch_still_make_one_batch() -> None:
     assert [len(batch) for batch in EpochSampler(3, 4, shuffle=True)] == [3]
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_recipes_do_not_write_into_their_input_and_keep_shape_and_type(recipe: str) -> None:
+@pytest.mark.parametrize("name", registered_names(AUGMENTATIONS))
+def test_augmentations_do_not_write_into_their_input_and_keep_shape_and_type(name: str) -> None:
     image = torch.randn(1, *SIZE, generator=torch.Generator().manual_seed(0))
     before = image.clone()
-    changed = [Augmentation(recipe, SIZE)(image, seed) for seed in range(20)]
+    changed = [Augmentation(name, SIZE)(image, seed) for seed in range(20)]
     assert torch.equal(image, before)
     assert all(type(one) is torch.Tensor and one.shape == image.shape and one.dtype == image.dtype for one in changed)
-    if recipe != "none":
+    if name != "none":
         # a mirror image and the image itself are all that mirroring can make
-        assert len({float(one.double().sum() + one[0, 0, 0, 0]) for one in changed}) > (1 if recipe == "mirror" else 3)
+        assert len({float(one.double().sum() + one[0, 0, 0, 0]) for one in changed}) > (1 if name == "mirror" else 3)
 
 
-def test_the_anatomical_recipe_mirrors_left_and_right_only() -> None:
+def test_the_anatomical_augmentation_mirrors_left_and_right_only() -> None:
     # symmetric along x, so that only flips along another axis could change where the mark is
     image = torch.zeros(1, *SIZE)
     image[0, 0, 0, :] = 100.0
@@ -98,8 +99,8 @@ def test_the_anatomical_recipe_mirrors_left_and_right_only() -> None:
 def test_intensity_inside_the_brain_leaves_the_background_at_0() -> None:
     image = torch.randn(1, 8, 8, 8)
     image[:, :4] = 0
-    for recipe, touches_background in (("inside", False), ("anatomical", True)):
-        augment = Augmentation(recipe, (8, 8, 8))
+    for name, touches_background in (("inside", False), ("anatomical", True)):
+        augment = Augmentation(name, (8, 8, 8))
         changed = [augment(image, seed) for seed in range(40)]
         assert all(torch.equal(augment(image, seed), changed[seed]) for seed in range(40))
         assert any(bool(one[:, :4].any()) for one in changed) == touches_background
