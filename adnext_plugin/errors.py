@@ -28,6 +28,10 @@ class PathsError(AdnextError):
     """A folder, file or environment variable that a stage needs is missing."""
 
 
+class FormatError(AdnextError):
+    """A file is another program's, or of a version that this one cannot read."""
+
+
 class WeightsError(AdnextError):
     """A checkpoint does not fit the network or the run that wants it."""
 

@@ -1,6 +1,6 @@
 """Scans one after the other through all networks of a model: calibrated probabilities, calls and warnings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,13 @@ import pandas as pd
 from scipy.special import softmax
 from tqdm import tqdm
 
+from adnext_plugin.case_properties import CaseProperties, read_case_properties
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import AdnextError, ImageError, SettingsError
 from adnext_plugin.parallel import for_each, processes_that_fit
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.inputs import Inputs, ScanInput
-from adnext_plugin.prediction.measured import far_out, measure, read_properties
+from adnext_plugin.prediction.measured import far_out, measure
 from adnext_plugin.prediction.model import FoldNetwork, Model
 from adnext_plugin.prediction.orientation import orientation_warnings
 from adnext_plugin.prediction.preparation import prepare_scan
@@ -49,7 +50,7 @@ class PreparedScan:
     """The network's input, (Z, Y, X), and what is known of how it came about; `warnings` of its header."""
 
     volume_zyx: np.ndarray
-    properties: Mapping | None
+    properties: CaseProperties | None
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -178,7 +179,7 @@ class Ensemble:
             for suffix in (".b2nd", ".pkl"):
                 (folder / f"{job.case}{suffix}").unlink()
             warnings = tuple(orientation_warnings(job.image))
-            yield index, PreparedScan(volume_zyx=volume_zyx, properties=outcome, warnings=warnings)
+            yield index, PreparedScan(volume_zyx=volume_zyx, properties=outcome.properties, warnings=warnings)
 
 
 def _each_stored(inputs: Inputs, model: ModelDescription) -> Iterator[tuple[int, PreparedScan | AdnextError]]:
@@ -196,13 +197,15 @@ def read_stored(volume_file: Path, model: ModelDescription) -> PreparedScan:
         AdnextError: the file is missing or damaged, or of another size.
     """
     geometry = model.plan.preprocessing
-    to_input = None
-    if model.plan.prepared_by == "nnunet":
+    to_input = properties = None
+    if model.plan.prepared_by == "nnunet":  # which notes nothing that could be compared
         to_input = partial(fit_stock_volume, spacing_mm=model.stored_spacing_mm, settings=geometry)
+    else:
+        properties = read_case_properties(volume_file.with_suffix(".pkl"))
     store = CaseStore(volume_file.parent, [volume_file.stem], geometry.input_size_voxels, to_input)
-    return PreparedScan(volume_zyx=store[0][0], properties=read_properties(volume_file.with_suffix(".pkl")))
+    return PreparedScan(volume_zyx=store[0][0], properties=properties)
 
 
-def _cut_off(properties: Mapping | None) -> list[str]:
-    share = (properties or {}).get("share_of_foreground_cut_off", 0.0)
+def _cut_off(properties: CaseProperties | None) -> list[str]:
+    share = 0.0 if properties is None else properties.share_of_foreground_cut_off
     return [f"size: {share:.0%} of the foreground lies outside of the input"] if share > CUT_OFF_SHARE else []

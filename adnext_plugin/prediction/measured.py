@@ -1,13 +1,11 @@
 """Numbers of a prepared scan that say whether it is like those a model was trained on: size, voxels, intensities."""
 
-import io
-import pickle
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import skew
 
+from adnext_plugin.case_properties import CaseProperties
 from adnext_plugin.images import foreground_box
 from adnext_plugin.prediction.description import Range
 
@@ -16,7 +14,7 @@ INTENSITY_PERCENTILES = (5, 50, 95)
 WORDS = {"extent": "size", "spacing": "voxel size", "intensity": "intensities"}
 
 
-def measure(volume_zyx: np.ndarray, properties: Mapping | None) -> dict[str, float]:
+def measure(volume_zyx: np.ndarray, properties: CaseProperties | None) -> dict[str, float]:
     """Name to value, for what is known.
 
     Args:
@@ -37,7 +35,7 @@ def measure(volume_zyx: np.ndarray, properties: Mapping | None) -> dict[str, flo
     found["intensity_skewness"] = float(skew(inside)) if np.ptp(inside) > 0 else 0.0
     if properties is None:
         return found
-    for axis, spacing, (start, stop) in zip(AXES, properties["spacing_mm"], properties["foreground_box"], strict=True):
+    for axis, spacing, (start, stop) in zip(AXES, properties.spacing_mm, properties.foreground_box, strict=True):
         found[f"spacing_{axis}_mm"] = float(spacing)
         found[f"extent_{axis}_mm"] = float(spacing * (stop - start))
     return found
@@ -69,22 +67,3 @@ def _words(name: str, value: float) -> str:
     if name.endswith("_mm"):
         return f"{WORDS[kind]} along {quantity}: {value:.3g} mm"
     return f"{WORDS[kind]}: {quantity.replace('_', ' ')} {value:.3g}"
-
-
-def read_properties(path: Path) -> dict | None:
-    """What preprocessing noted of a case in its .pkl; None where there is none, or one that is not ours.
-
-    The file is a pickle because nnU-Net wants it so. It is read without the means to run anything: ours holds numbers,
-    texts and lists alone.
-    """
-    try:
-        content = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
-    except (OSError, EOFError, pickle.UnpicklingError, ValueError, IndexError, KeyError, AttributeError):
-        return None
-    is_ours = isinstance(content, dict) and {"spacing_mm", "foreground_box"} <= set(content)
-    return content if is_ours else None
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str) -> type:
-        raise pickle.UnpicklingError(f"{module_name}.{global_name} is more than plain data")

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from adnext_plugin.preprocessing.brains.brain_masks import MaskJob, extract_mask, mask_file
-from adnext_plugin.preprocessing.preprocessor import CaseJob, prepare_case
+from adnext_plugin.preprocessing.preprocessor import CaseJob, PreparedCase, prepare_case
 
 
-def prepare_scan(job: CaseJob) -> dict:
+def prepare_scan(job: CaseJob) -> PreparedCase:
     """Extract the brain where the plan has a method for it, then prepare and store the scan.
 
     Returns:

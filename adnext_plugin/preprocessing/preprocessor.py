@@ -4,7 +4,6 @@ A case is two files: `{case}.b2nd`, the volume (1, Z, Y, X) in float16, and `{ca
 of the scan's bytes and the settings. The .pkl is written last: a case is finished if its key is the one now wanted.
 """
 
-import pickle
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import blosc2
 
+from adnext_plugin.case_properties import CaseProperties, read_case_properties, write_case_properties
 from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError, ImageError, PathsError
 from adnext_plugin.files import replacing
@@ -35,6 +35,14 @@ class CaseJob:
     mask: Path | None = None
     folder: Path
     settings: PreprocessingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCase:
+    """What was done to a case, and whether it was done now rather than found finished."""
+
+    properties: CaseProperties
+    is_new: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,10 @@ def preprocess(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_strangers(folder, {job.case for job in jobs})
-    prepared, reused, failed, cut_off = [], [], {}, {}
+    prepared: list[str] = []
+    reused: list[str] = []
+    failed: dict[str, str] = {}
+    cut_off: dict[str, float] = {}
     try:
         where = {"processes": processes, "cluster": cluster}
         for index, outcome in for_each(prepare_case, jobs, description="Preprocessing", **where):
@@ -73,28 +84,26 @@ def preprocess(
             if isinstance(outcome, AdnextError):
                 failed[case] = str(outcome)
                 continue
-            (prepared if outcome["is_new"] else reused).append(case)
-            if outcome["share_of_foreground_cut_off"] > 0:
-                cut_off[case] = outcome["share_of_foreground_cut_off"]
+            (prepared if outcome.is_new else reused).append(case)
+            share = outcome.properties.share_of_foreground_cut_off
+            if share > 0:
+                cut_off[case] = share
     finally:
         shutil.rmtree(_partial_folder(folder), ignore_errors=True)
     return PreprocessingReport(prepared=tuple(prepared), reused=tuple(reused), failed=failed, cut_off=cut_off)
 
 
-def prepare_case(job: CaseJob) -> dict:
+def prepare_case(job: CaseJob) -> PreparedCase:
     """Prepare and store one case, unless that has been done.
-
-    Returns:
-        The properties in its .pkl, and `is_new`.
 
     Raises:
         ImageError: the scan is unusable; the message names its file. No files of the case are left then.
     """
     volume_file, properties_file = job.folder / f"{job.case}.b2nd", job.folder / f"{job.case}.pkl"
     key = _key(job)
-    finished = _read_properties(properties_file)
-    if finished is not None and finished["key"] == key and volume_file.is_file():
-        return {**finished, "is_new": False}
+    finished = _finished(properties_file)
+    if finished is not None and finished.key == key and volume_file.is_file():
+        return PreparedCase(properties=finished, is_new=False)
     properties_file.unlink(missing_ok=True)
     volume_file.unlink(missing_ok=True)
     try:
@@ -109,10 +118,11 @@ def prepare_case(job: CaseJob) -> dict:
     with replacing(volume_file, beside=partial) as temporary:
         # blosc2's own writing to a file hides why it failed, and keeps the file open when it does
         temporary.write_bytes(stored.to_cframe())
-    properties = {**network_input.properties, "mask": None if job.mask is None else str(job.mask), "key": key}
+    mask = None if job.mask is None else str(job.mask)
+    properties = CaseProperties(**network_input.properties, mask=mask, key=key)
     with replacing(properties_file, beside=partial) as temporary:
-        temporary.write_bytes(pickle.dumps(properties))
-    return {**properties, "is_new": True}
+        write_case_properties(properties, temporary)
+    return PreparedCase(properties=properties, is_new=True)
 
 
 def _key(job: CaseJob) -> str:
@@ -123,10 +133,11 @@ def _key(job: CaseJob) -> str:
     return sha256(repr(parts).encode()).hexdigest()
 
 
-def _read_properties(path: Path) -> dict | None:
+def _finished(path: Path) -> CaseProperties | None:
+    """What is noted of a case; None where there is nothing, or nothing that can be relied on: it is done again."""
     try:
-        return pickle.loads(path.read_bytes())
-    except (FileNotFoundError, EOFError, pickle.UnpicklingError):
+        return read_case_properties(path)
+    except PathsError:
         return None
 
 

@@ -1,6 +1,5 @@
 """What the quality report needs to know of one case; arrays are z, y, x in RAS order."""
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import blosc2
 import numpy as np
 from scipy import ndimage, stats
 
-from adnext_plugin.errors import ImageError
+from adnext_plugin.case_properties import read_case_properties
+from adnext_plugin.errors import ImageError, PathsError
 from adnext_plugin.quality.thumbnails import thumbnail
 
 COARSE_VOXELS = 24  # edge of the cube that cases are compared in; a case takes 27 kB of memory there
@@ -50,23 +50,23 @@ def measure_case(job: QualityJob) -> Measurements:
     volume_file, properties_file = job.folder / f"{job.case}.b2nd", job.folder / f"{job.case}.pkl"
     try:
         volume_zyx = blosc2.open(str(volume_file), mode="r")[:][0].astype(np.float32)
-        properties = pickle.loads(properties_file.read_bytes())
-        mask, brain_litres = properties["mask"], properties["brain_litres"]
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
-        raise ImageError(
-            f"{volume_file} or its .pkl is missing, damaged or of an older version; run adnext_plan_and_preprocess"
-        ) from error
-    is_padded = properties["fit"] == "pad_crop"
-    factors = np.ones(3) if is_padded else np.divide(volume_zyx.shape, properties["resampled_shape_voxels"])
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ImageError(f"{volume_file} is missing or damaged; run adnext_plan_and_preprocess") from error
+    try:
+        properties = read_case_properties(properties_file)
+    except PathsError as error:
+        raise ImageError(str(error)) from error
+    is_padded = properties.fit == "pad_crop"
+    factors = np.ones(3) if is_padded else np.divide(volume_zyx.shape, properties.resampled_shape_voxels)
     return Measurements(
         case=job.case,
-        brain_litres=brain_litres,
-        has_mask=mask is not None,
+        brain_litres=properties.brain_litres,
+        has_mask=properties.mask is not None,
         skewness=float(stats.skew(volume_zyx[volume_zyx != 0])),
         stretch_zyx=tuple((factors / stats.gmean(factors)).tolist()),
-        share_cut_off=properties["share_of_foreground_cut_off"],
+        share_cut_off=properties.share_of_foreground_cut_off,
         coarse_zyx=coarsen(volume_zyx).astype(np.float16),
-        thumbnail=thumbnail(volume_zyx, job.scan, None if mask is None else Path(mask)),
+        thumbnail=thumbnail(volume_zyx, job.scan, None if properties.mask is None else Path(properties.mask)),
     )
 
 
