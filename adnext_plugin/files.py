@@ -14,11 +14,38 @@ from adnext_plugin.errors import PathsError
 PARTIAL = ".partial-"  # how names of files and folders begin that are not complete yet
 
 
+POINTER_BYTES = 32_768  # git-annex takes no longer file for a pointer
+
+
 def require_file(path: Path, remedy: str) -> Path:
     """Return `path`, or say that it is missing and what makes it."""
+    if reason := not_fetched(path):
+        raise PathsError(f"{path} {reason}")
     if not path.is_file():
         raise PathsError(f"{path} does not exist; {remedy}")
     return path
+
+
+def not_fetched(path: Path) -> str:
+    """Why a file has no content yet, and how to get it, to follow its name; "" where it has, or is not there at all.
+
+    git-annex (DataLad) keeps a link to nowhere, or a line of text, in place of a file that was not fetched, Git LFS a
+    few lines of text.
+    """
+    if path.is_symlink() and not path.exists():
+        target = str(path.readlink())
+        if "annex/objects" in target:
+            return f"is a link of git-annex whose content was not fetched; run: datalad get {path}"
+        return f"is a link to {target}, which does not exist; mend the link"
+    if not path.is_file() or path.stat().st_size > POINTER_BYTES:
+        return ""
+    with path.open("rb") as stream:
+        beginning = stream.read(64)
+    if beginning.startswith(b"/annex/objects/"):
+        return f"is a pointer of git-annex whose content was not fetched; run: datalad get {path}"
+    if beginning.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS whose content was not fetched; run: git lfs pull"
+    return ""
 
 
 def read_json(path: Path) -> dict | list:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 AUDIT_SKIPPED = "AUDIT SKIPPED"  # and the user's reason
+OTHER_PEOPLE = "OTHER PEOPLE: equal ids in both datasets are said to be of different people"  # and the user's reason
+PEOPLE_NOT_KNOWN = "PEOPLE NOT KNOWN: whether the first weights have seen held-out people could not be looked up"
 OPTIMISTIC = "OPTIMISTIC: under the paper's protocol the epoch was chosen on the very subjects it is scored on"
 
 
@@ -17,7 +19,12 @@ def stamps_of(summaries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def without_reasons(stamps: Iterable[str]) -> tuple[str, ...]:
-    """The stamps to give away: what the user wrote of people to skip the audit stays at home."""
-    return tuple(
-        stamp if AUDIT_SKIPPED not in stamp else stamp[: stamp.index(AUDIT_SKIPPED)] + AUDIT_SKIPPED for stamp in stamps
-    )
+    """The stamps to give away: what the user wrote of people stays at home."""
+    return tuple(_without_reason(stamp) for stamp in stamps)
+
+
+def _without_reason(stamp: str) -> str:
+    for beginning in (AUDIT_SKIPPED, OTHER_PEOPLE):
+        if beginning in stamp:
+            return stamp[: stamp.index(beginning)] + beginning
+    return stamp

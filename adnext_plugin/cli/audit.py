@@ -80,9 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def quick_checks(data: "FoldData") -> "list[Check]":
     """The checks of a dataset and its folds; seconds, once fingerprints of its scans are stored."""
+    from adnext_plugin.people import people_of
     from adnext_plugin.splits.audit import Check, check_files, check_ids, check_images
     from adnext_plugin.splits.folds import ensure_splits
-    from adnext_plugin.splits.identities import people_of
     from adnext_plugin.splits.likeness import CACHE_FILE, cached_fingerprints, find_resemblance
 
     subjects, task = data.subjects, data.plan.task
@@ -136,7 +136,7 @@ def refuse_seen(check: "Check") -> str:
             f"audit: {_in_short(check.leaks)}. Begin with weights that were trained without them, or say why it does "
             "no harm: --skip-audit REASON"
         )
-    return f"Audit: {check.name}: none ({check.looked_at})"
+    return f"Audit: {check.name}: {check.answer} ({check.looked_at})"
 
 
 def _in_short(leaks: Sequence[str]) -> str:
@@ -214,7 +214,7 @@ def _check_corpus(held_out: "pd.DataFrame", block: dict, network: str) -> "Check
 
 
 def _print(check: "Check") -> None:
-    print(f"{check.name}: {'FOUND' if check.leaks else 'none'}  ({check.looked_at})")
+    print(f"{check.name}: {check.answer}  ({check.looked_at})")
     for lines, mark in ((check.leaks, "!"), (check.remarks, "-")):
         for line in lines[:LINES_SHOWN]:
             print(f"  {mark} {line}")

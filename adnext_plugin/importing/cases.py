@@ -1,28 +1,14 @@
 """The cases of a dataset: scans with their names, targets and covariates."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adnext_plugin.errors import TableError, nearest_names
-from adnext_plugin.importing.people.identities import session_key, subject_key
-from adnext_plugin.importing.scans import Scan, Source
-from adnext_plugin.importing.tables.cells import as_number, is_missing
-from adnext_plugin.importing.tables.kinds import COVARIATES
-
-SEXES = {
-    "m": "M",
-    "male": "M",
-    "1": "M",
-    "f": "F",
-    "female": "F",
-    "2": "F",
-    "u": "",
-    "unknown": "",
-    "o": "",
-    "other": "",
-}
-MAX_CASE_ID = 200  # characters; file systems allow 255, of which extensions and temporary names take some
+from adnext_plugin.errors import TableError
+from adnext_plugin.importing.case_names import case_ids
+from adnext_plugin.importing.covariates import Covariates
+from adnext_plugin.importing.people.identities import session_key
+from adnext_plugin.importing.scans import Scan
+from adnext_plugin.people import people_of, person_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,81 +27,46 @@ class Case:
 
 def make_cases(
     labelled: Sequence[tuple[Scan, str | float | None]],
-    source: Source,
-    keep: Sequence[str],
+    covariates: Covariates,
     same_people: Mapping[str, str],
 ) -> tuple[Case, ...]:
     """Name the cases and collect their covariates.
 
     Args:
         labelled: scans with their targets.
-        source: says which columns hold the covariates.
-        keep: further columns, numbers, to carry along.
-        same_people: `subject_key` of an id to the id to use for that person.
+        covariates: reads those of a scan.
+        same_people: `person_of` of an id to the id to use for that person.
 
     Raises:
-        TableError: a covariate is no number or no sex, or two scans would have one name.
+        TableError: a covariate makes no sense, one person has two ids, or two scans would have one name.
     """
+    names = case_ids([scan for scan, _ in labelled])
     cases = tuple(
         Case(
-            case_id=_case_id(scan),
+            case_id=name,
             scan=scan,
-            subject_id=same_people.get(subject_key(scan.subject_id), scan.subject_id),
+            subject_id=same_people.get(person_of(scan.subject_id), scan.subject_id),
             target=target,
-            covariates=_covariates(scan, source, keep),
+            covariates=covariates.of(scan),
         )
-        for scan, target in labelled
+        for name, (scan, target) in zip(names, labelled, strict=True)
     )
+    _refuse_two_ids(cases)
     _refuse_doubles(cases)
     return cases
 
 
-def _case_id(scan: Scan) -> str:
-    parts = [scan.subject_id, scan.session_id] if scan.session_id else [scan.subject_id]
-    # nnU-Net splits names at double underscores, and file systems dislike most else
-    name = "_".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") or "x" for part in parts)
-    if len(name) > MAX_CASE_ID:
-        raise TableError(f"subject and session {name[:40]}... have {len(name)} characters; shorten them")
-    return name
-
-
-def _covariates(scan: Scan, source: Source, keep: Sequence[str]) -> dict[str, str | float]:
-    values: dict[str, str | float] = {}
-    for role in COVARIATES:
-        column = source.columns.get(role)
-        if column is None:
-            continue
-        cell = scan.row.get(column, "")
-        if role == "age":
-            values[role] = _number(cell, column, scan)
-        elif role == "sex":
-            values[role] = "" if is_missing(cell) else _sex(cell, column, scan)
-        elif role == "field_strength":
-            # ADNIMERGE writes "3 Tesla MRI"
-            values[role] = _number(re.sub(r"(?i)\s*(t|tesla)\b.*", "", cell), column, scan)
-        else:
-            values[role] = "" if is_missing(cell) else cell
-    for column in keep:
-        if column not in scan.row:
-            raise TableError(f"--keep: the table has no column {column!r}{nearest_names(column, scan.row)}")
-        values[column] = _number(scan.row[column], column, scan)
-    return values
-
-
-def _number(cell: str, column: str, scan: Scan) -> str | float:
-    if is_missing(cell):
-        return ""
-    number = as_number(cell)
-    if number is None:
-        raise TableError(f"{scan} has {column} {cell!r}, which is not a number; correct the table")
-    return number
-
-
-def _sex(cell: str, column: str, scan: Scan) -> str:
-    code = cell.lower().removesuffix(".0")
-    if code not in SEXES:
-        raise TableError(f"{scan} has {column} {cell!r}; sex is written M or F, male or female, 1 or 2")
-    return SEXES[code]
+def _refuse_two_ids(cases: Sequence[Case]) -> None:
+    people = people_of(case.subject_id for case in cases)
+    first: dict[str, str] = {}
+    for case in cases:
+        earlier = first.setdefault(people[case.subject_id], case.subject_id)
+        if earlier != case.subject_id:
+            raise TableError(
+                f"{earlier} and {case.subject_id} are two spellings of one person's id, who might come to lie on both "
+                f"sides of a fold; write one of them everywhere, or join them by a row {earlier},{case.subject_id} in "
+                "a table for --extra-ids; if they are two people, rename one"
+            )
 
 
 def _refuse_doubles(cases: Sequence[Case]) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from adnext_plugin.errors import ImageError, PathsError
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".img")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".img", ".mgz", ".mgh", ".mnc")
 DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 DICOM_ADVICE = "convert it first, for example with dcm2niix -z y -o NIFTI_FOLDER DICOM_FOLDER"
 FILES_LOOKED_AT = 200  # enough to see what a folder holds
 
 
 def is_image(path: Path) -> bool:
-    """Whether a name is that of a NIfTI or Analyze file."""
-    return path.name.lower().endswith(IMAGE_SUFFIXES)
+    """Whether a name is that of a NIfTI, Analyze, FreeSurfer or MINC file, and not hidden as macOS's `._*` are."""
+    return path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -27,11 +27,33 @@ def images_in(folder: Path) -> list[Path]:
         return []
 
 
+def subfolders(folder: Path, beginning: str) -> list[Path]:
+    """The folders in a folder whose names begin so, links to folders among them, by name."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.startswith(beginning) and path.is_dir())
+    except OSError:
+        return []
+
+
+def images_below(folder: Path) -> list[Path]:
+    """All images in a folder and in folders within it, those that are linked to, too."""
+    return [path for path in walk_files(folder) if is_image(path)]
+
+
 def walk_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder in a fixed order; links to folders are not followed, so that there is no circle."""
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (Path(parent) / name for name in sorted(names))
+    """All files below a folder in a fixed order, but for hidden ones; a folder that was linked to before is not again.
+
+    Links whose target is missing are among them, so that whoever reads them can say so.
+    """
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a circle of links, or a second way to the same files
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
 
 
 def is_dicom(path: Path) -> bool:

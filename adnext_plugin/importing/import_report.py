@@ -30,15 +30,18 @@ def import_report(source: Source, selection: Selection) -> dict:
         "unlabelled": list(selection.unlabelled),
         "rows_without_image": list(source.rows_without_image),
         "images_without_row": list(source.images_without_row),
-        "unused_images": list(selection.unused_images),
-        "notes": list(source.notes),
+        "unused_images": [*source.unused_images, *selection.unused_images],
+        "notes": [*source.notes, *selection.notes],
     }
 
 
 def report_text(report: dict) -> str:
-    """The report as lines for the terminal; long lists are cut."""
+    """The report as lines for the terminal; long lists are cut, but for notes."""
     lines = []
     for key, value in report.items():
+        if key == "notes" and value:
+            lines += [f"{'note':33} {note}" for note in value]
+            continue
         if isinstance(value, dict):
             value = ", ".join(f"{name}: {count}" for name, count in value.items()) or "none"
         elif isinstance(value, list) and value and isinstance(value[0], str):

@@ -1,18 +1,21 @@
 """Which scans of a source become cases: filters, sessions, labels."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Literal
 
 from adnext_plugin.errors import TableError
 from adnext_plugin.importing.cases import Case, make_cases
+from adnext_plugin.importing.covariates import Covariates
 from adnext_plugin.importing.people.identities import session_key, time_order
 from adnext_plugin.importing.scans import Scan, Source, require_scans
 from adnext_plugin.importing.tables.cells import Condition, is_missing
 from adnext_plugin.importing.targets import TargetRule
 
 SHOWN = 5  # how many offenders a message lists
+RARE = 5  # a misspelt class has so many times fewer scans than the one that is meant
 Labelled = list[tuple[Scan, str | float | None]]
 SessionChoice = Literal["all", "baseline", "closest"]
 
@@ -22,7 +25,7 @@ class Choice:
     """What the user wants of a source.
 
     `session`: all sessions of a subject, the first in time, or the one nearest to its clinical visit. `same_people`
-    maps the `subject_key` of an id to the id to use for that person.
+    maps the `person_of` of an id to the id to use for that person.
     """
 
     conditions: Sequence[Condition] = ()
@@ -34,13 +37,17 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The cases, how many scans each filter left out, the scans without a target, and repeats that do not serve."""
+    """The cases, how many scans each filter left out, the scans without a target, and repeats that do not serve.
+
+    `notes` are for the report.
+    """
 
     cases: tuple[Case, ...]
     classes: tuple[str, ...] = ()
     left_out: dict[str, int]
     unlabelled: tuple[str, ...] = ()
     unused_images: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def select_cases(source: Source, rule: TargetRule | None, choice: Choice) -> Selection:
@@ -62,7 +69,7 @@ def select_cases(source: Source, rule: TargetRule | None, choice: Choice) -> Sel
         raise TableError(f"no scan is left of {len(source.scans)}; check --where{column}")
     labelled: Labelled = [(scan, None if rule is None else rule.target_of(scan)) for scan in scans]
     _refuse_contradictions(labelled, source)
-    labelled, unused = _without_repeats(labelled) if source.has_repeats else (labelled, [])
+    labelled, unused = _without_repeats(labelled, rule) if source.has_repeats else (labelled, [])
     unlabelled: list[Scan] = []
     if rule is not None:
         unlabelled = [scan for scan, target in labelled if target is None]
@@ -72,10 +79,14 @@ def select_cases(source: Source, rule: TargetRule | None, choice: Choice) -> Sel
             raise _unlabelled_error(unlabelled, rule, source)
         if not labelled:
             raise TableError(f"no scan of {len(source.scans)} has a {rule.column}; check --where and the target column")
+    covariates = Covariates(source, choice.keep)
+    cases = make_cases(labelled, covariates, choice.same_people)
+    classes = () if rule is None else _classes(labelled, rule)
     return Selection(
-        cases=make_cases(labelled, source, choice.keep, choice.same_people),
-        classes=() if rule is None else _classes(labelled, rule),
+        cases=cases,
+        classes=classes,
         left_out=left_out,
+        notes=(*covariates.notes(), *_alike(classes, labelled)),
         unlabelled=tuple(map(str, unlabelled)),
         unused_images=tuple(unused),
     )
@@ -129,16 +140,29 @@ def _refuse_contradictions(labelled: Labelled, source: Source) -> None:
             )
 
 
-def _without_repeats(labelled: Labelled) -> tuple[Labelled, list[str]]:
-    seen, kept, unused = set(), [], []
+def _without_repeats(labelled: Labelled, rule: TargetRule | None) -> tuple[Labelled, list[str]]:
+    first: dict[tuple[str, str], Scan] = {}
+    kept, unused = [], []
     for scan, target in labelled:
-        session = (scan.subject_id, scan.session_id.lower())
-        if session in seen:
-            unused.append(str(scan.image))
-        else:
-            seen.add(session)
+        earlier = first.setdefault((scan.subject_id, scan.session_id.lower()), scan)
+        if earlier is scan:
             kept.append((scan, target))
+            continue
+        if rule is None or target is not None:
+            _refuse_other_makeup(earlier, scan)
+        unused.append(str(scan.image))
     return kept, unused
+
+
+def _refuse_other_makeup(one: Scan, other: Scan) -> None:
+    differing = [name for name, value in one.makeup.items() if other.makeup.get(name) != value]
+    if differing:
+        name = differing[-1]
+        first, second = one.row[name], other.row[name]
+        raise TableError(
+            f"{one} has images that differ in {' and '.join(differing)}: {first!r} ({one.image.name}) and {second!r} "
+            f"({other.image.name}); choose with --where '{name}=={first}', or with a part of it: --where '{name}~PART'"
+        )
 
 
 def _unlabelled_error(unlabelled: list[Scan], rule: TargetRule, source: Source) -> TableError:
@@ -158,9 +182,38 @@ def _classes(labelled: Labelled, rule: TargetRule) -> tuple[str, ...]:
             raise TableError(f"{rule.column} is {labelled[0][1]} for every scan; there is nothing to predict")
         return ()
     classes = rule.classes or tuple(sorted(present))
+    if not rule.classes:
+        _refuse_one_class_in_two_spellings(classes, present, rule)
     if len(classes) < 2 or any(present[name] == 0 for name in classes):
         raise TableError(
             f"at least two classes are needed, each with scans, but {rule.column} gives "
             f"{', '.join(f'{present[name]} {name}' for name in classes)}"
         )
     return classes
+
+
+def _refuse_one_class_in_two_spellings(classes: Sequence[str], present: Counter, rule: TargetRule) -> None:
+    first: dict[str, str] = {}
+    for name in classes:
+        # -1 and 1 are two classes
+        letters = "".join(character for character in name.casefold() if character.isalnum())
+        is_word = any(character.isalpha() for character in letters)
+        other = first.setdefault(letters if is_word else name, name)
+        if other != name:
+            raise TableError(
+                f"{rule.column} is {other!r} for {present[other]} scans and {name!r} for {present[name]}, which looks "
+                f"like one class in two spellings; join them with --label-map {other},{name}={other} and so on, or "
+                "name each as its own"
+            )
+
+
+def _alike(classes: Sequence[str], labelled: Labelled) -> Iterator[str]:
+    """Point out a rare class whose name is nearly that of a common one."""
+    counts = Counter(target for _, target in labelled)
+    for name in classes:
+        near = get_close_matches(name, [other for other in classes if counts[other] >= RARE * counts[name]], 1, 0.75)
+        if near and len(name) >= 4:  # of shorter ones MCI and CMI are alike, too
+            yield (
+                f"class {name!r} ({counts[name]} scans) may be a misspelt {near[0]!r} ({counts[near[0]]} scans); if "
+                "so, join them with --label-map"
+            )

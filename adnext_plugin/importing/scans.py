@@ -14,7 +14,8 @@ NO_MOMENT = Moment()
 class Scan:
     """One image file and what the source says about it; an absent session is "".
 
-    `gap_days` is the distance to the clinical visit that the row comes from, None where that is not known.
+    `gap_days` is the distance to the clinical visit that the row comes from, None where that is not known. `makeup` is
+    what may not differ between repeats of one scan, such as the Description: name to value.
     """
 
     image: Path
@@ -23,6 +24,7 @@ class Scan:
     row: Mapping[str, str]
     moment: Moment = NO_MOMENT
     gap_days: int | None = None
+    makeup: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.subject_id, self.session_id) if part)
@@ -33,14 +35,17 @@ class Source:
     """The scans of a source, what did not match, and which of its columns hold what (None where none does).
 
     `has_repeats` says that several scans of one session are repeats, of which the first serves; otherwise they are a
-    mistake. `notes` are for the report.
+    mistake. `unused_images` were passed over in favour of others of their session. `asked_for` are columns that the
+    user named, whose cells must make sense. `notes` are for the report.
     """
 
     scans: tuple[Scan, ...]
     rows_without_image: tuple[str, ...] = ()
     images_without_row: tuple[str, ...] = ()
+    unused_images: tuple[str, ...] = ()
     columns: Mapping[str, str | None] = field(default_factory=dict)  # age, sex, site, ... -> column
     has_repeats: bool = False
+    asked_for: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
 

@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from adnext_plugin.people import people_of, possible_names, spellings
 from adnext_plugin.splits.folds import PARTS, Fold
-from adnext_plugin.splits.identities import people_of, spellings
 from adnext_plugin.splits.likeness import Resemblance
 
 
@@ -17,25 +17,30 @@ from adnext_plugin.splits.likeness import Resemblance
 class Check:
     """One thing that was looked for: among what, and what was found, one line each; `leaks` stand in a fold's way.
 
-    `remarks` are what else was found and harms no fold.
+    `remarks` are what else was found and harms no fold. `unknown` says what could not be looked up, "" where nothing
+    is missing: without leaks the answer then is "not known", not "none".
     """
 
     name: str
     looked_at: str
     leaks: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    unknown: str = ""
+
+    @property
+    def answer(self) -> str:
+        """FOUND, none, or not known."""
+        return "FOUND" if self.leaks else "not known" if self.unknown else "none"
 
 
 def check_ids(subjects: pd.DataFrame, splits: Sequence[Fold]) -> Check:
     """Look for people on both sides of a fold, also under ids that are spellings of one (ADNI, OASIS, IXI, BIDS)."""
     ids = subjects["subject_id"]
     people = people_of(ids)
-    by_person = defaultdict(set)
-    for subject_id in ids:
-        by_person[people[subject_id]].add(subject_id)
-    parted, together = _sort_groups(
-        [sorted(subjects.loc[ids.isin(named), "case_id"]) for named in by_person.values()], splits
-    )
+    by_person = defaultdict(list)
+    for case, subject_id in zip(subjects["case_id"], ids, strict=True):
+        by_person[people[subject_id]].append(case)
+    parted, together = _sort_groups([sorted(cases) for cases in by_person.values()], splits)
     id_of = dict(zip(subjects["case_id"], ids, strict=True))
 
     def line(cases: Sequence[str]) -> str:
@@ -53,7 +58,8 @@ def check_files(subjects: pd.DataFrame, splits: Sequence[Fold]) -> Check:
     """Look for one image file under several subjects."""
     name = "one image file under two subjects"
     if "image_sha256" not in subjects:
-        return Check(name=name, looked_at="nothing: subjects.csv has no column image_sha256")
+        unknown = "subjects.csv has no column image_sha256"
+        return Check(name=name, looked_at=f"nothing: {unknown}", unknown=unknown)
     known = subjects[subjects["image_sha256"].notna() & (subjects["image_sha256"].astype(str) != "")]
     groups = [group for _, group in known.groupby("image_sha256") if group["subject_id"].nunique() > 1]
     parted, together = _sort_groups([sorted(group["case_id"]) for group in groups], splits)
@@ -99,15 +105,19 @@ def check_corpus(
     """
     name = f"a held-out person seen by {network}"
     if corpus is None:
-        return Check(name=name, looked_at="nothing: it does not say whom it has seen")
+        unknown = "it does not say whom it has seen"
+        return Check(name=name, looked_at=f"nothing: {unknown}", unknown=unknown)
     if corpus["key_digest"] != key_digest:
-        return Check(name=name, looked_at="nothing: its list was made with the key of another project")
-    others = "" if corpus.get("complete", True) else ", and whoever its first weights had seen, which is not known"
-    people, images = set(corpus["subjects"]), set(corpus["images"])
+        unknown = "its list was made with the key of another project"
+        return Check(name=name, looked_at=f"nothing: {unknown}", unknown=unknown)
+    unknown = "" if corpus.get("complete", True) else "whom its first weights had seen"
+    others = f", but not {unknown}, which is not known" if unknown else ""
+    # lists of earlier versions have ids as they were written, not names of people
+    people, images = {*corpus["subjects"], *corpus.get("people", ())}, set(corpus["images"])
     seen = {
         subject_id: "id"
         for subject_id in sorted(set(held_out["subject_id"]))
-        if any(digest_of(spelling) in people for spelling in spellings(subject_id))
+        if any(digest_of(name) in people for name in possible_names(subject_id) | spellings(subject_id))
     }
     if "image_sha256" in held_out:
         for subject_id, digest in zip(held_out["subject_id"], held_out["image_sha256"].astype(str), strict=True):
@@ -117,6 +127,7 @@ def check_corpus(
         name=name,
         looked_at=f"{corpus['subject_count']} people of {', '.join(corpus['datasets'])}{others}",
         leaks=tuple(f"{who} is held out and was seen by {network} (same {by})" for who, by in seen.items()),
+        unknown=unknown,
     )
 
 

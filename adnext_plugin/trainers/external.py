@@ -10,6 +10,7 @@ import torch
 
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.files import read_json
+from adnext_plugin.people import same_people
 from adnext_plugin.plan import plan_of, require_same_preparation
 from adnext_plugin.trainers.fold_data import FoldData, open_data
 from adnext_plugin.trainers.labelled import ADNeXtTrainer
@@ -68,19 +69,29 @@ def _data(plans: dict, plans_name: str, configuration: str, dataset_folder: Path
     return replace(data, plan=replace(own, task=task))
 
 
-def refuse_same_people(own: pd.DataFrame, others: pd.DataFrame) -> None:
-    """Make sure that an external dataset is of other people, by image and by name.
+def refuse_same_people(own: pd.DataFrame, others: pd.DataFrame, *, are_other_people: bool = False) -> None:
+    """Make sure that an external dataset is of other people, by image and by id, however that is spelt.
 
     Args:
         own, others: rows of the two datasets' `subjects.csv`.
+        are_other_people: the user says that equal ids are those of different people; images are still compared.
 
     Raises:
-        AdnextError: a scan or a subject is in both.
+        AdnextError: a scan or a person is in both.
     """
-    for column, what in (("image_sha256", "scan"), ("subject_id", "subject")):
-        shared = others[others[column].isin(own[column])]
-        if len(shared):
-            raise AdnextError(
-                f"{len(shared)} of {len(others)} cases, the first {shared['case_id'].iloc[0]!r}, show a {what} that "
-                "the networks were trained on; an external dataset must be of other people (adnext_import --where)"
-            )
+    remedy = "an external dataset must be of other people (adnext_import --where)"
+    same_scans = others[others["image_sha256"].isin(own["image_sha256"]) & (others["image_sha256"] != "")]
+    if len(same_scans):
+        raise AdnextError(
+            f"{len(same_scans)} of {len(others)} cases, the first {same_scans['case_id'].iloc[0]!r}, show a scan that "
+            f"the networks were trained on; {remedy}"
+        )
+    shared = {} if are_other_people else same_people(own["subject_id"], others["subject_id"])
+    if shared:
+        cases = others[others["subject_id"].isin(shared)]
+        first = cases.iloc[0]
+        raise AdnextError(
+            f"{len(cases)} of {len(others)} cases, the first {first['case_id']!r}, show a subject that the networks "
+            f"were trained on ({first['subject_id']!r} is {shared[first['subject_id']]!r}); {remedy}, or say why these "
+            "are two people with one id: --other-people REASON"
+        )

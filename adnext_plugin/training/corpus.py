@@ -16,6 +16,7 @@ import pandas as pd
 
 from adnext_plugin.files import read_json
 from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER
+from adnext_plugin.people import people_of
 
 KEY_FILE = ".adnext_key.json"
 
@@ -38,6 +39,7 @@ def describe_corpus(subjects: pd.DataFrame, dataset: str, results: Path) -> dict
         "scan_count": len(subjects),
         "key_digest": sha256(key).hexdigest(),  # tells whether two lists were made with one key
         "subjects": digests(subjects["subject_id"], key),
+        "people": digests(list(people_of(subjects["subject_id"].astype(str)).values()), key),
         "images": digests(images, key),
     }
 
@@ -50,7 +52,8 @@ def joined(corpus: dict, earlier: Mapping | None) -> dict:
     """
     if earlier is None or earlier["key_digest"] != corpus["key_digest"]:
         return {**corpus, "complete": False}
-    lists = {name: sorted({*corpus[name], *earlier[name]}) for name in ("datasets", "subjects", "images")}
+    names = ("datasets", "subjects", "people", "images")
+    lists = {name: sorted({*corpus.get(name, ()), *earlier.get(name, ())}) for name in names}
     scans = corpus["scan_count"] + earlier["scan_count"]
     # an image in both is one scan; without hashes there is no telling
     if corpus["images"] and earlier["images"]:

@@ -9,10 +9,10 @@ from adnext_plugin.importing.people.identities import (
     read_same_people,
     session_key,
     session_months,
-    subject_key,
     time_order,
 )
 from adnext_plugin.importing.tables.cells import as_day, known_number
+from adnext_plugin.people import person_of
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_different_visits_stay_different() -> None:
 
 
 def test_spellings_of_a_person_are_one_person_and_others_are_not() -> None:
-    assert subject_key("002_S_0295") == subject_key("sub-ADNI002S0295")
-    assert subject_key("OAS1_0001") == subject_key("sub-OASIS10001")
-    assert subject_key("sub-01") == subject_key("1") == subject_key("01")
-    assert len({subject_key(name) for name in ("sub-1", "sub-11", "sub-10", "002_S_0295", "002_S_02951")}) == 5
+    assert person_of("002_S_0295") == person_of("sub-ADNI002S0295")
+    assert person_of("OAS1_0001") == person_of("sub-OASIS10001")
+    assert person_of("sub-01") == person_of("1") == person_of("01")
+    assert len({person_of(name) for name in ("sub-1", "sub-11", "sub-10", "002_S_0295", "002_S_02951")}) == 5
 
 
 def test_dates_days_and_months_are_put_on_the_scale_they_share() -> None:
@@ -73,6 +73,6 @@ def test_ids_of_one_person_are_read_and_contradictions_refused(tree) -> None:
         }
     )
     people = read_same_people(root / "ids.csv")
-    assert people[subject_key("sub-ADNI002S0295")] == people[subject_key("OAS1_0001")] == "P1"
+    assert people[person_of("sub-ADNI002S0295")] == people[person_of("OAS1_0001")] == "P1"
     with pytest.raises(TableError, match="a is P1 and also P2"):
         read_same_people(root / "bad.csv")

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from conftest import toy_brain
 
 from adnext_plugin.images import Volume, read_volume
+from adnext_plugin.people import spellings
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.steps import prepare
 from adnext_plugin.splits.audit import check_corpus, check_files, check_ids, check_images, check_statistics
-from adnext_plugin.splits.identities import people_of, spellings
 from adnext_plugin.splits.likeness import cached_fingerprints, find_resemblance, fingerprint
 from adnext_plugin.training.corpus import describe_corpus, digests, joined, project_key
 
@@ -20,28 +19,6 @@ COARSE = PreprocessingSettings(spacing_mm=(4.0, 4.0, 4.0), input_size_voxels=(40
 
 def _subjects(*ids: str, **columns: list) -> pd.DataFrame:
     return pd.DataFrame({"case_id": [f"c{index}" for index in range(len(ids))], "subject_id": ids, **columns})
-
-
-@pytest.mark.parametrize(
-    "one_person",
-    [
-        ("123_S_4567", "sub-ADNI123S4567", "4567", "ADNI_123_S_4567", "04567", "sub-4567"),
-        ("011_S_0002", "2", "sub-ADNI011S0002"),
-        ("OAS1_0061_MR1", "OAS1_0061_MR2", "OAS1_0061", "sub-OAS10061"),
-        ("OAS30001", "sub-OAS30001", "OAS30001_MR_d0129"),
-        ("IXI002-Guys-0828-T1", "IXI002"),
-        ("sub-HC01", "hc01", "sub-HC01_ses-2"),
-    ],
-)
-def test_spellings_of_an_id_are_one_person_and_others_are_not(one_person: tuple[str, ...]) -> None:
-    others = ("123_S_4568", "OAS1_0062_MR1", "OAS2_0061_MR1", "OAS30002", "IXI003", "sub-HC02", "4569")
-    found = people_of([*one_person, *others])
-    assert len({found[name] for name in one_person}) == 1
-    assert len(set(found.values())) == 1 + len(others)
-
-
-def test_a_number_is_not_an_adni_rid_where_there_is_no_adni() -> None:
-    assert len(set(people_of(["OAS1_0061", "61", "IXI061"]).values())) == 3
 
 
 def test_people_on_both_sides_of_a_fold_are_found_under_other_ids() -> None:

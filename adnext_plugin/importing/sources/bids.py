@@ -1,18 +1,19 @@
 """BIDS trees, their derivatives, and Clinica's CAPS folders as sources."""
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from adnext_plugin.errors import PathsError
-from adnext_plugin.importing.image_files import holds_dicom, no_images
+from adnext_plugin.importing.image_files import images_in, no_images, subfolders
 from adnext_plugin.importing.people.identities import moment_of
 from adnext_plugin.importing.scans import Scan, Source
-from adnext_plugin.importing.sources.bids_names import BidsName, matching, refuse_versions
+from adnext_plugin.importing.sources.bids_names import BidsName, choose, matching
 from adnext_plugin.importing.sources.bids_sidecars import BidsSidecars
 from adnext_plugin.importing.sources.bids_tables import BidsTables
+from adnext_plugin.importing.tables.cells import NO_RULES, CellRules
+from adnext_plugin.importing.tables.dates import DateColumn
 from adnext_plugin.importing.tables.kinds import USUAL_NAMES
 from adnext_plugin.importing.tables.reading import find_column
 
@@ -38,67 +39,95 @@ class BidsOptions:
     caps_pipeline: CapsPipeline = "t1-linear"
     entities: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str | None] = field(default_factory=dict)
-    needs_participants: bool = True  # False where another table describes the subjects
+    rules: CellRules = NO_RULES
 
 
 def read_bids_source(options: BidsOptions) -> Source:
     """Find the images and the rows that describe them.
 
     Raises:
-        PathsError: no such folder, no table, or not one image.
-        TableError: a table is damaged or names a subject twice, or a session has several versions of an image.
+        PathsError: no such folder, or not one image.
+        TableError: a table is damaged or names a subject twice, or a session has images that differ in more than a
+            repeat.
     """
     if options.root is not None and not options.root.is_dir():
         raise PathsError(f"{options.root} is not a folder; give the root of a BIDS tree")
     root = options.root or options.caps
-    if not any(_images_root(options).glob("sub-*/**/*.nii*")) and holds_dicom(root):
-        raise no_images(root, "in NIfTI")
-    tables = BidsTables(root, needs_participants=options.needs_participants)
-    groups = _images(options)
-    sidecars = BidsSidecars([root for root in (options.root, _images_root(options)) if root], options.suffix)
-    scans, without_row = [], []
+    assert root is not None, "either a tree or a CAPS folder"
+    images_root = _images_root(options)
+    groups = _images(options, images_root)
+    tables = BidsTables(root, _folders([root, images_root]), options.rules)
+    sidecars = BidsSidecars([root for root in (options.root, images_root) if root], options.suffix)
+    scans, without_row, unused, reasons = [], [], [], []
     for (subject, session), names in groups.items():
-        refuse_versions(names, f"{subject} {session}".strip())
-        for name in names:
-            row = tables.row_of(subject, session, name.path)
-            if row is None:
-                without_row.append(str(name.path))
-                continue
-            row = {**sidecars.fields_of(name), **row}
+        rows = {name: tables.row_of(subject, session, name.path) for name in names}
+        without_row += [str(name.path) for name, row in rows.items() if row is None]
+        chosen = choose([name for name in names if rows[name] is not None], options.entities, _words(subject, session))
+        unused += [str(name.path) for name in chosen.passed_over]
+        reasons += [(reason, _words(subject, session)) for reason in chosen.reasons]
+        for name in chosen.names:
+            row = {**sidecars.fields_of(name), **(rows[name] or {})}
             scans.append(Scan(image=name.path, subject_id=subject, session_id=session, row=row))
+    scans = [replace(scan, row=row) for scan, row in zip(scans, _same_columns(scans), strict=True)]
     columns = _columns(scans, options)
     return Source(
-        scans=tuple(_with_moment(scan, columns) for scan in _same_columns(scans)),
+        scans=tuple(_with_moments(scans, columns, root, options.rules)),
         rows_without_image=tuple(tables.unmatched(groups)),
         images_without_row=tuple(without_row),
+        unused_images=tuple(unused),
         columns=columns,
         has_repeats=True,
-        notes=tuple(tables.notes),
+        asked_for=frozenset(name for name in options.columns.values() if name is not None),
+        notes=(*dict.fromkeys([*tables.notes, *sidecars.notes]), *_choices(options, reasons)),
     )
+
+
+def _words(subject: str, session: str) -> str:
+    return f"{subject} {session}".strip()
+
+
+def _choices(options: BidsOptions, reasons: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """What the report says about the choice of images."""
+    if options.entities:
+        yield f"images were chosen by --entity {' '.join(f'{key}={value}' for key, value in options.entities.items())}"
+    for reason in dict.fromkeys(reason for reason, _ in reasons):
+        sessions = [session for other, session in reasons if other == reason]
+        yield f"{reason} were taken and others passed over in {len(sessions)} sessions, the first {sessions[0]}"
 
 
 def _images_root(options: BidsOptions) -> Path:
     if options.caps is not None:
         return options.caps / "subjects"
+    assert options.root is not None, "without a CAPS folder there is a tree"
     return options.root if options.derivative is None else options.root / "derivatives" / options.derivative
 
 
-def _images(options: BidsOptions) -> dict[tuple[str, str], list[BidsName]]:
-    root = _images_root(options)
+def _folders(roots: Sequence[Path]) -> dict[str, list[str]]:
+    """All subjects of some trees, with the names of each one's sessions, or "" where it has no folders of them."""
+    found: dict[str, dict[str, None]] = {}
+    for subject in (path for root in roots for path in subfolders(root, "sub-")):
+        sessions = [path.name for path in subfolders(subject, "ses-")]
+        found.setdefault(subject.name, {}).update(dict.fromkeys(sessions or [""]))
+    return {subject: list(sessions) for subject, sessions in found.items()}
+
+
+def _images(options: BidsOptions, root: Path) -> dict[tuple[str, str], list[BidsName]]:
     if not root.is_dir():
         known = sorted(path.name for path in root.parent.glob("*") if path.is_dir())
         raise PathsError(f"{root} is not a folder; {root.parent} has {', '.join(known) or 'no folders'}")
     inner = "anat" if options.caps is None else CAPS_FOLDERS[options.caps_pipeline]
-    paths_of = defaultdict(list)
-    for subject in sorted(root.glob("sub-*")):
-        for folder, session in [(subject, ""), *((path, path.name) for path in sorted(subject.glob("ses-*")))]:
-            for path in (folder / inner).glob(f"*_{options.suffix}.nii*"):
-                paths_of[subject.name, session].append(path)
-    groups = {key: matching(paths, options.suffix, options.entities) for key, paths in paths_of.items()}
-    groups = {key: names for key, names in groups.items() if names}
+    groups = {}
+    for subject in subfolders(root, "sub-"):
+        for folder, session in [(subject, ""), *((path, path.name) for path in subfolders(subject, "ses-"))]:
+            names = matching(images_in(folder / inner), options.suffix, options.entities)
+            if names:
+                groups[subject.name, session] = names
     if not groups:
         wanted = "".join(f" --entity {key}={value}" for key, value in options.entities.items())
-        raise no_images(root, f"sub-*/[ses-*/]{inner}/*_{options.suffix}.nii.gz{wanted}; is --suffix right?")
+        expected = f"sub-*/[ses-*/]{inner}/*_{options.suffix}.nii.gz{wanted}; is --suffix right?"
+        if options.root is not None and not (options.root / "participants.tsv").is_file():
+            expected += f" {options.root / 'participants.tsv'} does not exist either, as it should in a BIDS tree"
+        raise no_images(root, expected)
     return groups
 
 
@@ -110,12 +139,18 @@ def _columns(scans: list[Scan], options: BidsOptions) -> dict[str, str | None]:
     }
 
 
-def _same_columns(scans: list[Scan]) -> list[Scan]:
+def _same_columns(scans: Sequence[Scan]) -> list[dict[str, str]]:
     # not every subject has a sessions' table or a sidecar; a filter must find its column in all rows
     empty = dict.fromkeys((name for scan in scans for name in scan.row), "")
-    return [replace(scan, row={**empty, **scan.row}) for scan in scans]
+    return [{**empty, **scan.row} for scan in scans]
 
 
-def _with_moment(scan: Scan, columns: Mapping[str, str | None]) -> Scan:
-    cell = {role: scan.row[columns[role]] if columns[role] else "" for role in ("date", "days")}
-    return replace(scan, moment=moment_of(scan.session_id, cell["date"], cell["days"]))
+def _with_moments(
+    scans: Sequence[Scan], columns: Mapping[str, str | None], root: Path, rules: CellRules
+) -> Iterator[Scan]:
+    cells = [
+        {role: scan.row[column] if (column := columns[role]) else "" for role in ("date", "days")} for scan in scans
+    ]
+    dates = DateColumn.of(f"column {columns['date']!r} of {root}", (cell["date"] for cell in cells), rules.date_order)
+    for scan, cell in zip(scans, cells, strict=True):
+        yield replace(scan, moment=moment_of(scan.session_id, cell["date"], cell["days"], dates))

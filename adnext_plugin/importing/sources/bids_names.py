@@ -11,8 +11,13 @@ from pathlib import Path
 from adnext_plugin.errors import SettingsError, TableError
 from adnext_plugin.importing.image_files import natural_order
 
-# two files of a session that differ here are versions of one scan; those that differ otherwise are further scans
-VERSION_ENTITIES = ("space", "desc", "res", "den", "label", "cohort")
+# what two images of a session may differ in and still be the same thing twice
+NO_DIFFERENCE = ("sub", "ses", "run")
+# the parts of a complex image that are no picture of a head by themselves
+NO_PICTURE = ("phase", "real", "imag")
+# "none" stands for a name without the entity
+SAFE_CHOICES = {"part": ("none", "mag"), "ce": ("none",)}
+WHAT_IS_SAFE = {"part": "magnitude images", "ce": "images without contrast agent"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +36,26 @@ class BidsName:
         return cls(path=path, entities=dict(pairs), suffix=suffix)
 
     @property
-    def version(self) -> str:
-        """The entities that tell versions of one scan apart, as written in the name."""
-        return "_".join(f"{key}-{self.entities[key]}" for key in VERSION_ENTITIES if key in self.entities)
+    def kind(self) -> str:
+        """The entities in which images of one session may not differ, as written in the name."""
+        return "_".join(f"{key}-{value}" for key, value in self.entities.items() if key not in NO_DIFFERENCE)
+
+    def get(self, key: str) -> str:
+        """The value of an entity, "none" where the name does not have it."""
+        return self.entities.get(key, "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The images of a session that are the same thing, repeated; those passed over for them, and why."""
+
+    names: tuple[BidsName, ...]
+    passed_over: tuple[BidsName, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 def parse_entities(items: Sequence[str]) -> dict[str, str]:
-    """Read `acq=mprage desc=none` as wanted entities; "none" wants names without that entity.
+    """Read `acq=mprage,spgr desc=none` as wanted entities; "none" wants names without that entity.
 
     Raises:
         SettingsError: an item has no "=".
@@ -52,24 +70,48 @@ def parse_entities(items: Sequence[str]) -> dict[str, str]:
 
 
 def matching(paths: Sequence[Path], suffix: str, wanted: Mapping[str, str]) -> list[BidsName]:
-    """The images with a suffix and the wanted entities, in natural order of their names."""
+    """The images of a session with a suffix and the wanted entities, in natural order of their names.
+
+    Of several values, with commas between them, the first counts that the session has.
+    """
     names = [BidsName.of(path) for path in sorted(paths, key=lambda path: natural_order(path.name))]
-    return [
-        name
-        for name in names
-        if name.suffix == suffix and all(name.entities.get(key, "none") == value for key, value in wanted.items())
-    ]
+    names = [name for name in names if name.suffix == suffix]
+    for key, values in wanted.items():
+        groups = ([name for name in names if name.get(key) == value] for value in values.split(","))
+        names = next((group for group in groups if group), [])
+    return names
 
 
-def refuse_versions(names: Sequence[BidsName], session: str) -> None:
-    """Refuse to choose between versions of one scan, such as two spaces.
+def choose(names: Sequence[BidsName], wanted: Mapping[str, str], session: str) -> Chosen:
+    """Leave only repeats of one image: magnitudes without contrast agent where there are others, too.
+
+    Args:
+        names: of one session.
+        wanted: entities that the user chose already.
+        session: for messages.
 
     Raises:
-        TableError: there is more than one.
+        TableError: images differ in something else, so that taking the first would be a guess.
     """
-    versions = sorted({name.version or "none of these" for name in names})
-    if len(versions) > 1:
-        raise TableError(
-            f"{session} has images that differ in more than the run: {', '.join(versions)}; choose with --entity, e.g. "
-            "--entity desc=none or --entity space=NAME"
-        )
+    kept, reasons = list(names), []
+    if "part" not in wanted and any(name.get("part") in NO_PICTURE for name in kept):
+        kept = [name for name in kept if name.get("part") not in NO_PICTURE]
+        reasons.append(WHAT_IS_SAFE["part"])
+    for key, values in SAFE_CHOICES.items():
+        safe = [name for name in kept if name.get(key) in values]
+        if key not in wanted and safe and len(safe) < len(kept):
+            kept = safe
+            reasons.append(WHAT_IS_SAFE[key])
+    if len({name.kind for name in kept}) > 1:
+        raise TableError(_difference(kept, session))
+    passed_over = tuple(name for name in names if name not in kept)
+    return Chosen(names=tuple(kept), passed_over=passed_over, reasons=tuple(reasons))
+
+
+def _difference(names: Sequence[BidsName], session: str) -> str:
+    keys = dict.fromkeys(key for name in names for key in name.entities if key not in NO_DIFFERENCE)
+    values = {key: sorted({name.get(key) for name in names}) for key in keys}
+    differing = {key: found for key, found in values.items() if len(found) > 1}
+    kinds = ", ".join(sorted({name.kind or "none of these" for name in names}))
+    options = " or ".join(f"--entity {key}={value}" for key, found in differing.items() for value in found)
+    return f"{session} has images that differ in {' and '.join(differing)}: {kinds}; choose with {options}"

@@ -6,31 +6,44 @@ row whose Image Data ID is I45107. Older trees have the series (S13408) as the f
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from adnext_plugin.errors import PathsError, TableError
 from adnext_plugin.importing.image_files import is_image, natural_order, no_images, walk_files
-from adnext_plugin.importing.people.identities import moment_of, subject_key
+from adnext_plugin.importing.people.identities import moment_of
 from adnext_plugin.importing.scans import Scan, Source
-from adnext_plugin.importing.tables.cells import is_missing
+from adnext_plugin.importing.tables.cells import NO_RULES, CellRules, is_missing
 from adnext_plugin.importing.tables.kinds import Table, read_table
+from adnext_plugin.people import person_of
 
 IMAGE_ID = re.compile(r"I(\d+)", re.ASCII)
+# what says that two images of a visit are different things, be it another sequence or another processing
+MAKEUP = ("Modality", "Type", "Description", "Weighting", "Imaging Protocol")
+# ADNI takes a second scan in most visits: MPR-R, MPRAGE Repeat; what belongs to it ends with _2
+REPEAT = re.compile(r"[\s_-]*\b(?:repeat|rpt|r)\b|_[2-9]\b", re.IGNORECASE | re.ASCII)
 ADNI_SUBJECT = re.compile(r"\d{3}_S_\d{4,5}", re.ASCII)
 
 
-def read_loni_source(table_path: Path, folder: Path) -> Source:
+def read_loni_source(
+    table_path: Path,
+    folder: Path,
+    columns: Mapping[str, str | None] | None = None,
+    rules: CellRules = NO_RULES,
+) -> Source:
     """Find the image of each row by its Image Data ID.
 
     Args:
         table_path: the list, with the columns Image Data ID, Subject, Visit, Acq Date and more.
         folder: the tree.
+        columns: that the user names, by role.
+        rules: how the user says that cells are to be read.
 
     Raises:
         PathsError: no such folder, or not one NIfTI image in it.
         TableError: the table is no such list, an id is there twice, or a row's subject is not that of its image's path.
     """
-    table = read_table(table_path)
+    table = read_table(table_path, columns, is_one_of_many=True, rules=rules)
     if "Image Data ID" not in table.rows[0] or table.columns["subject"] is None:
         raise TableError(f"{table_path} has no columns 'Image Data ID' and 'Subject'; give LONI's list of images")
     if not folder.is_dir():
@@ -46,7 +59,10 @@ def read_loni_source(table_path: Path, folder: Path) -> Source:
         if row.get("Modality", "MRI").upper() not in ("MRI", "MR", ""):
             other_modality += 1
         elif image_id in images:
-            scans += [_scan(row, path, table) for path in images[image_id]]
+            if len(images[image_id]) > 1:
+                first, second, *_ = images[image_id]
+                raise TableError(f"image {row['Image Data ID']} is both {first} and {second}; take one out of the tree")
+            scans.append(_scan(row, images[image_id][0], table))
         else:
             without_image.append(f"{row['Image Data ID']} ({row[table.columns['subject']]})")
     scans.sort(key=lambda scan: natural_order(f"{scan.row['Image Data ID']} {scan.image}"))
@@ -57,7 +73,11 @@ def read_loni_source(table_path: Path, folder: Path) -> Source:
         images_without_row=(*unlisted, *without_id),
         columns=table.columns,
         has_repeats=True,
-        notes=(f"{other_modality} rows of other modalities than MRI were passed over",) if other_modality else (),
+        asked_for=table.asked_for,
+        notes=(
+            *table.notes,
+            *([f"{other_modality} rows of other modalities than MRI were passed over"] if other_modality else []),
+        ),
     )
 
 
@@ -66,11 +86,17 @@ def _scan(row: dict[str, str], path: Path, table: Table) -> Scan:
     if is_missing(subject):
         raise TableError(f"{table.path}: image {row['Image Data ID']} has no subject; complete the row")
     in_path = [part for part in path.parts if ADNI_SUBJECT.fullmatch(part)]
-    if in_path and subject_key(in_path[-1]) != subject_key(subject):
+    if in_path and person_of(in_path[-1]) != person_of(subject):
         raise TableError(f"{table.path} gives image {row['Image Data ID']} to {subject}, but it lies at {path}")
     cell = {role: row[table.columns[role]] if table.columns[role] else "" for role in ("session", "date")}
-    moment = moment_of(cell["session"], cell["date"])
-    return Scan(image=path, subject_id=subject, session_id=cell["session"], row=row, moment=moment)
+    return Scan(
+        image=path,
+        subject_id=subject,
+        session_id=cell["session"],
+        row=row,
+        moment=moment_of(cell["session"], cell["date"], dates=table.dates),
+        makeup={name: REPEAT.sub("", row[name]).strip().casefold() for name in MAKEUP if name in row},
+    )
 
 
 def image_id_of(inner: Path) -> str | None:

@@ -11,7 +11,9 @@ from adnext_plugin.errors import TableError, nearest_names
 from adnext_plugin.importing.image_files import images_in, is_image, no_images
 from adnext_plugin.importing.people.identities import moment_of
 from adnext_plugin.importing.scans import Scan, Source
+from adnext_plugin.importing.tables.cells import NO_RULES, CellRules
 from adnext_plugin.importing.tables.kinds import Table, read_table
+from adnext_plugin.importing.tables.reading import other_sheets
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 MAX_PATH_CHARACTERS = 4096
@@ -26,6 +28,7 @@ class TableOptions:
     images: Path | None = None  # folder that relative paths start from; the table's own by default
     image_pattern: str | None = None  # such as "images/{ID}.nii.gz", instead of a column of paths; may have * and ?
     columns: Mapping[str, str | None] = field(default_factory=dict)
+    rules: CellRules = NO_RULES
 
 
 def read_table_source(options: TableOptions) -> Source:
@@ -34,9 +37,11 @@ def read_table_source(options: TableOptions) -> Source:
     Raises:
         TableError: a column is missing, a row is incomplete, or a pattern fits several files.
     """
-    table = read_table(options.table, options.columns)
+    table = read_table(options.table, options.columns, rules=options.rules)
     if table.columns["subject"] is None:
-        raise TableError(f"{options.table} has no column of subjects; name it with --subject-column")
+        raise TableError(
+            f"{options.table} has no column of subjects; name it with --subject-column{other_sheets(options.table)}"
+        )
     folder = options.images or options.table.parent
     patterns = _patterns(table, options)
     scans, without_image = [], []
@@ -50,7 +55,7 @@ def read_table_source(options: TableOptions) -> Source:
         if image is None:
             without_image.append(f"line {number} ({cell['subject']})")
             continue
-        moment = moment_of(cell["session"], cell["date"], cell["days"])
+        moment = moment_of(cell["session"], cell["date"], cell["days"], table.dates)
         scans.append(Scan(image=image, subject_id=cell["subject"], session_id=cell["session"], row=row, moment=moment))
     if not scans and patterns:
         raise no_images(folder, f"as {' or '.join(patterns)} for any row of {options.table}; check --images")
@@ -59,6 +64,8 @@ def read_table_source(options: TableOptions) -> Source:
         rows_without_image=tuple(without_image),
         images_without_row=tuple(_unlisted(scans)),
         columns=table.columns,
+        asked_for=table.asked_for,
+        notes=table.notes,
     )
 
 
@@ -77,7 +84,10 @@ def _patterns(table: Table, options: TableOptions) -> tuple[str, ...]:
     if table.columns["file"] is not None:
         return ()
     if not table.kind.image_patterns:
-        raise TableError(f"{options.table} has no column of image files; give --file-column or --image-pattern")
+        raise TableError(
+            f"{options.table} has no column of image files; give --file-column or --image-pattern"
+            f"{other_sheets(options.table)}"
+        )
     return table.kind.image_patterns
 
 

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from adnext_plugin.errors import TableError
-from adnext_plugin.importing.people.identities import DAYS_PER_YEAR, Moment, moment_of, session_key, subject_key
+from adnext_plugin.importing.people.identities import DAYS_PER_YEAR, Moment, moment_of, session_key
 from adnext_plugin.importing.scans import Scan, Source, require_scans
 from adnext_plugin.importing.tables.kinds import Table, age_after
+from adnext_plugin.importing.tables.reading import other_sheets
+from adnext_plugin.people import people_of
 
 AGE_AT_SCAN = "age_at_scan"
 DEFAULT_MAX_DAYS = 365
@@ -29,9 +31,9 @@ class Visit:
 def join_table(source: Source, table: Table, *, by_time: bool, max_days: int = DEFAULT_MAX_DAYS) -> Source:
     """Add to each scan the row of its subject and session, or of the visit nearest in time.
 
-    A table without sessions that has one row per subject, or no times, is joined by subject. Cells of the table replace
-    those of the same column that the scan has already. Scans without a row are left out and reported, as are rows
-    without a scan.
+    A table without sessions that has no times, or one row per subject while nobody asks for the nearest visit, is
+    joined by subject. Cells of the table replace those of the same column that the scan has already. Scans without a
+    row are left out and reported, as are rows without a scan.
 
     Args:
         source: the scans.
@@ -44,34 +46,50 @@ def join_table(source: Source, table: Table, *, by_time: bool, max_days: int = D
         TableError: no subject column, nothing matches, or two rows of one visit contradict each other.
     """
     require_scans(source)
-    visits_of = _visits(table)
+    visits = _visits(table)
+    people = people_of([*(scan.subject_id for scan in source.scans), *(visit.subject for visit in visits)])
+    _refuse_ambiguous_subjects(source, people)
+    visits_of = defaultdict(list)
+    for visit in visits:
+        visits_of[people[visit.subject]].append(visit)
     has_times = any(table.columns[role] is not None for role in ("date", "days"))
-    has_several = any(len(visits) > 1 for visits in visits_of.values())
-    has_visits = table.columns["session"] is not None or (has_times and has_several)
-    by_time = has_visits and (by_time or table.kind.joins_by_time or table.columns["session"] is None)
-    _refuse_ambiguous_subjects(source)
-    joined, without_row, used = [], [], set()
+    has_several = any(len(several) > 1 for several in visits_of.values())
+    wants_nearest = by_time or table.kind.joins_by_time
+    has_visits = table.columns["session"] is not None or (has_times and (has_several or wants_nearest))
+    by_time = has_visits and (wants_nearest or table.columns["session"] is None)
+    joined, without_row, used, too_far = [], [], set(), 0
     for scan in source.scans:
-        visits = visits_of.get(subject_key(scan.subject_id), [])
-        visit = _nearest(scan, visits, max_days, table) if by_time else _same_session(scan, visits, has_visits, table)
+        own = visits_of.get(people[scan.subject_id], [])
+        visit = _nearest(scan, own, max_days, table) if by_time else _same_session(scan, own, has_visits, table)
         if visit is None:
             without_row.append(str(scan.image))
+            too_far += bool(own)
             continue
         used.add(id(visit))
         joined.append(_described(scan, visit, table))
     if not joined:
         how = f"time, at most {max_days} days apart" if by_time else "subject and session" if has_visits else "subject"
-        first = next(iter(visits_of.values()))[0]
+        first = visits[0]
         raise TableError(
             f"no scan matches a row of {table.path} by {how}: the first scan is {source.scans[0]}, the first row "
             f"{first}; check the columns of ids, sessions and dates (--max-days N joins by time)"
         )
-    unused = (visit for visits in visits_of.values() for visit in visits if id(visit) not in used)
-    return _joined(source, table, joined, [f"{table.path.name}: {visit}" for visit in unused], without_row, by_time)
+    unused = [f"{table.path.name}: {visit}" for visit in visits if id(visit) not in used]
+    notes = list(table.notes)
+    if by_time:
+        notes.append(f"{table.path.name} was joined by time")
+        if too_far:
+            notes.append(
+                f"{too_far} scans were left out: no visit of theirs in {table.path.name} is known to lie within "
+                f"{max_days} days"
+            )
+    elif wants_nearest and not has_times:
+        notes.append(f"{table.path.name} has no times and was joined by subject, however long before or after the scan")
+    return _joined(source, table, joined, unused, without_row, notes)
 
 
 def _joined(
-    source: Source, table: Table, scans: list[Scan], unused_rows: list[str], without_row: list[str], by_time: bool
+    source: Source, table: Table, scans: list[Scan], unused_rows: list[str], without_row: list[str], notes: list[str]
 ) -> Source:
     columns = {role: column for role, column in table.columns.items() if column is not None}
     if any(scan.row[AGE_AT_SCAN] for scan in scans):
@@ -82,20 +100,22 @@ def _joined(
         rows_without_image=(*source.rows_without_image, *unused_rows),
         images_without_row=(*source.images_without_row, *without_row),
         columns={**source.columns, **columns},
-        notes=(*source.notes, *([f"{table.path.name} was joined by time"] if by_time else [])),
+        asked_for=source.asked_for | table.asked_for,
+        notes=(*source.notes, *notes),
     )
 
 
-def _visits(table: Table) -> dict[str, list[Visit]]:
+def _visits(table: Table) -> list[Visit]:
     if table.columns["subject"] is None:
-        raise TableError(f"{table.path} has no column of subjects; name it with --subject-column")
-    visits_of = defaultdict(list)
+        raise TableError(
+            f"{table.path} has no column of subjects; name it with --subject-column{other_sheets(table.path)}"
+        )
+    visits = []
     for row in table.rows:
         cell = {role: "" if column is None else row[column] for role, column in table.columns.items()}
-        moment = moment_of(cell["session"], cell["date"], cell["days"])
-        visit = Visit(subject=cell["subject"], session=cell["session"], moment=moment, row=row)
-        visits_of[subject_key(visit.subject)].append(visit)
-    return visits_of
+        moment = moment_of(cell["session"], cell["date"], cell["days"], table.dates)
+        visits.append(Visit(subject=cell["subject"], session=cell["session"], moment=moment, row=row))
+    return visits
 
 
 def _same_session(scan: Scan, visits: list[Visit], has_visits: bool, table: Table) -> Visit | None:
@@ -144,10 +164,10 @@ def _described(scan: Scan, visit: Visit, table: Table) -> Scan:
     return replace(scan, row=row, gap_days=scan.gap_days if days is None else abs(days))
 
 
-def _refuse_ambiguous_subjects(source: Source) -> None:
+def _refuse_ambiguous_subjects(source: Source, people: Mapping[str, str]) -> None:
     name_of: dict[str, str] = {}
     for scan in source.scans:
-        name = name_of.setdefault(subject_key(scan.subject_id), scan.subject_id)
+        name = name_of.setdefault(people[scan.subject_id], scan.subject_id)
         if name != scan.subject_id:
             raise TableError(
                 f"subjects {name} and {scan.subject_id} cannot be told apart in other tables; rename one of them"

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adnext_plugin.errors import TableError
 from adnext_plugin.importing.people.identities import session_months
-from adnext_plugin.importing.tables.cells import is_missing, known_number
-from adnext_plugin.importing.tables.reading import find_column, read_rows
+from adnext_plugin.importing.tables.cells import NO_RULES, CellRules, DateOrder, is_missing, known_number
+from adnext_plugin.importing.tables.dates import DateColumn
+from adnext_plugin.importing.tables.encoding import encoding_note
+from adnext_plugin.importing.tables.reading import NO_COLUMN, WORKBOOKS, find_column, other_sheets, read_rows
 
 USUAL_NAMES = {
     "file": ("file", "path", "image", "filename", "image_path", "file_path"),
@@ -34,6 +37,7 @@ USUAL_NAMES = {
 }
 COVARIATES = ("age", "sex", "site", "field_strength", "vendor", "scanner")
 AGE_AT_VISIT = "age_at_visit"  # the column that is added where a table gives the age at entry into the study
+ADNI_MISSING = frozenset({"-1", "-4"})
 OASIS_ID = re.compile(r"(OAS[12]_\d{4})_(MR\d+)", re.ASCII)
 
 
@@ -48,6 +52,8 @@ class TableKind:
     name: str
     signature: frozenset[str]
     columns: Mapping[str, str] = field(default_factory=dict)
+    missing: frozenset[str] = frozenset()  # numbers that mean "not known"
+    date_order: DateOrder | None = None
     age_at_entry: str | None = None  # column
     joins_by_time: bool = False  # its visits have no names that scans have, too
     image_patterns: tuple[str, ...] = ()
@@ -56,33 +62,40 @@ class TableKind:
 KINDS = (
     TableKind(
         name="LONI image list",
+        missing=ADNI_MISSING,
+        date_order="month-first",
         signature=frozenset({"image data id", "subject", "visit", "acq date"}),
     ),
     TableKind(
         name="ADNIMERGE",
+        missing=ADNI_MISSING,
         signature=frozenset({"rid", "ptid", "viscode", "dx_bl", "age"}),
         columns={"subject": "ptid", "age": AGE_AT_VISIT},
         age_at_entry="age",
     ),
     TableKind(
         name="OASIS-3 visits",
+        missing=ADNI_MISSING,
         signature=frozenset({"oasisid", "days_to_visit"}),
         columns={"session": "oasis_session_label"},
         joins_by_time=True,
     ),
     TableKind(
         name="OASIS-3 demographics",
+        missing=ADNI_MISSING,
         signature=frozenset({"oasisid", "ageatentry"}),
         age_at_entry="ageatentry",
     ),
     TableKind(
         name="OASIS-2",
+        missing=ADNI_MISSING,
         signature=frozenset({"subject id", "mri id", "group", "cdr"}),
         columns={"session": "session"},
         image_patterns=("{MRI ID}/RAW/mpr-1.nifti.img", "*/{MRI ID}/RAW/mpr-1.nifti.img"),
     ),
     TableKind(
         name="OASIS-1",
+        missing=ADNI_MISSING,
         signature=frozenset({"id", "m/f", "hand", "cdr"}),
         columns={"subject": "subject_id", "session": "session"},
         image_patterns=tuple(
@@ -95,6 +108,7 @@ KINDS = (
         columns={"subject": "subject_id", "sex": "sex_id (1=m, 2=f)"},
         image_patterns=("{subject_id}-*T1.nii*", "{subject_id}_*T1w.nii*"),
     ),
+    TableKind(name="ADNI table", signature=frozenset({"rid", "viscode"}), missing=ADNI_MISSING),
     TableKind(name="BIDS participants", signature=frozenset({"participant_id"})),
 )
 ANY_KIND = TableKind(name="table", signature=frozenset())
@@ -102,21 +116,34 @@ ANY_KIND = TableKind(name="table", signature=frozenset())
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table as read, with the columns that its kind lets us add, and which column holds what (None: none does)."""
+    """A table as read, with the columns that its kind lets us add, and which column holds what (None: none does).
+
+    `asked_for` are the columns that the user named. `notes` are for the report.
+    """
 
     path: Path
     kind: TableKind
     rows: Sequence[dict[str, str]]
     columns: Mapping[str, str | None]
+    dates: DateColumn
+    asked_for: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
-def read_table(path: Path, wanted: Mapping[str, str | None] | None = None, *, is_one_of_many: bool = False) -> Table:
+def read_table(
+    path: Path,
+    wanted: Mapping[str, str | None] | None = None,
+    *,
+    is_one_of_many: bool = False,
+    rules: CellRules = NO_RULES,
+) -> Table:
     """Read and recognise a table.
 
     Args:
         path: CSV, TSV or XLSX.
         wanted: columns that the user names, by role.
         is_one_of_many: the named columns may be those of another table.
+        rules: how the user says that cells are to be read.
 
     Raises:
         TableError: it is damaged, or has no column as wanted.
@@ -124,12 +151,45 @@ def read_table(path: Path, wanted: Mapping[str, str | None] | None = None, *, is
     rows = read_rows(path)
     lower = {name.lower() for name in rows[0]}
     kind = next((kind for kind in KINDS if kind.signature <= lower), ANY_KIND)
-    rows = [_completed(row, kind) for row in rows]
-    wanted = {role: name for role, name in (wanted or {}).items() if not is_one_of_many or name in rows[0]}
-    columns = {
-        role: find_column(wanted.get(role), _names(kind, role), rows[0], f"--{role}-column") for role in USUAL_NAMES
+    wanted = {
+        role: name for role, name in (wanted or {}).items() if not is_one_of_many or name in {*rows[0], NO_COLUMN}
     }
-    return Table(path=path, kind=kind, rows=rows, columns=columns)
+    added = _added_columns(kind)
+    try:
+        columns = {
+            role: find_column(wanted.get(role), _names(kind, role), {**dict.fromkeys(added, ""), **rows[0]}, option)
+            for role, option in ((role, f"--{role.replace('_', '-')}-column") for role in USUAL_NAMES)
+        }
+    except TableError as error:
+        raise TableError(f"{error}{other_sheets(path)}") from error
+    # -1 and -4 may well be names of people and numbers of days
+    kept = [columns[role] for role in ("subject", "session", "file", "days")]
+    rows = CellRules(missing={"": kind.missing}).applied(rows, kept)
+    rows = [_completed(row, kind) for row in rules.applied(rows, kept)]
+    date_column = columns["date"]
+    return Table(
+        path=path,
+        kind=kind,
+        rows=rows,
+        columns=columns,
+        dates=DateColumn.of(
+            f"column {date_column!r} of {path}",
+            (row[date_column] for row in rows if date_column is not None),
+            kind.date_order or rules.date_order,
+        ),
+        asked_for=frozenset(name for name in wanted.values() if name is not None),
+        notes=() if path.suffix.lower() in WORKBOOKS or not encoding_note(path) else (encoding_note(path),),
+    )
+
+
+def _added_columns(kind: TableKind) -> tuple[str, ...]:
+    """Columns that `_completed` will add."""
+    return {
+        "OASIS-1": ("subject_id", "session"),
+        "OASIS-2": ("subject_id", "session"),
+        "IXI": ("subject_id",),
+        "ADNIMERGE": (AGE_AT_VISIT,),
+    }.get(kind.name, ())
 
 
 def years_since_entry(row: Mapping[str, str], session: str) -> float | None:
