@@ -134,7 +134,7 @@ def test_oasis_3_scans_have_the_rating_of_the_nearest_visit_and_the_age_at_the_s
             },
         }
     )
-    source = read_bids_source(BidsOptions(root=root, needs_participants=False))
+    source = read_bids_source(BidsOptions(root=root))
     joined = join_table(source, read_table(root / "OASIS3_UDSb4_cdr.csv"), by_time=False)
     assert [(scan.session_id, scan.row["CDRTOT"], scan.gap_days) for scan in joined.scans] == [
         ("ses-d0129", "0", 129),

@@ -11,7 +11,8 @@ from adnext_plugin.importing.people.identities import (
     session_months,
     time_order,
 )
-from adnext_plugin.importing.tables.cells import as_day, known_number
+from adnext_plugin.importing.tables.cells import known_number
+from adnext_plugin.importing.tables.dates import as_day
 from adnext_plugin.people import person_of
 
 
@@ -50,7 +51,7 @@ def test_dates_days_and_months_are_put_on_the_scale_they_share() -> None:
     assert moment_of("ses-d0129").days_after(moment_of("OAS30001_UDSb4_d0339", days="0339")) == -210
     assert Moment(calendar_day=1).days_after(Moment(entry_day=1)) is None
     assert as_day("2006-02-30") is None and as_day("13/02/2006") is None
-    assert known_number("-4") is None and known_number("1_000") is None and known_number("inf") is None
+    assert known_number("n/a") is None and known_number("1_000") is None and known_number("inf") is None
 
 
 def test_sessions_are_ordered_by_date_then_months_then_number_and_never_by_alphabet() -> None:

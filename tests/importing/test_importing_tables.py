@@ -21,7 +21,11 @@ from adnext_plugin.importing.targets import TargetRule, parse_bins, parse_label_
         ("CDR!=0.5", {"CDR": ""}, True),
         ("session==MR1", {"session": "MR2"}, False),
         ("M/F!=M", {"M/F": "F"}, True),
-        ("MMSE<20", {"MMSE": "-4"}, False),  # ADNI's way to say that it is not known
+        ("MMSE<20", {"MMSE": "#N/A"}, False),
+        ("z<0", {"z": "-4"}, True),  # "not known" in tables of ADNI and OASIS only
+        ("Description~mprage", {"Description": "Sag MPRAGE Repeat"}, True),
+        ("Description!~mask", {"Description": "Hippocampal Mask"}, False),
+        ("age!=>89", {"age": ">89"}, False),
     ],
 )
 def test_filters_compare_numbers_as_numbers_and_the_rest_as_text(text: str, row: dict, passes: bool) -> None:
@@ -36,8 +40,8 @@ def test_a_filter_on_no_column_or_without_a_comparison_is_refused() -> None:
 
 
 def test_missing_values_and_numbers_are_recognised_as_tables_write_them() -> None:
-    assert all(is_missing(cell) for cell in ("", "n/a", "NA", "NaN", "-4", "-1"))
-    assert not any(is_missing(cell) for cell in ("0", "CN", "0.0"))
+    assert all(is_missing(cell) for cell in ("", "n/a", "NA", "NaN", "#N/A", "<NA>"))
+    assert not any(is_missing(cell) for cell in ("0", "CN", "0.0", "-1", "-4", "-9", "999"))
     assert (as_number("89+"), as_number("1e2"), as_number("M06")) == (89, 100, None)
 
 

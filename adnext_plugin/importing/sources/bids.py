@@ -40,6 +40,7 @@ class BidsOptions:
     entities: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str | None] = field(default_factory=dict)
     rules: CellRules = NO_RULES
+    needs_participants: bool = False  # no tree needs that table
 
 
 def read_bids_source(options: BidsOptions) -> Source:
@@ -60,13 +61,14 @@ def read_bids_source(options: BidsOptions) -> Source:
     sidecars = BidsSidecars([root for root in (options.root, images_root) if root], options.suffix)
     scans, without_row, unused, reasons = [], [], [], []
     for (subject, session), names in groups.items():
-        rows = {name: tables.row_of(subject, session, name.path) for name in names}
-        without_row += [str(name.path) for name, row in rows.items() if row is None]
-        chosen = choose([name for name in names if rows[name] is not None], options.entities, _words(subject, session))
+        rows = {name.path: tables.row_of(subject, session, name.path) for name in names}
+        without_row += [str(path) for path, row in rows.items() if row is None]
+        described = [name for name in names if rows[name.path] is not None]
+        chosen = choose(described, options.entities, _words(subject, session))
         unused += [str(name.path) for name in chosen.passed_over]
         reasons += [(reason, _words(subject, session)) for reason in chosen.reasons]
         for name in chosen.names:
-            row = {**sidecars.fields_of(name), **(rows[name] or {})}
+            row = {**sidecars.fields_of(name), **(rows[name.path] or {})}
             scans.append(Scan(image=name.path, subject_id=subject, session_id=session, row=row))
     scans = [replace(scan, row=row) for scan, row in zip(scans, _same_columns(scans), strict=True)]
     columns = _columns(scans, options)
