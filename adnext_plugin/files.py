@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from adnext_plugin.errors import PathsError
 
@@ -48,8 +49,8 @@ def not_fetched(path: Path) -> str:
     return ""
 
 
-def read_json(path: Path) -> dict | list:
-    """Read a JSON file; a damaged one is a `PathsError`."""
+def read_json(path: Path) -> Any:
+    """Read a JSON file, whose content the caller checks; a damaged one is a `PathsError`."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:

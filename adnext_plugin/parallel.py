@@ -3,7 +3,7 @@
 import itertools
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -57,12 +57,13 @@ def for_each(
 
 
 def _in_processes(
-    function: Callable[[Argument], Result], arguments: Sequence[Argument], processes: int
-) -> Iterator[tuple[int, Result]]:
+    function: Callable[[Argument], Result | AdnextError], arguments: Sequence[Argument], processes: int
+) -> Iterator[tuple[int, Result | AdnextError]]:
     # spawned processes inherit neither threads nor memory of a parent that may have torch loaded
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        waiting, running = iter(enumerate(arguments)), {}
+        waiting = iter(enumerate(arguments))
+        running: dict[Future[Result | AdnextError], int] = {}
         try:
             # only a few at once, so that results do not pile up where the caller is slower
             while True:

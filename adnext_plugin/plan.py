@@ -73,6 +73,17 @@ class Plan:
     task: Task | None = None  # filled in by the trainer, so that a saved model knows its outputs
 
     @property
+    def known_task(self) -> Task:
+        """The task, of a plan that a trainer has filled in.
+
+        Raises:
+            SettingsError: nobody has.
+        """
+        if self.task is None:
+            raise SettingsError("the plan does not say what is to be learned; use the plans.json of a trained run")
+        return self.task
+
+    @property
     def network_input_voxels(self) -> tuple[int, int, int]:
         """(Z, Y, X) of what the network is fed: the stored volumes, or what training cuts from them."""
         return tuple(self.training.get("crop_voxels") or self.preprocessing.input_size_voxels)

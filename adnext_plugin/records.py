@@ -1,13 +1,16 @@
 """Records that stages hand each other: frozen, keyword-only, checked when made, read from JSON strictly."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Any, TypeVar, dataclass_transform
+from dataclasses import asdict, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from adnext_plugin.errors import SettingsError, nearest_names
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RecordType = TypeVar("RecordType")
 
@@ -16,7 +19,7 @@ RecordType = TypeVar("RecordType")
 def record(cls: type[RecordType]) -> type[RecordType]:
     """Make a class a frozen, type-checked record that refuses unknown fields."""
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-    return pydantic_dataclass(frozen=True, kw_only=True, config=config)(cls)
+    return cast(type[RecordType], pydantic_dataclass(frozen=True, kw_only=True, config=config)(cls))
 
 
 def from_json(cls: type[RecordType], content: Mapping[str, Any], where: str) -> RecordType:
@@ -43,7 +46,8 @@ def to_json(instance: Any) -> dict[str, Any]:
 
 def with_overrides(settings: RecordType, overrides: Mapping[str, Any], where: str) -> RecordType:
     """A copy of `settings` with some fields replaced by values from JSON, checked like any other."""
-    return from_json(type(settings), {**asdict(settings), **overrides}, where)
+    fields_now = asdict(cast("DataclassInstance", settings))
+    return from_json(type(settings), {**fields_now, **overrides}, where)
 
 
 def _first_problem(error: ValidationError, cls: type, where: str) -> str:
@@ -60,7 +64,7 @@ def _first_problem(error: ValidationError, cls: type, where: str) -> str:
 def _field_names(cls: type, location: tuple) -> list[str]:
     for part in location:
         nested = {field.name: field.type for field in fields(cls)}.get(part)
-        if not hasattr(nested, "__dataclass_fields__"):
+        if not isinstance(nested, type) or not is_dataclass(nested):
             return []
         cls = nested
     return [field.name for field in fields(cls)]

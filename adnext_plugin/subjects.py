@@ -52,11 +52,11 @@ def read_subjects(path: Path, task: Task) -> pd.DataFrame:
         _refuse(frame, frame[column] == "", path, f"has an empty {column}")
     _refuse(frame, frame["case_id"].duplicated(), path, "names a case that an earlier row names already")
     if task.kind == "regression":
-        frame[task.target] = pd.to_numeric(frame[task.target], errors="coerce")
-        _refuse(frame, ~np.isfinite(frame[task.target]), path, f"has no number as {task.target}", task.target)
+        frame[task.column] = pd.to_numeric(frame[task.column], errors="coerce")
+        _refuse(frame, ~np.isfinite(frame[task.column]), path, f"has no number as {task.column}", task.column)
     elif task.kind == "classification":
-        unknown = ~frame[task.target].isin(task.classes)
-        _refuse(frame, unknown, path, f"has a {task.target} other than {', '.join(task.classes)}", task.target)
+        unknown = ~frame[task.column].isin(task.classes)
+        _refuse(frame, unknown, path, f"has a {task.column} other than {', '.join(task.classes)}", task.column)
     if "age" in frame:
         frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
     return frame
@@ -70,9 +70,9 @@ def permute_targets(subjects: pd.DataFrame, task: Task, seed: int) -> pd.DataFra
         task: names the target.
         seed: equal seeds give equal deals.
     """
-    first = subjects.sort_values("case_id").groupby("subject_id")[task.target].first()
+    first = subjects.sort_values("case_id").groupby("subject_id")[task.column].first()
     dealt = dict(zip(first.index, np.random.default_rng(seed).permutation(first.to_numpy()), strict=True))
-    return subjects.assign(**{task.target: subjects["subject_id"].map(dealt)})
+    return subjects.assign(**{task.column: subjects["subject_id"].map(dealt)})
 
 
 def write_subjects(frame: pd.DataFrame, path: Path) -> None:

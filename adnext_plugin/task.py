@@ -34,6 +34,17 @@ class Task:
             raise SettingsError(f"a task needs at least two different classes, got {list(self.classes)}")
 
     @property
+    def column(self) -> str:
+        """The target's column of subjects.csv.
+
+        Raises:
+            SettingsError: the dataset was imported without a target.
+        """
+        if self.target is None:
+            raise SettingsError(f"dataset {self.name} was imported without a target; import it with --target")
+        return self.target
+
+    @property
     def num_outputs(self) -> int:
         """Length of the network's output vector; 0 for unlabelled data."""
         return 1 if self.kind == "regression" else len(self.classes)

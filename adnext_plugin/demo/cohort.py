@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from adnext_plugin.demo.phantom import Anatomy, load_template, make_phantom
+from adnext_plugin.errors import AdnextError
 from adnext_plugin.files import replacing
 from adnext_plugin.parallel import for_each
 
@@ -89,9 +90,12 @@ def write_cohort(subjects: Sequence[Subject], folder: Path, *, processes: int) -
         processes: how many scans at once.
     """
     jobs = [(subject, folder / "bids") for subject in subjects]
-    truths: list[Truth] = [None] * len(jobs)
+    found: dict[int, Truth] = {}
     for index, truth in for_each(_write_subject, jobs, processes=processes, description="Drawing phantoms"):
-        truths[index] = truth
+        if isinstance(truth, AdnextError):
+            raise truth
+        found[index] = truth
+    truths = [found[index] for index in range(len(jobs))]
     rows = [
         [subject.subject_id, subject.age, subject.sex, "patient" if subject.is_patient else "control"]
         for subject in subjects

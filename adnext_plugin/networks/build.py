@@ -17,8 +17,10 @@ def build_network(
 
     Raises:
         UnknownNameError: no network of that name.
-        SettingsError: it has no such option.
+        SettingsError: it has no such option, or no network is named.
     """
+    if settings.name is None:
+        raise SettingsError("the plan names no network and the trainer neither; name one in the preset")
     builder = load(NETWORKS, settings.name)
     known = inspect.signature(builder).parameters
     for option in settings.options:
@@ -33,11 +35,12 @@ def build_planned_network(plan: Plan, in_channels: int) -> nn.Module:
     Raises:
         SettingsError: the plan names covariates beside those that the network takes by itself.
     """
-    outputs = plan.task.num_outputs
+    outputs = plan.known_task.num_outputs
     network = build_network(plan.network, in_channels, outputs, plan.network_input_voxels)
     covariates = plan.training.get("covariates", ())
-    if covariates and getattr(network, "columns", ()):
+    own_columns: tuple[str, ...] = getattr(network, "columns", ())
+    if covariates and own_columns:
         raise SettingsError(
-            f"network {plan.network.name} takes {', '.join(network.columns)} by itself; leave out covariates"
+            f"network {plan.network.name} takes {', '.join(own_columns)} by itself; leave out covariates"
         )
     return WithCovariates(network, len(covariates), outputs) if covariates else network

@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from ptflops import get_model_complexity_info
@@ -33,7 +34,8 @@ def count(name: str, in_channels: int, num_outputs: int, input_size_voxels: Sequ
         UnknownNameError: no network of that name.
     """
     try:
-        network = build_network(NetworkSettings(name=name), in_channels, num_outputs, tuple(input_size_voxels))
+        size_zyx = cast(tuple[int, int, int], tuple(input_size_voxels))
+        network = build_network(NetworkSettings(name=name), in_channels, num_outputs, size_zyx)
         multiply_adds = count_multiply_adds(network, in_channels, input_size_voxels)
     except SettingsError as error:
         return NetworkCosts(name=name, problem=str(error))

@@ -7,6 +7,7 @@ where 3.72 M and 3.63 G are meant, which is what both our counts and the sizes g
 from dataclasses import dataclass
 from decimal import Decimal
 
+from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.costs import count
 
 INPUT_SIZE_VOXELS = (128, 128, 128)
@@ -57,6 +58,8 @@ def compare(row: PaperRow) -> Comparison:
     printed = (row.parameters_m, row.multiply_adds_g)
     if row.name == TRANSPOSED:
         printed = printed[::-1]
+    if costs.parameters is None or costs.multiply_adds is None:
+        raise SettingsError(costs.problem)
     ours = (_rounded(costs.parameters, 6, printed[0]), _rounded(costs.multiply_adds, 9, printed[1]))
     return Comparison(paper=row, parameters_m=ours[0], multiply_adds_g=ours[1], agrees=ours == printed)
 

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -44,7 +45,8 @@ def measure(
         The median time of three steps after a warm-up, and the peak memory of all, weights and optimizer included. On
         a CPU that is what the process grew by, known on Linux only.
     """
-    arguments = (name, in_channels, num_outputs, tuple(input_size_voxels), batch_size, device, torch.get_num_threads())
+    size_zyx = cast(tuple[int, int, int], tuple(input_size_voxels))
+    arguments = (name, in_channels, num_outputs, size_zyx, batch_size, device, torch.get_num_threads())
     # spawned, since the peak of a forked process begins at its parent's
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:

@@ -75,7 +75,8 @@ def find_suspicious(cases: Sequence[Measurements], subject_of: dict[str, str]) -
             "nearest_correlation": correlation,
         }
     )
-    suspicion, reasons = np.zeros(len(cases)), [[] for _ in cases]
+    suspicion = np.zeros(len(cases))
+    reasons: list[list[str]] = [[] for _ in cases]
     for number in NUMBERS:
         _judge(table[number.column], number, suspicion, reasons)
     for index, volume in enumerate(coarse):

@@ -52,7 +52,9 @@ ITEMS = (  # TRIPOD+AI, CLAIM, what is to be reported, which answer tells it
 def checklist(facts: RunFacts) -> Section:
     """Every item with its answer."""
     answers = _answers(facts)
-    rows = tuple((tripod, claim, what, answers.get(key, "") or EMPTY) for tripod, claim, what, key in ITEMS)
+    rows = tuple(
+        (tripod, claim, what, (answers.get(key, "") if key else "") or EMPTY) for tripod, claim, what, key in ITEMS
+    )
     empty = frozenset(index for index, row in enumerate(rows) if row[-1] == EMPTY)
     table = Table(
         caption="TRIPOD+AI, and the matching items of CLAIM 2020",

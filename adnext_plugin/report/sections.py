@@ -167,7 +167,7 @@ def subgroups(facts: RunFacts) -> Section:
         flagged=frozenset(index for index, group in enumerate(facts.subgroups) if not group["score"]),
     )
     shown = [(f"{g['column']}: {g['value']}", g["score"]) for g in facts.subgroups if g["score"]]
-    figures = ()
+    figures: tuple[PageFigure, ...] = ()
     if shown:
         primary = facts.metrics["primary_score"]
         uri = draw.draw_forest(shown, name, CHANCE[primary])
@@ -184,7 +184,7 @@ def baselines(facts: RunFacts) -> Section:
     rows = tuple((model, estimate(scores[primary]), estimate(gain)) for model, scores, gain in models)
     table = Table(caption="On the same folds and resamples", header=("model", name, "gain of the network"), rows=rows)
     bars = [(model, scores[primary]) for model, scores, _ in models if scores[primary]["low"] is not None]
-    figures = ()
+    figures: tuple[PageFigure, ...] = ()
     if bars:
         uri = draw.draw_forest(bars, name, CHANCE[primary])
         figures = (PageFigure(key="baselines", uri=uri, caption=name, text="The network beside its baselines."),)
@@ -240,8 +240,9 @@ def _result_figures(facts: RunFacts) -> list[PageFigure]:
             PageFigure(key="confusion", uri=uri, caption=f"Held-out subjects, {how}.", text="Confusion matrix.")
         )
     if facts.truth_and_prediction is not None:
-        uri = draw.draw_values(*facts.truth_and_prediction, facts.task.target)
-        text = f"Predicted against true {facts.task.target}."
+        truth, predicted = facts.truth_and_prediction
+        uri = draw.draw_values(truth, predicted, facts.task.column)
+        text = f"Predicted against true {facts.task.column}."
         figures.append(PageFigure(key="values", uri=uri, caption="A point per held-out subject.", text=text))
     return figures
 

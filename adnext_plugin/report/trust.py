@@ -12,7 +12,7 @@ def confounds(facts: RunFacts) -> Section | None:
     paragraphs = _within_site(facts)
     if not probes and not paragraphs:
         return None
-    tables = ()
+    tables: tuple[Table, ...] = ()
     if probes:
         table = Table(
             caption="What a linear model, cross-validated by subject, guesses from the features of held-out scans",

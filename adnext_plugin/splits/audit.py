@@ -170,5 +170,5 @@ def _sort_groups(
     return parted, together
 
 
-def _are_alike(pair: tuple[str, str], alike: Mapping[tuple[str, str], float]) -> str:
-    return f"{pair[0]} and {pair[1]} look like one person ({alike[pair]:.2f})"
+def _are_alike(pair: Sequence[str], alike: Mapping[tuple[str, ...], float]) -> str:
+    return f"{pair[0]} and {pair[1]} look like one person ({alike[tuple(pair)]:.2f})"

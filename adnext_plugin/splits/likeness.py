@@ -99,11 +99,11 @@ def find_resemblance(fingerprints: np.ndarray, people: Sequence[str]) -> Resembl
         fingerprints: (N, blocks).
         people: whose each is.
     """
-    people = np.asarray(people)
+    whose = np.asarray(people)
     if len(fingerprints) < FEWEST_SCANS:
         return Resemblance(pairs=(), threshold=CERTAIN, strangers=(0.0, 0.0, 0.0))
     own = _without_what_is_shared(fingerprints)
-    cosines = _cosines_of_strangers(own, people)
+    cosines = _cosines_of_strangers(own, whose)
     deviation = 1.4826 * np.median(np.abs(cosines - np.median(cosines)))
     threshold = float(np.clip(np.median(cosines) + DEVIATIONS * deviation, ALIKE, CERTAIN))
     neighbours = NearestNeighbors(metric="cosine", algorithm="brute").fit(own)
@@ -112,11 +112,13 @@ def find_resemblance(fingerprints: np.ndarray, people: Sequence[str]) -> Resembl
         (first, int(second), 1 - float(distance))
         for first in range(len(own))
         for second, distance in zip(found[first], distances[first], strict=True)
-        if first < second and people[first] != people[second]
+        if first < second and whose[first] != whose[second]
     ]
     below = cosines[cosines < threshold]
-    spread = tuple(float(value) for value in np.quantile(below, (0.5, 0.999, 1))) if len(below) else (0.0, 0.0, 0.0)
-    return Resemblance(pairs=tuple(sorted(pairs, key=lambda pair: -pair[2])), threshold=threshold, strangers=spread)
+    middle, upper, largest = np.quantile(below, (0.5, 0.999, 1)).tolist() if len(below) else (0.0, 0.0, 0.0)
+    return Resemblance(
+        pairs=tuple(sorted(pairs, key=lambda pair: -pair[2])), threshold=threshold, strangers=(middle, upper, largest)
+    )
 
 
 def _centred(volume_zyx: np.ndarray) -> np.ndarray:

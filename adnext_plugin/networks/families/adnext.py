@@ -61,6 +61,8 @@ class Transition(nn.Module):
     def __init__(self, width_in: int, width_out: int, downsampling: Downsampling) -> None:
         super().__init__()
         self.norm = ChannelNorm(width_in)
+        self.pool: nn.Module
+        self.project: nn.Module
         if downsampling == "strided":
             self.pool = nn.Conv3d(width_in, width_out, kernel_size=2, stride=2)
             self.project = nn.Identity()
@@ -91,6 +93,7 @@ class ADNeXtEncoder(nn.Module):
         super().__init__()
         # numbers are needed even where tensors are made without data, under torch.device("meta")
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
+        self.width = widths[-1]  # of the tokens it ends with
         self.stem = (PatchStem if stem == "patch" else ConvolutionalStem)(in_channels, widths[0])
         self.stages = nn.ModuleList()
         for depth, width in zip(depths, widths, strict=True):
@@ -151,8 +154,7 @@ class ADNeXt(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.mirror = mirror
-        width = encoder.stages[-1][-1].project.out_features
-        self.head = ClassificationHead(width, num_outputs, head_norm)
+        self.head = ClassificationHead(encoder.width, num_outputs, head_norm)
         initialise(self, init)
         self.to(memory_format=torch.channels_last_3d)
 
@@ -173,7 +175,8 @@ def initialise(network: nn.Module, init: Init) -> None:
         if isinstance(module, nn.Conv3d | nn.Linear):
             deviation = 0.02 if init == "paper" else 1 / math.sqrt(module.weight[0].numel())
             nn.init.trunc_normal_(module.weight, std=deviation)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def build(

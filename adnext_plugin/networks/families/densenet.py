@@ -51,8 +51,9 @@ def build(
         dropout_prob=dropout_rate,
     )
     head = network.class_layers
-    encoder = OrderedDict(features=network.features, relu=head.relu, pool=head.pool, flatten=head.flatten)
-    return Classifier(nn.Sequential(encoder), head.out)
+    parts = ("relu", "pool", "flatten")
+    encoder = OrderedDict(features=network.features, **{name: head.get_submodule(name) for name in parts})
+    return Classifier(nn.Sequential(encoder), head.get_submodule("out"))
 
 
 densenet121 = partial(build, "densenet121", 32, (6, 12, 24, 16))  # 11,244,674 with two outputs

@@ -9,6 +9,7 @@ Source: Liu et al. 2022 (width factor 8; https://doi.org/10.1038/s41598-022-2067
 Instance norm comes without learned scale and shift.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -60,6 +61,7 @@ class AgeEncoding(nn.Module):
         half_years = torch.arange(OLDEST_YEARS / AGE_STEP_YEARS + 1)[:, None]
         angles = half_years / 10_000 ** (torch.arange(0, AGE_WIDTH, 2) / AGE_WIDTH)
         table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+        self.table: torch.Tensor
         self.register_buffer("table", table, persistent=False)
         self.layers = nn.Sequential(
             nn.Linear(AGE_WIDTH, AGE_WIDTH), nn.LayerNorm(AGE_WIDTH), nn.Linear(AGE_WIDTH, width)
@@ -89,6 +91,7 @@ class LiuCNN(nn.Module):
     def forward(self, x_bczyx: torch.Tensor, age_years_b1: torch.Tensor | None = None) -> torch.Tensor:
         features = self.hidden(self.encoder(x_bczyx))
         if self.age is not None:
+            assert age_years_b1 is not None  # `columns` says so
             features = self.dropout(features + self.age(age_years_b1[:, 0]))
         return self.head(features)
 
@@ -160,14 +163,13 @@ def _encoder(stages: Sequence[Stage], channels: int, norm: str) -> nn.Sequential
 def _features(name: str, stages: Sequence[Stage], input_size_voxels: Sequence[int]) -> int:
     """Values that the encoder ends with."""
     left = [_left_of(stages, size) for size in input_size_voxels]
-    if None in left:
+    if any(voxels is None for voxels in left):
         smallest = next(size for size in range(1, 1000) if _left_of(stages, size) is not None)
         raise SettingsError(
             f"{name} needs an input of at least {smallest} voxels per axis, got {list(input_size_voxels)}; "
             "plan again with another --input-size"
         )
-    voxels_z, voxels_y, voxels_x = left
-    return voxels_z * voxels_y * voxels_x * stages[-1].width
+    return math.prod(voxels for voxels in left if voxels is not None) * stages[-1].width
 
 
 def _left_of(stages: Sequence[Stage], size: int) -> int | None:

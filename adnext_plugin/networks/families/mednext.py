@@ -16,6 +16,7 @@ instead differs by a constant factor, which the learned gamma takes up.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from monai.networks.blocks import MedNeXtBlock, MedNeXtDownBlock
 from torch import nn
@@ -41,7 +42,11 @@ def mednext_encoder(
         kernel_size: of the depthwise convolutions.
         response_norm: whether blocks have global response norm.
     """
-    options = {"kernel_size": kernel_size, "use_residual_connection": True, "global_resp_norm": response_norm}
+    options: dict[str, Any] = {
+        "kernel_size": kernel_size,
+        "use_residual_connection": True,
+        "global_resp_norm": response_norm,
+    }
     layers: list[nn.Module] = [nn.Conv3d(in_channels, width, kernel_size=1)]
     for level, (depth, expansion) in enumerate(zip(depths, expansions, strict=True)):
         if level:

@@ -12,6 +12,7 @@ which is what that code computes.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -47,7 +48,8 @@ class PatchTransformer(nn.Module):
         patches = 1
         for size, patch in zip(input_size_voxels, patch_size_voxels, strict=True):
             patches *= size // patch
-        self.patches = nn.Conv3d(in_channels, WIDTH, tuple(patch_size_voxels), tuple(patch_size_voxels))
+        patch_zyx = cast(tuple[int, int, int], tuple(patch_size_voxels))
+        self.patches = nn.Conv3d(in_channels, WIDTH, patch_zyx, patch_zyx)
         self.class_token = nn.Parameter(torch.empty(1, 1, WIDTH))
         # learned as a whole, so that a position of its own would add nothing
         self.distillation_token = nn.Parameter(torch.empty(1, 1, WIDTH)) if distillation_token else None

@@ -9,9 +9,9 @@ larger than what is left of the scan, torchvision's positions within it are not 
 
 import hashlib
 import pickle
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -24,8 +24,9 @@ from adnext_plugin.networks.classifier import Classifier, require_input_size, re
 
 VIDEO_URL = Swin3D_T_Weights.KINETICS400_V1.url
 # torchvision names its files by the first digits of their SHA-256
-VIDEO_SHA256_PREFIX = re.search(r"-([0-9a-f]{8,})\.pth$", VIDEO_URL).group(1)
+VIDEO_SHA256_PREFIX = VIDEO_URL.removesuffix(".pth").rpartition("-")[2]
 VIDEO_CHANNELS = 3
+Size = tuple[int, int, int]
 
 
 class SwinEncoder(nn.Module):
@@ -79,11 +80,14 @@ def swin3d_t(
 
 
 def _stem_for(in_channels: int, video_stem: nn.Conv3d, learned: bool) -> nn.Conv3d:
-    stem = nn.Conv3d(in_channels, video_stem.out_channels, video_stem.kernel_size, video_stem.stride)
+    # a convolution knows its sizes as tuples of any length
+    kernel_zyx, stride_zyx = cast(Size, video_stem.kernel_size), cast(Size, video_stem.stride)
+    stem = nn.Conv3d(in_channels, video_stem.out_channels, kernel_zyx, stride_zyx)
     if learned:
         mean_over_colours = video_stem.weight.detach().mean(dim=1, keepdim=True)
         shape = stem.weight.shape
         stem.weight = nn.Parameter((mean_over_colours * (VIDEO_CHANNELS / in_channels)).expand(shape).clone())
+        assert video_stem.bias is not None  # torchvision's has one
         stem.bias = nn.Parameter(video_stem.bias.detach().clone())
     return stem
 

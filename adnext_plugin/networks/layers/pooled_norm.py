@@ -12,11 +12,13 @@ bias falls out of y - m.
 """
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv3d_weight
 
 PIECE_BYTES = 4 << 20
 
@@ -32,7 +34,7 @@ def pooled_norm(layers: nn.Sequential, x_bczyx: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, channels of the convolution, Z/2, Y/2, X/2), channels last.
     """
-    convolution, norm = layers[0], layers[1]
+    convolution, norm = layers[0], cast(nn.BatchNorm3d, layers[1])
     if not _pays(norm, x_bczyx):
         return layers(x_bczyx)
     weight, bias = convolution.weight, convolution.bias
@@ -50,10 +52,12 @@ def _pays(norm: nn.BatchNorm3d, x: torch.Tensor) -> bool:
 @torch.no_grad()
 def _keep_running(norm: nn.BatchNorm3d, mean: torch.Tensor, variance: torch.Tensor, values: int) -> None:
     """As `nn.BatchNorm3d` does; without momentum it averages all batches alike."""
-    norm.num_batches_tracked += 1
-    share = 1 / norm.num_batches_tracked.item() if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean, share)
-    norm.running_var.lerp_(variance * (values / (values - 1)), share)
+    seen, running_mean, running_variance = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    assert seen is not None and running_mean is not None and running_variance is not None
+    seen += 1
+    share = 1 / seen.item() if norm.momentum is None else norm.momentum
+    running_mean.lerp_(mean, share)
+    running_variance.lerp_(variance * (values / (values - 1)), share)
 
 
 class _PooledNorm(torch.autograd.Function):
@@ -112,7 +116,7 @@ class _PooledNorm(torch.autograd.Function):
             y = _convolve(scan, weight)
             grad_y = _unpool(grad[:, :, _halved(planes)], y, winner)
             grad_y.addcmul_(y, _over_space(slope)).add_(_over_space(offset))
-            grad_weight += torch.nn.grad.conv3d_weight(scan, weight.shape, grad_y, padding=(0, 1, 1))
+            grad_weight += conv3d_weight(scan, weight.shape, grad_y, padding=(0, 1, 1))
         grad_weight *= sign.view(-1, 1, 1, 1, 1)
         return None, grad_weight, torch.zeros_like(gamma), grad_gamma * sign, grad_beta, None
 
