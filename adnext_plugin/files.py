@@ -4,15 +4,15 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from adnext_plugin.errors import PathsError
+from adnext_plugin.partial_files import REPLACED, partial_file, partial_folder, remove_abandoned, remove_abandoned_once
 
-PARTIAL = ".partial-"  # how names of files and folders begin that are not complete yet
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, or the largest file that the user may write
 
 
 POINTER_BYTES = 32_768  # git-annex takes no longer file for a pointer
@@ -50,11 +50,15 @@ def not_fetched(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file, whose content the caller checks; a damaged one is a `PathsError`."""
+    """Read a JSON file, whose content the caller checks; a missing, unreadable or damaged one is a `PathsError`."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PathsError(f"{path} does not exist") from error
+    except OSError as error:
+        raise PathsError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise PathsError(f"{path} is nested too deeply to be one of ours; restore it or make it again") from error
     except ValueError as error:
         raise PathsError(f"{path} is not valid JSON ({error}); restore it or make it again") from error
 
@@ -62,7 +66,7 @@ def read_json(path: Path) -> Any:
 def write_json(content: dict | list, path: Path) -> None:
     """Write JSON so that a reader sees the old file or the whole new one."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -80,58 +84,51 @@ def replacing(path: Path, beside: Path | None = None) -> Iterator[Path]:
     with naming_what_fills_the_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=path.name, dir=folder)
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        remove_abandoned_once(folder)
+        with partial_file(folder, path.name) as temporary:
             yield temporary
-            # mkstemp makes private files; give the result the permissions of an ordinary new file
+            # temporary files are private; give the result the permissions of an ordinary new file
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder that takes the place of `folder` when the block ends well, and vanishes when not.
 
+    What earlier processes were killed over beside it is removed first.
+
     Raises:
         PathsError: the disk is full.
     """
-    replaced = folder.with_name(f".replaced-{folder.name}")
+    replaced = folder.with_name(f"{REPLACED}{folder.name}")
     with naming_what_fills_the_disk(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{folder.name}-", dir=folder.parent))
-        try:
-            temporary.chmod(0o755)
+        remove_abandoned(folder.parent)
+        with partial_folder(folder.parent, folder.name) as temporary:
             yield temporary
             if folder.exists():
-                shutil.rmtree(replaced, ignore_errors=True)
                 folder.rename(replaced)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if replaced.exists():
+                    replaced.rename(folder)
+                raise
             shutil.rmtree(replaced, ignore_errors=True)
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Remove what a killed process left half-written in a folder that nobody else is writing to."""
-    for path in [*folder.glob(f"{PARTIAL}*"), *folder.glob(f"*/{PARTIAL}*")]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @contextmanager
 def naming_what_fills_the_disk(path: Path) -> Iterator[None]:
-    """Turn the system's error about a full disk into a `PathsError` that names `path`."""
+    """Turn the system's error about a full disk, quota or file size limit into a `PathsError` that names `path`."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise disk_full(path) from error
         raise
 

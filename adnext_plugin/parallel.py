@@ -2,10 +2,13 @@
 
 import itertools
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,7 +64,7 @@ def _in_processes(
 ) -> Iterator[tuple[int, Result | AdnextError]]:
     # spawned processes inherit neither threads nor memory of a parent that may have torch loaded
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
         waiting = iter(enumerate(arguments))
         running: dict[Future[Result | AdnextError], int] = {}
         try:
@@ -79,6 +82,18 @@ def _in_processes(
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone; waiting for work, it would not notice."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            wait_for_any([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def processes_that_fit(processes: int, bytes_each: int) -> int:

@@ -10,7 +10,7 @@ from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import add_configuration_argument, add_dataset_argument, add_plans_argument, run_folder
 from adnext_plugin.errors import PathsError, SplitError
 from adnext_plugin.files import write_json
-from adnext_plugin.paths import dataset_folder_name, file_of_fold, preprocessed_dir, results_dir
+from adnext_plugin.paths import dataset_folder_name, file_of_fold, preprocessed_dir
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,9 +206,9 @@ def _check_corpus(held_out: "pd.DataFrame", block: dict, network: str) -> "Check
     from hashlib import sha256
 
     from adnext_plugin.splits.audit import check_corpus
-    from adnext_plugin.training.corpus import digests, project_key
+    from adnext_plugin.training.corpus import digests, key_home, project_key
 
-    key = project_key(results_dir())
+    key = project_key(key_home())
     corpus = block.get("pretraining_data")
     return check_corpus(held_out, corpus, lambda name: digests([name], key)[0], sha256(key).hexdigest(), network)
 

@@ -1,11 +1,22 @@
-"""What every command has in common: expected errors are one line on the terminal and exit code 2."""
+"""What every command has in common: what a user can mend is one line and exit code 2, a fault of ours a traceback.
 
+Exit codes: 0 done, 1 a fault of ours, 2 something the user can mend, 130 interrupted, 141 nobody reads the output any
+more, 143 terminated.
+"""
+
+import argparse
+import errno
 import functools
+import os
+import signal
 import sys
+import threading
+import traceback
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from adnext_plugin.errors import AdnextError, AdnextWarning
@@ -13,31 +24,123 @@ from adnext_plugin.errors import AdnextError, AdnextWarning
 Main = Callable[[Sequence[str] | None], int]
 
 
+REPORT = "This is a fault of adnext_plugin. Please report it to its maintainers, with the lines above and the command."
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which schedulers, containers and service managers stop a process: treated like Ctrl-C."""
+
+
 def new_parser(name: str, description: str) -> ArgumentParser:
     """An argument parser that never guesses at abbreviated options."""
-    return ArgumentParser(prog=name, description=description, allow_abbrev=False)
+    parser = ArgumentParser(prog=name, description=description, allow_abbrev=False)
+    parser.add_argument("--debug", action=_Debug, help="show where an error arose")
+    return parser
 
 
 def command(main: Main) -> Main:
-    """Turn an `AdnextError` that leaves `main` into one line per problem on standard error and exit code 2.
+    """Turn whatever a user can mend into one line per problem on standard error and exit code 2.
 
-    An `AdnextWarning` on the way is one line, too.
+    An `AdnextWarning` on the way is one line, too. Any other exception leaves with its traceback and a note.
     """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
+        _Debug.is_on = False
         try:
-            with _warnings_of_one_line():
+            with _warnings_of_one_line(), _terminable():
                 return main(argv)
-        except AdnextError as error:
-            for line in str(error).splitlines():
+        except BrokenPipeError:
+            # what is still in the buffer has no reader either, and must not fail when Python exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        except KeyboardInterrupt as error:
+            is_terminated = isinstance(error, Terminated)
+            what = "terminated" if is_terminated else "interrupted"
+            print(f"{what}; run the same command again to continue", file=sys.stderr)
+            return 128 + (signal.SIGTERM if is_terminated else signal.SIGINT)
+        except Exception as error:
+            lines = problem(error)
+            if lines is None:
+                error.add_note(REPORT)
+                raise
+            if _Debug.is_on:
+                traceback.print_exc()
+            for line in lines:
                 print(f"error: {line}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print("interrupted; run the same command again to continue", file=sys.stderr)
-            return 130
 
     return wrapped
+
+
+def problem(error: Exception) -> list[str] | None:
+    """The lines that tell a user what to mend; None where it is a fault of ours."""
+    if isinstance(error, AdnextError):
+        return str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, MemoryError):
+        return ["memory ran out; use fewer processes (-np), smaller batches or a machine with more"]
+    if isinstance(error, OSError) and error.errno in NO_FILE_NEEDED:
+        return [f"{error.strerror}; {NO_FILE_NEEDED[error.errno]}"]
+    if isinstance(error, OSError) and error.filename is not None:
+        remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
+        return [f"{os.fsdecode(error.filename)}: {error.strerror}; {remedy}"]
+    return None
+
+
+# of errors that the system gives for a file
+REMEDIES = {
+    errno.EACCES: "change its permissions, or name another",
+    errno.EPERM: "change its permissions, or name another",
+    errno.EROFS: "the file system is read-only; name another folder",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file; name a folder",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.EEXIST: "remove it, or name another",
+    errno.ENOTEMPTY: "empty it, or name another",
+    errno.ENAMETOOLONG: "use shorter names",
+    errno.ELOOP: "mend the links, which lead in a circle",
+    errno.ENOSPC: "free some space and run the command again",
+    errno.EDQUOT: "free some of your quota and run the command again",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f) and run the command again",
+}
+# of errors that come without a file's name
+NO_FILE_NEEDED = {
+    errno.ENOSPC: "free some space and run the command again",
+    errno.EDQUOT: "free some of your quota and run the command again",
+    errno.ENOMEM: "use fewer processes (-np) or a machine with more memory",
+    errno.EMFILE: "raise the limit of open files (ulimit -n) and run the command again",
+}
+
+
+class _Debug(argparse.Action):
+    """Remembers `--debug` for `command`, and leaves no trace in what was parsed."""
+
+    is_on = False
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, *_: Any) -> None:
+        _Debug.is_on = True
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the block like Ctrl-C does, so that files in the making are removed; unless others see to it."""
+    is_ours = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _raise_terminated(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 @contextmanager

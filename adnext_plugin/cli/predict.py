@@ -11,7 +11,7 @@ from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import add_device_argument
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
-from adnext_plugin.files import PARTIAL
+from adnext_plugin.partial_files import partial_folder
 from adnext_plugin.paths import preprocessed_dir, results_dir
 from adnext_plugin.workflows.common import choose_device
 
@@ -73,8 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     request = _request(build_parser().parse_args(argv))
 
-    import tempfile
-
     from adnext_plugin.prediction.ensemble import Ensemble
     from adnext_plugin.prediction.inputs import read_inputs
     from adnext_plugin.prediction.results import write_results
@@ -88,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_model(model, ensemble.not_checked, device)
     request.output.mkdir(parents=True, exist_ok=True)
     found = {}
-    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=request.output) as work:
+    with partial_folder(request.output) as work:
         for scan, outcome in ensemble.predict(inputs, Path(work) / "volumes", request.processes):
             found[scan] = outcome
     outcomes = [(scan, found[scan]) for scan in inputs.scans]

@@ -9,7 +9,6 @@ Nothing in it can run code, and nothing in it is of any one person. The hashes s
 from says whether to trust it.
 """
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +18,9 @@ import torch
 from safetensors import SafetensorError
 
 from adnext_plugin.errors import AdnextError, BundleError, PathsError, SettingsError
-from adnext_plugin.files import PARTIAL, read_json, replacing, replacing_folder, write_json
+from adnext_plugin.files import read_json, replacing, replacing_folder, write_json
 from adnext_plugin.images import file_sha256
+from adnext_plugin.partial_files import partial_folder
 from adnext_plugin.prediction.archive import NAMES, pack, unpack
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.features import FeatureProfile
@@ -43,8 +43,7 @@ class FileNote:
 
 def write_bundle(model: Model, path: Path) -> None:
     """Write a model as one archive; the same model gives the same bytes."""
-    with replacing(path) as archive, tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as name:
-        folder = Path(name)
+    with replacing(path) as archive, partial_folder(path.parent) as folder:
         shared = replace(model.description, stamps=without_reasons(model.description.stamps))
         write_json(to_json(shared), folder / DESCRIPTION)
         for description, fold in zip(model.description.folds, model.folds, strict=True):

@@ -23,14 +23,15 @@ from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.loading import Batch, Change, EpochLoader
 from adnext_plugin.environment import cpu_threads
 from adnext_plugin.errors import AdnextError, WeightsError
-from adnext_plugin.files import remove_partial_files, write_json
-from adnext_plugin.paths import BLOCK, file_of_fold, results_dir
+from adnext_plugin.files import write_json
+from adnext_plugin.partial_files import remove_abandoned
+from adnext_plugin.paths import BLOCK, file_of_fold
 from adnext_plugin.plan import NetworkSettings, plans_with
 from adnext_plugin.records import from_json, to_json
 from adnext_plugin.settings import RunSettings
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
-from adnext_plugin.training.corpus import describe_corpus, joined
+from adnext_plugin.training.corpus import describe_corpus, joined, key_home
 from adnext_plugin.training.logger import RunLogger
 from adnext_plugin.training.plan_resolution import (
     PlanKey,
@@ -186,7 +187,7 @@ class RunTrainer(nnUNetTrainer, ABC):
         if weights is not None and weights.resolve().parent == folder.resolve():
             raise WeightsError(f"{weights} lies in the folder of the run that is to begin with it; give a copy of it")
         if self.local_rank == 0:
-            remove_partial_files(folder)
+            remove_abandoned(folder, deep=True)
         if self.current_epoch == 0 and self.local_rank == 0 and not self.disable_checkpointing:
             aside = set_earlier_run_aside(folder)
             if aside is not None:
@@ -390,7 +391,7 @@ class RunTrainer(nnUNetTrainer, ABC):
     def _describe_corpus(self) -> dict:
         """Those the network learns from and those its epoch is chosen on, and whom its first weights had seen."""
         cases = [*self._data.parts["train"], *self._data.parts["selection"]]
-        corpus = describe_corpus(self._data.rows(cases), self.plans_manager.dataset_name, results_dir())
+        corpus = describe_corpus(self._data.rows(cases), self.plans_manager.dataset_name, key_home())
         weights = self._first_weights()
         if weights is None:
             return corpus

@@ -106,7 +106,6 @@ def test_who_an_encoder_saw_is_handed_on_to_what_begins_with_it(tmp_path: Path) 
     for unknown in (None, elsewhere):
         assert joined(second, unknown) == {**second, "complete": False}
     assert not joined(first, joined(second, None))["complete"]
-    assert project_key(tmp_path / "seed_43") == project_key(tmp_path)
 
 
 def test_a_scale_from_outside_the_training_part_is_found() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -11,10 +12,11 @@ from conftest import Workspace, empty_workspace, toy_brain, write_scan
 from nnunetv2.run.run_training import get_trainer_from_args
 
 from adnext_plugin.cli import import_dataset, merge, plan_and_preprocess, pretrain, train
+from adnext_plugin.errors import PathsError
 from adnext_plugin.files import read_json
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.trainers import self_supervised
-from adnext_plugin.training.corpus import KEY_FILE, digests, project_key
+from adnext_plugin.training.corpus import KEY_FILE, digests, key_home, project_key
 from adnext_plugin.training.weights import read_checkpoint
 
 SUBJECTS = 8
@@ -164,6 +166,32 @@ def test_people_are_remembered_without_being_named(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
     assert digests(["b", "a", "a", ""], key) == digests(["a", "b"], key) and len(digests(["a"], key)[0]) == 64
     assert digests(["a"], key) != digests(["a"], project_key(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("of_results", ["results", "results/seed_43", "results/permuted_1"])
+def test_a_key_that_an_earlier_version_left_with_results_moves_to_the_preprocessed_data(
+    of_results: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / of_results))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    key = project_key(tmp_path / "results")
+    assert project_key(key_home()) == key and key_home() == tmp_path / "preprocessed"
+    assert not (tmp_path / "results" / KEY_FILE).exists()
+
+
+def test_of_many_who_draw_the_key_at_once_all_end_with_one(tmp_path: Path) -> None:
+    homes = [tmp_path / str(trial) for trial in range(20) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        keys = list(pool.map(project_key, homes))
+    assert all(len(set(keys[first : first + 4])) == 1 for first in range(0, len(keys), 4))
+    assert all(stat.S_IMODE((home / KEY_FILE).stat().st_mode) == 0o600 for home in homes)
+    assert not list(tmp_path.glob("*/.adnext-partial*"))
+
+
+def test_a_key_of_another_user_or_a_damaged_one_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).write_text('{"key": 3}')
+    with pytest.raises(PathsError, match="holds no key"):
+        project_key(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ import numpy as np
 from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, ImageError, PathsError, SettingsError, WeightsError
-from adnext_plugin.files import read_json, remove_partial_files, replacing, write_json
+from adnext_plugin.files import read_json, replacing, write_json
 from adnext_plugin.images import Volume, file_sha256, read_volume, reorient_to_ras
 from adnext_plugin.parallel import for_each, processes_that_fit
+from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES, extract_brain, require_method
 from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
@@ -72,7 +73,7 @@ def extract_masks(
         WeightsError: its weights are not those that were published.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    remove_partial_files(folder)
+    remove_abandoned(folder, deep=True)
     for path in folder.iterdir():
         if path.name.removesuffix(".nii.gz").removesuffix(".json") not in images:
             path.unlink()
