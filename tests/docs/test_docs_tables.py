@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from adnext_plugin.plan import PreprocessingSettings
+from adnext_plugin.networks.costs import count_multiply_adds, count_parameters
+from adnext_plugin.plan import NetworkSettings, PreprocessingSettings
 from adnext_plugin.records import to_json
-from adnext_plugin.registry import NETWORKS
+from adnext_plugin.registry import NETWORKS, TRAINERS
 from adnext_plugin.settings import PretrainingSettings, RunSettings, TrainerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +52,28 @@ def test_the_tables_of_settings_have_every_setting_with_its_default(heading: str
     assert len(rows) == len(expected)
 
 
-def _networks() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=NETWORKS) if entry.module.startswith("adnext_plugin.")}
+def _ours(group: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group) if entry.module.startswith("adnext_plugin.")}
+
+
+def _changes(cell: str) -> dict[str, Any]:
+    """`name=value`, `name=value` with JSON values."""
+    return {name: json.loads(value) for name, _, value in (code.partition("=") for code in _code(cell))}
+
+
+def test_the_table_of_trainers_has_every_trainer_with_all_that_it_changes() -> None:
+    documented = {}
+    for trainer, network, settings in _rows(DOCS / "settings.md", "## What each trainer changes"):
+        name, _, options = network.partition(",")
+        documented[_code(trainer)[0]] = (name.strip("`") or None, _changes(options), _changes(settings))
+    actual = {}
+    for name, entry in _ours(TRAINERS).items():
+        trainer = entry.load()
+        defaults = to_json(type(trainer.settings)())
+        changed = {key: value for key, value in to_json(trainer.settings).items() if value != defaults[key]}
+        network = trainer.network_settings or NetworkSettings()
+        actual[name] = (network.name, network.options, changed)
+    assert documented == actual
 
 
 def _names(cell: str) -> list[str]:
@@ -66,12 +89,68 @@ def _network_rows() -> Iterator[tuple[list[str], list[str]]]:
 
 
 def test_the_table_of_networks_has_every_network_once() -> None:
-    assert sorted(name for names, _ in _network_rows() for name in names) == sorted(_networks())
+    assert sorted(name for names, _ in _network_rows() for name in names) == sorted(_ours(NETWORKS))
 
 
 def test_the_table_of_networks_has_every_option() -> None:
     for names, cells in _network_rows():
         for name in names:
-            parameters = inspect.signature(_networks()[name].load()).parameters.values()
+            parameters = inspect.signature(_ours(NETWORKS)[name].load()).parameters.values()
             options = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
             assert _code(cells[-1]) == options, name
+
+
+def _cubes(cell: str) -> list[int]:
+    return [int(edge) for edge in re.findall(r"(\d+)³", cell)]
+
+
+OUTPUTS = {"": 2, "with one output": 1, "with three outputs": 3}
+COUNTED_IN_SECONDS = 60e9  # multiply-adds; networks with more are counted by `adnext_networks --table4`
+
+
+def _stated_costs() -> Iterator[tuple[str, int, int, int, str]]:
+    """Name, size, outputs, parameters and multiply-adds in G of every network and size in the table."""
+    for names, cells in _network_rows():
+        parameters, remark = re.match(r"([\d,; ]+)(.*)", cells[5]).groups()
+        for index, multiply_adds in enumerate(cells[6].removesuffix(" G").split("; ")):
+            sizes = _cubes(cells[4])
+            yield (
+                names[min(index, len(names) - 1)],
+                sizes[min(index, len(sizes) - 1)],
+                OUTPUTS.get(remark.strip(), 2),
+                int(parameters.split(";")[index].replace(",", "")),
+                multiply_adds,
+            )
+
+
+@pytest.mark.parametrize(("name", "size", "outputs", "parameters", "multiply_adds"), _stated_costs())
+def test_the_table_of_networks_states_their_costs(
+    name: str, size: int, outputs: int, parameters: int, multiply_adds: str
+) -> None:
+    builder = _ours(NETWORKS)[name].load()
+    is_quick = float(multiply_adds) * 1e9 < COUNTED_IN_SECONDS
+    with torch.device("cpu" if is_quick else "meta"):
+        network = builder(1, outputs, (size, size, size))
+    assert count_parameters(network) == parameters
+    if is_quick:
+        assert _rounded(count_multiply_adds(network, 1, (size,) * 3) / 1e9, multiply_adds) == multiply_adds
+
+
+def _rounded(value: float, like: str) -> str:
+    return f"{value:.{len(like.partition('.')[2])}f}"
+
+
+def test_the_readme_states_what_its_trainers_cost() -> None:
+    for cells in _rows(ROOT / "README.md", "## Choosing a trainer"):
+        stated = [cell.rpartition(" ")[0].split(", ") for cell in cells[1:3] if cell]
+        for name, *costs in zip(_trainer_names(cells[0]), *stated, strict=True) if stated else ():
+            network = _ours(TRAINERS)[name].load().network_settings
+            built = _ours(NETWORKS)[network.name].load()(1, 2, (128, 128, 128), **network.options)
+            found = count_parameters(built) / 1e6, count_multiply_adds(built, 1, (128, 128, 128)) / 1e9
+            assert [_rounded(value, like) for value, like in zip(found, costs, strict=True)] == costs, name
+
+
+def _trainer_names(cell: str) -> list[str]:
+    """`ADNeXtTrainer_T_Small`, `_S_Small` are two trainers."""
+    first, *others = _code(cell)
+    return [first, *("ADNeXtTrainer" + other for other in others)]
