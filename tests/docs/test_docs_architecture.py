@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -14,4 +15,4 @@ def test_the_diagram_of_layers_has_every_part_in_the_order_of_the_contract() -> 
     bold = re.findall(r"\w+", " ".join(re.findall(r"<b>(.*?)</b>", diagram.replace("<br>", " "))))
     places = [[bold.index(part) for part in layer.split(" | ") if part in bold] for layer in layers]
     assert [part for layer in layers for part in layer.split(" | ") if part not in bold] == []
-    assert all(max(upper) < min(lower) for upper, lower in zip(places, places[1:], strict=False))
+    assert all(max(upper) < min(lower) for upper, lower in pairwise(places))
