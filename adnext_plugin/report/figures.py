@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,8 +12,11 @@ from sklearn.metrics import ConfusionMatrixDisplay, PredictionErrorDisplay, RocC
 from adnext_plugin.files import replacing
 
 DOTS_PER_INCH = 120
+# names of classes and datasets are text of other people: a dollar in them does not begin a formula
+AS_WRITTEN = matplotlib.rc_context({"text.parse_math": False})
 
 
+@AS_WRITTEN
 def draw_roc(
     targets: np.ndarray, probabilities: np.ndarray, folds: np.ndarray, classes: tuple[str, ...], title: str, path: Path
 ) -> None:
@@ -42,6 +46,7 @@ def draw_roc(
     _save(figure, path)
 
 
+@AS_WRITTEN
 def draw_confusion(targets: np.ndarray, called: np.ndarray, classes: tuple[str, ...], title: str, path: Path) -> None:
     """Confusion matrix of all held-out subjects, in numbers of subjects."""
     figure, axes = _figure(title)
@@ -58,6 +63,7 @@ def draw_confusion(targets: np.ndarray, called: np.ndarray, classes: tuple[str, 
     _save(figure, path)
 
 
+@AS_WRITTEN
 def draw_values(targets: np.ndarray, values: np.ndarray, name: str, title: str, path: Path) -> None:
     """Predicted against true numbers of all held-out subjects.
 

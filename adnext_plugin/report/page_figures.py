@@ -11,10 +11,13 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from adnext_plugin.report.figures import AS_WRITTEN
+
 SIZE_INCHES = (5.2, 4.4)
 COLOURS = ("#0b57a4", "#c25100", "#2e7d32", "#7b3fa0", "#795548")
 
 
+@AS_WRITTEN
 def draw_learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], best: Sequence[int | None]) -> str:
     """Losses of every fold over its epochs.
 
@@ -34,6 +37,7 @@ def draw_learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], be
     return _uri(figure)
 
 
+@AS_WRITTEN
 def draw_bands(
     grid: Sequence[float],
     bands: Mapping[str, Mapping[str, Sequence[float]]],
@@ -61,6 +65,7 @@ def draw_bands(
     return _uri(figure)
 
 
+@AS_WRITTEN
 def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
     """Numbers of subjects by true and predicted class."""
     figure, axes = _figure()
@@ -69,6 +74,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
     return _uri(figure)
 
 
+@AS_WRITTEN
 def draw_reliability(curves: Mapping[str, Sequence[Mapping]], positive: str) -> str:
     """Observed against predicted shares, with intervals, by name of the curve."""
     figure, axes = _figure()
@@ -84,6 +90,7 @@ def draw_reliability(curves: Mapping[str, Sequence[Mapping]], positive: str) -> 
     return _uri(figure)
 
 
+@AS_WRITTEN
 def draw_decision_curve(points: Sequence[Mapping], positive: str) -> str:
     """Net benefit of acting on the network, on everybody and on nobody."""
     figure, axes = _figure()
@@ -100,6 +107,7 @@ def draw_decision_curve(points: Sequence[Mapping], positive: str) -> str:
     return _uri(figure)
 
 
+@AS_WRITTEN
 def draw_forest(rows: Sequence[tuple[str, Mapping[str, float]]], name: str, reference: float | None) -> str:
     """Estimates with intervals, one below the other.
 
@@ -120,6 +128,7 @@ def draw_forest(rows: Sequence[tuple[str, Mapping[str, float]]], name: str, refe
     return _uri(figure)
 
 
+@AS_WRITTEN
 def draw_values(targets: np.ndarray, values: np.ndarray, name: str) -> str:
     """Predicted against true numbers, a point per subject."""
     figure, axes = _figure()
