@@ -24,6 +24,7 @@ from adnext_plugin.partial_files import partial_folder
 from adnext_plugin.prediction.archive import NAMES, pack, unpack
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.features import FeatureProfile
+from adnext_plugin.prediction.limits import require_finite, require_modest, require_own_weights
 from adnext_plugin.prediction.model import FoldModel, FoldNetwork, Model
 from adnext_plugin.records import from_json, record, to_json
 from adnext_plugin.stamps import without_reasons
@@ -42,7 +43,13 @@ class FileNote:
 
 
 def write_bundle(model: Model, path: Path) -> None:
-    """Write a model as one archive; the same model gives the same bytes."""
+    """Write a model as one archive; the same model gives the same bytes.
+
+    Raises:
+        BundleError: a weight is not finite.
+    """
+    for description, fold in zip(model.description.folds, model.folds, strict=True):
+        require_finite(fold, f"fold {description.name} of {model.description.trainer}")
     with replacing(path) as archive, partial_folder(path.parent) as folder:
         shared = replace(model.description, stamps=without_reasons(model.description.stamps))
         write_json(to_json(shared), folder / DESCRIPTION)
@@ -81,6 +88,7 @@ def install_bundle(path: Path, folder: Path, *, overwrite: bool) -> Model:
         unpack(path, temporary)
         try:
             model = read_bundle(temporary)
+            require_own_weights(model, str(temporary / DESCRIPTION))
             for index in range(len(model.folds)):
                 FoldNetwork(model, index, "cpu")
         except AdnextError as error:
@@ -107,6 +115,7 @@ def read_bundle(folder: Path) -> Model:
     files = [name for name in description.plan.network.options if name.endswith("_weights")]
     if files:
         raise BundleError(f"{where} is refused: it names a file of this machine to begin from, which no bundle needs")
+    require_modest(description, where)
     return Model(description=description, folds=tuple(_read_fold(folder, fold.name) for fold in description.folds))
 
 

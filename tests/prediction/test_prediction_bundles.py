@@ -6,11 +6,13 @@ import os
 import pickle
 import random
 import re
+import resource
 import shutil
 import stat
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +21,11 @@ import torch
 from conftest import Trained
 
 from adnext_plugin.cli import export, install, predict
+from adnext_plugin.errors import BundleError
+from adnext_plugin.prediction.bundle import write_bundle
 from adnext_plugin.prediction.from_run import read_run
+from adnext_plugin.prediction.limits import require_own_weights
+from adnext_plugin.prediction.model import FoldModel
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.settings import TrainerSettings
 
@@ -218,6 +224,56 @@ def test_a_description_that_does_not_fit_its_weights_or_names_files_is_refused(t
         trained.bundle.write_bytes(original)
         _change(trained.bundle, "model.json", change)
         _refused(trained.bundle, message, capsys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("plan", "preprocessing", "input_size_voxels"), [4000, 4000, 4000], "more than 134217728 voxels"),
+        (("plan", "preprocessing", "spacing_mm"), [0.001, 1.0, 1.0], "not 0.1 to 20.0 mm"),
+        (("plan", "preprocessing", "n4_iterations"), [10**9], "together more than 1000"),
+        (("plan", "network"), {"name": "vit_b16", "options": {}}, "are of another network than the plan's vit_b16"),
+        (("plan", "network", "options", "drop_path_rate"), 10**9, "more than 100000"),
+        (("folds", 0, "temperature"), 1e-300, "not 0.01 to 100.0"),
+        (("folds", 1, "threshold"), -3.0, "not 0 to 1"),
+        (("trainer",), "\x1b]0;title\x07\x1b[31mADNeXt", "printable characters"),
+        (("plan", "task", "classes"), ["CN", "AD\x1b[2J"], "printable characters"),
+        (("stamps",), ["x" * 10_000], "printable characters"),
+    ],
+)
+def test_what_would_fill_a_memory_never_end_or_command_a_terminal_is_refused(
+    trained: Trained, capsys, keys: tuple, value: object, message: str
+) -> None:
+    def change(content: dict) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    _change(trained.bundle, "model.json", change)
+    _refused(trained.bundle, message, capsys)
+
+
+def test_a_huge_network_is_compared_with_its_weights_before_memory_is_taken_for_it(trained: Trained, capsys) -> None:
+    def change(content: dict) -> None:
+        content["plan"]["preprocessing"]["input_size_voxels"] = [512, 512, 512]
+        content["plan"]["network"] = {"name": "vit_b16", "options": {}}
+
+    _change(trained.bundle, "model.json", change)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _refused(trained.bundle, "are of another network than the plan's vit_b16", capsys)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # KiB; its weights need 440 MiB
+
+
+def test_weights_that_are_not_finite_are_neither_exported_nor_installed(trained: Trained, tmp_path, capsys) -> None:
+    model = read_run(RunFolder(trained.run))
+    weights = {name: tensor.clone() for name, tensor in model.folds[2].weights.items()}
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    broken = replace(model, folds=(*model.folds[:2], FoldModel(weights=weights), *model.folds[3:]))
+    with pytest.raises(BundleError, match=r"fold 2 of ADNeXtTrainer_T: .* not finite"):
+        write_bundle(broken, tmp_path / "broken.zip")
+    assert not (tmp_path / "broken.zip").exists()
+    with pytest.raises(BundleError, match=r"fold 2: .* not finite"):
+        require_own_weights(broken, "model.json")
 
 
 def test_a_dataset_of_other_classes_is_refused(trained: Trained, tmp_path, monkeypatch, capsys) -> None:
