@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.studies.baselines import Baseline
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
-    from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects
+    from adnext_plugin.evaluation.subjects.values import OfSubjects
     from adnext_plugin.task import Task
 
 

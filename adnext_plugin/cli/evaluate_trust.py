@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.probe import Probe
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
-    from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects
+    from adnext_plugin.evaluation.subjects.values import OfSubjects
 
 
 def seeds_of(run: RunFolder, cohort: "Cohort", files: "FoldFiles") -> "tuple[SeedSpread | None, list[str]]":

@@ -8,7 +8,8 @@ from scipy.stats import linregress, pearsonr
 from sklearn.metrics import average_precision_score, mean_absolute_error, r2_score, root_mean_squared_error
 
 from adnext_plugin.evaluation.scores.panel import panel
-from adnext_plugin.evaluation.scores.regression import fit_bias_correction, regression_scores
+from adnext_plugin.evaluation.scores.regression import regression_scores
+from adnext_plugin.evaluation.subjects.bias_correction import fit_bias_correction
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.uncertainty import bootstrap as bootstrap_module
 from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap

@@ -15,12 +15,12 @@ from sklearn.metrics import (
 )
 
 from adnext_plugin.cohort import Cohort
+from adnext_plugin.evaluation.scores.areas import binary_auc
+from adnext_plugin.evaluation.scores.panel import all_scores, fold_scores
 from adnext_plugin.evaluation.studies.baselines import covariates, cross_validate, knows_nothing, voxels
 from adnext_plugin.evaluation.studies.crossval import evaluate
 from adnext_plugin.evaluation.subjects.predictions import (
     SubjectPredictions,
-    all_scores,
-    binary_auc,
     per_subject,
     youden_threshold,
 )
@@ -285,13 +285,13 @@ def test_predicted_numbers_are_scored_per_subject_as_scikit_learn_does() -> None
     table = pd.DataFrame(rows, columns=["fold", "part", "subject_id", "target", "prediction"])
     it = values_per_subject(table)
     assert len(it.targets) == 120
-    scores = {name: value[0] for name, value in it.scores(_ones(it)).items()}
+    scores = {name: value[0] for name, value in all_scores(it, _ones(it)).items()}
     assert scores["mae"] == pytest.approx(mean_absolute_error(it.targets, it.values))
     assert scores["r2"] == pytest.approx(r2_score(it.targets, it.values))
     assert scores["bias_slope"] == pytest.approx(np.polyfit(it.targets, it.values - it.targets, 1)[0])
     assert scores["bias_slope"] == pytest.approx(-0.5, abs=0.05)
     assert abs(scores["bias_slope_after_correction"]) < 0.05
-    assert it.of_fold(2).fold_scores()["mae"] == pytest.approx(
+    assert fold_scores(it.of_fold(2))["mae"] == pytest.approx(
         mean_absolute_error(it.targets[it.folds == 2], it.values[it.folds == 2])
     )
 

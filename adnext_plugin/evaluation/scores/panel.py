@@ -1,44 +1,52 @@
-"""All scores of a classifier's probabilities and calls in one, for the data and for resamples alike."""
+"""All scores of predictions in one, for the data and for resamples alike."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from adnext_plugin.evaluation.scores.calibration import calibration_scores
-from adnext_plugin.evaluation.scores.thresholds import average_precision, scores_of_calls
-from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, all_scores
+from adnext_plugin.evaluation.scores.score import Score, fitting, values_of
+from adnext_plugin.evaluation.scores.table import BUILT_IN
+from adnext_plugin.evaluation.subjects.values import OfSubjects
 
 
-def panel(predictions: SubjectPredictions, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """`all_scores`, and average precision, F1, predictive values, Matthews' correlation and calibration.
+def panel(predictions: OfSubjects, weights: np.ndarray, scores: Sequence[Score] = BUILT_IN) -> dict[str, np.ndarray]:
+    """Every score that is for such predictions.
 
-    Average precision is the mean of the folds' own. Scores of calls that end in `_at_selection_threshold` are at the
-    fold's threshold and exist for two classes only; the others are of the most probable class.
+    Scores of calls that end in `_at_selection_threshold` are at the fold's threshold and exist for two classes only;
+    the others are of the most probable class. `auc_mean_of_folds` averages the folds' own areas; `auc_pooled` compares
+    subjects across folds, whose networks may be on different scales: the two are different numbers.
 
     Args:
         predictions: of N subjects.
         weights: (R, N), how often each subject is in each resample.
+        scores: to choose from.
 
     Returns:
         Name to (R,), NaN where a resample has no value.
     """
-    targets, probabilities = predictions.targets, predictions.probabilities
-    classes = probabilities.shape[1]
-    scores = {
-        **scores_of_calls(targets, probabilities.argmax(axis=1), weights, classes),
-        **calibration_scores(targets, probabilities, weights),
-        "average_precision_mean_of_folds": _average_precision(predictions, weights),
-    }
-    if classes == 2:
-        called = (probabilities[:, 1] >= predictions.thresholds).astype(int)
-        at_threshold = scores_of_calls(targets, called, weights, classes)
-        scores |= {f"{name}_at_selection_threshold": values for name, values in at_threshold.items()}
-    return {**all_scores(predictions, weights), **scores}
+    return values_of(scores, predictions, weights)
 
 
-def _average_precision(predictions: SubjectPredictions, weights: np.ndarray) -> np.ndarray:
-    classes = predictions.probabilities.shape[1]
-    values = [
-        average_precision(predictions.targets[rows] == index, predictions.probabilities[rows, index], weights[:, rows])
-        for rows in (predictions.folds == fold for fold in np.unique(predictions.folds))
-        for index in ([1] if classes == 2 else range(classes))
-    ]
-    return np.mean(values, axis=0)
+def all_scores(
+    predictions: OfSubjects, weights: np.ndarray, scores: Sequence[Score] = BUILT_IN
+) -> dict[str, np.ndarray]:
+    """Those of `panel` that are computed of every model: of folds, baselines and seeds, too."""
+    return values_of([one for one in scores if one.everywhere], predictions, weights)
+
+
+def fold_scores(predictions: OfSubjects, scores: Sequence[Score] = BUILT_IN) -> dict[str, float]:
+    """`all_scores` of the subjects of one fold, by the names they have within it.
+
+    There the mean of folds and the pooled area are the same, and stand as one.
+    """
+    found = all_scores(predictions, np.ones((1, len(predictions.targets))), scores)
+    return {name: float(found[one.name][0]) for one, name in _within_fold(predictions, scores) if one.everywhere}
+
+
+def names_within_fold(predictions: OfSubjects, scores: Sequence[Score] = BUILT_IN) -> dict[str, str]:
+    """Names of `panel` to those within one fold, of scores that mean something there."""
+    return {one.name: name for one, name in _within_fold(predictions, scores)}
+
+
+def _within_fold(predictions: OfSubjects, scores: Sequence[Score]) -> list[tuple[Score, str]]:
+    return [(one, one.within_fold) for one in fitting(scores, predictions) if one.within_fold is not None]

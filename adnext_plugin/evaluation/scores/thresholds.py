@@ -1,6 +1,6 @@
 """Calls made from probabilities: how good they are at a threshold, and thresholds chosen for a purpose.
 
-Youden's threshold is `scores.youden_threshold`.
+Youden's threshold is `subjects.predictions.youden_threshold`.
 """
 
 from collections.abc import Sequence

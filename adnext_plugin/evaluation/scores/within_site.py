@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from adnext_plugin.evaluation.studies.subgroups import FEWEST, column_of
-from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, binary_auc
+from adnext_plugin.evaluation.scores.areas import binary_auc
+from adnext_plugin.evaluation.subjects.characteristics import FEWEST, column_of
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, bootstrap
 
 SITE = "site"

@@ -11,7 +11,8 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import t
 
-from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, auc
+from adnext_plugin.evaluation.scores.areas import auc
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, drawn_scores, estimate
 from adnext_plugin.evaluation.uncertainty.delong import AreaInterval, AreaTest, area_interval, paired_test
 from adnext_plugin.evaluation.uncertainty.detectable import (
@@ -168,7 +169,7 @@ def _tests(
     test_to_train: float,
 ) -> PairTests:
     differences, gains = by_fold[first] - by_fold[second], drawn[first] - drawn[second]
-    disagreement = mcnemar(*(_called(runs[name]) == runs[name].targets for name in (first, second)))
+    disagreement = mcnemar(*(runs[name].called == runs[name].targets for name in (first, second)))
     over_folds = corrected_resampled_t(differences, test_to_train)
     delong = detectable = None
     one, other = runs[first], runs[second]
@@ -198,13 +199,6 @@ def _detectable(is_positive: np.ndarray, weaker_area: float, delong: AreaTest) -
     # to take an unknown correlation for 0 is cautious
     correlation = delong.correlation or 0.0
     return detectable_difference(weaker_area, int(is_positive.sum()), int((~is_positive).sum()), correlation)
-
-
-def _called(predictions: SubjectPredictions) -> np.ndarray:
-    """The class each subject is called: at the fold's threshold with two classes, the most probable with more."""
-    if predictions.probabilities.shape[1] == 2:
-        return (predictions.probabilities[:, 1] >= predictions.thresholds).astype(int)
-    return predictions.probabilities.argmax(axis=1)
 
 
 def _corrected(p_values: Sequence[PValues]) -> list[PValues]:

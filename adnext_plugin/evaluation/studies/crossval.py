@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from adnext_plugin.cohort import Cohort
-from adnext_plugin.evaluation.scores.panel import panel
+from adnext_plugin.evaluation.scores.panel import fold_scores
+from adnext_plugin.evaluation.scores.score import Score
+from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.evaluation.scores.within_site import WithinSite, describe_within_site
 from adnext_plugin.evaluation.studies.baselines import Baseline, cross_validate
 from adnext_plugin.evaluation.studies.details import ClassifierDetails, describe_classifier
 from adnext_plugin.evaluation.subjects.predictions import per_subject
-from adnext_plugin.evaluation.subjects.values import values_per_subject
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, bootstrap
-from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects, estimates, gain, resamples_of
+from adnext_plugin.evaluation.subjects.values import OfSubjects, values_per_subject
+from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
+from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, panel_estimates, resamples_of
 from adnext_plugin.task import Task
 
 
@@ -72,6 +73,7 @@ def evaluate(
     seed: int = 0,
     sensitivity: float = 0.9,
     prevalences: Sequence[float] = (),
+    scores: Sequence[Score] = BUILT_IN,
 ) -> tuple[Evaluation, OfSubjects]:
     """Score a network and its baselines on the same subjects and resamples.
 
@@ -83,6 +85,7 @@ def evaluate(
         seed: of the bootstrap.
         sensitivity: that a further threshold is to reach on `selection`.
         prevalences: shares of positives among other people, for predictive values.
+        scores: to choose from, `installed_scores()` for those of other packages as well.
 
     Raises:
         SettingsError: the sensitivity or a prevalence is out of range.
@@ -95,10 +98,10 @@ def evaluate(
         other = of_subjects(cross_validate(baseline, cohort), task)
         results.append(
             BaselineResult(
-                name=baseline.name, scores=estimates(other, drawn), gain_of_network=gain(network, other, drawn)
+                name=baseline.name, scores=estimates(other, drawn, scores), gain_of_network=gain(network, other, drawn)
             )
         )
-    folds = tuple(_fold_scores(network, fold) for fold in np.unique(network.folds))
+    folds = tuple(_fold_scores(network, fold, scores) for fold in np.unique(network.folds))
     details = None
     if task.kind == "classification":
         details = describe_classifier(
@@ -109,7 +112,7 @@ def evaluate(
         primary_score=network.primary,
         folds=folds,
         means_of_folds={name: _mean([fold.scores[name] for fold in folds]) for name in folds[0].scores},
-        scores=estimates(network, drawn) if details is None else bootstrap(partial(panel, network), drawn),
+        scores=panel_estimates(network, drawn, scores),
         baselines=tuple(results),
         details=details,
         within_site=None if details is None else describe_within_site(network, cohort.subjects, drawn),
@@ -130,11 +133,11 @@ def _mean(values: Sequence[float | None]) -> FoldMean:
     )
 
 
-def _fold_scores(predictions: OfSubjects, fold: int) -> FoldScores:
+def _fold_scores(predictions: OfSubjects, fold: int, scores: Sequence[Score]) -> FoldScores:
     here = predictions.of_fold(fold)
     return FoldScores(
         fold=int(fold),
         subjects=len(here.targets),
         threshold=here.threshold,
-        scores={name: None if np.isnan(value) else value for name, value in here.fold_scores().items()},
+        scores={name: None if np.isnan(value) else value for name, value in fold_scores(here, scores).items()},
     )

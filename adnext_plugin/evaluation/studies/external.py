@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from adnext_plugin.evaluation.scores.regression import fit_bias_correction
+from adnext_plugin.evaluation.subjects.bias_correction import fit_bias_correction
 from adnext_plugin.evaluation.subjects.predictions import per_subject
-from adnext_plugin.evaluation.subjects.values import values_per_subject
-from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects
+from adnext_plugin.evaluation.subjects.values import OfSubjects, values_per_subject
 from adnext_plugin.task import Task
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error
 
+from adnext_plugin.evaluation.scores.panel import all_scores, fold_scores
 from adnext_plugin.evaluation.studies.crossval import of_subjects
-from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects
+from adnext_plugin.evaluation.subjects.values import OfSubjects
 from adnext_plugin.stamps import OPTIMISTIC
 from adnext_plugin.task import Task
 
@@ -82,8 +83,10 @@ def _rank(table: pd.DataFrame, task: Task) -> tuple[float, float]:
 
 def _scores(predictions: OfSubjects) -> dict[str, float]:
     """Those that need no threshold, as means of folds and over all subjects together."""
-    pooled = {name: values[0] for name, values in predictions.scores(np.ones((1, len(predictions.targets)))).items()}
-    by_fold = [predictions.of_fold(fold).fold_scores() for fold in np.unique(predictions.folds)]
+    pooled = {
+        name: values[0] for name, values in all_scores(predictions, np.ones((1, len(predictions.targets)))).items()
+    }
+    by_fold = [fold_scores(predictions.of_fold(fold)) for fold in np.unique(predictions.folds)]
     names = ("mae",) if predictions.primary == "mae" else ("auc", "accuracy")
     found = {}
     for name in names:

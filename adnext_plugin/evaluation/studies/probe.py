@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from adnext_plugin.evaluation.studies.subgroups import FEWEST
+from adnext_plugin.evaluation.subjects.characteristics import FEWEST
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of

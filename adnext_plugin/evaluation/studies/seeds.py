@@ -4,17 +4,21 @@ Their spread is not the interval over subjects. That says what other people woul
 weights, order and augmentation would.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import PathsError
+from adnext_plugin.evaluation.scores.panel import all_scores
+from adnext_plugin.evaluation.scores.score import Score
+from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.evaluation.subjects.fold_files import FoldFiles, read_folds
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+from adnext_plugin.evaluation.subjects.values import OfSubjects
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
-from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects, estimates, resamples_of
+from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
 from adnext_plugin.files import read_json
 from adnext_plugin.paths import SEED_FOLDER
 from adnext_plugin.run_folder import RunFolder
@@ -44,18 +48,19 @@ class SeedSpread:
     together: dict[str, Estimate]
 
 
-def spread_over_seeds(runs: Mapping[int, OfSubjects]) -> SeedSpread:
+def spread_over_seeds(runs: Mapping[int, OfSubjects], scores: Sequence[Score] = BUILT_IN) -> SeedSpread:
     """Scores of held-out subjects by seed, and how far they lie apart.
 
     Args:
         runs: predictions of the same subjects by seed, at least two.
+        scores: to choose from.
     """
-    found = [run.scores(np.ones((1, len(run.targets)))) for run in runs.values()]
+    found = [all_scores(run, np.ones((1, len(run.targets))), scores) for run in runs.values()]
     together = _mean(list(runs.values()))
     return SeedSpread(
         seeds=tuple(runs),
         scores={name: _spread([float(one[name][0]) for one in found]) for name in found[0]},
-        together=estimates(together, resamples_of(together)),
+        together=estimates(together, resamples_of(together), scores),
     )
 
 

@@ -7,14 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from adnext_plugin.evaluation.subjects.values import SubjectValues
+from adnext_plugin.evaluation.subjects.characteristics import FEWEST, known, people_of
+from adnext_plugin.evaluation.subjects.values import OfSubjects, SubjectValues
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.delong import area_interval
-from adnext_plugin.evaluation.uncertainty.intervals import OfSubjects, estimates, resamples_of
+from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
 
 COLUMNS = ("sex", "site", "scanner", "field_strength")
 AGE_EDGES = (40, 60, 70, 80)
-FEWEST = 10  # subjects per class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def describe_subgroups(predictions: OfSubjects, subjects: pd.DataFrame, resample
         subjects: content of `subjects.csv`; what differs between a subject's scans is taken from the first.
         resamples: of the bootstrap.
     """
-    people = _people(predictions, subjects)
+    people = people_of(predictions, subjects)
     found = [_describe("all", "everybody", predictions, resamples)]
     for column, values in _groupings(people):
         for value in dict.fromkeys(sorted(values[values != ""])):
@@ -50,34 +50,11 @@ def describe_subgroups(predictions: OfSubjects, subjects: pd.DataFrame, resample
     return tuple(found)
 
 
-def column_of(predictions: OfSubjects, subjects: pd.DataFrame, column: str) -> np.ndarray | None:
-    """What is known of held-out subjects, as text (N,), empty for unknown; None where it does not tell them apart.
-
-    Args:
-        predictions: of N held-out subjects.
-        subjects: content of `subjects.csv`; what differs between a subject's scans is taken from the first.
-        column: of that table.
-    """
-    return _known(_people(predictions, subjects), column)
-
-
-def _people(predictions: OfSubjects, subjects: pd.DataFrame) -> pd.DataFrame:
-    people = subjects.sort_values("case_id").drop_duplicates("subject_id").set_index("subject_id")
-    return people.loc[predictions.subject_ids]
-
-
-def _known(people: pd.DataFrame, column: str) -> np.ndarray | None:
-    if column not in people:
-        return None
-    known = people[column].where(people[column].notna(), "").astype(str).to_numpy()
-    return known if len(set(known) - {""}) > 1 else None
-
-
 def _groupings(people: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
     for column in COLUMNS:
-        known = _known(people, column)
-        if known is not None:
-            yield column, known
+        values = known(people, column)
+        if values is not None:
+            yield column, values
     if "age" in people and people["age"].notna().any():
         names = [f"{low} to {high - 1}" for low, high in pairwise((0, *AGE_EDGES))]
         names = np.array([*names, f"{AGE_EDGES[-1]} and over"])

@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from adnext_plugin.evaluation.scores.regression import fit_bias_correction, regression_scores
+from adnext_plugin.evaluation.subjects.bias_correction import fit_bias_correction
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,6 @@ class SubjectValues:
     """
 
     primary: ClassVar[str] = "mae"
-    lower_is_better: ClassVar[bool] = True
 
     subject_ids: np.ndarray
     targets: np.ndarray
@@ -31,26 +31,17 @@ class SubjectValues:
         """What resamples keep the numbers of, (N,): folds."""
         return self.folds
 
-    def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every score for every row of weights (R, N): name to (R,)."""
-        corrected = regression_scores(self.targets, self.corrected, weights)
-        return {
-            **regression_scores(self.targets, self.values, weights),
-            "bias_slope_after_correction": corrected["bias_slope"],
-        }
-
     def of_fold(self, fold: int) -> "SubjectValues":
         """Those of one fold."""
         rows = self.folds == fold
         return SubjectValues(**{name: values[rows] for name, values in vars(self).items()})
 
-    def fold_scores(self) -> dict[str, float]:
-        """Scores by the names they have within one fold."""
-        return {name: float(values[0]) for name, values in self.scores(np.ones((1, len(self.targets)))).items()}
-
     @property
     def threshold(self) -> None:
         """There is nothing to decide."""
+
+
+OfSubjects = SubjectPredictions | SubjectValues
 
 
 def values_per_subject(predictions: pd.DataFrame) -> SubjectValues:
