@@ -2,27 +2,27 @@
 
 import logging
 import math
-import zlib
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
 
 from adnext_plugin.errors import ImageError
+from adnext_plugin.files import not_fetched
+from adnext_plugin.headers import Doubt, header_doubts, nan_background
 
-# what nibabel raises on damaged headers and bodies; a header may also claim more voxels than memory could hold
-UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError)
 # it prints what it works around in a header, and once more what it raises
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 # beyond these a header is damaged, and believing it would take any amount of memory
 MOST_VOXELS = 1 << 30
 MOST_GAIN = {".nii": 1, ".gz": 1032, ".mgz": 1032}  # bytes of voxels per byte of a file; gzip can do no better
+FEWEST_SLICES = 5  # fewer are a slice, or the three planes of a localizer
 MOST_EXTENT_MM, LEAST_VOXEL_MM = 1000.0, 0.01
 
 
@@ -31,11 +31,12 @@ class Volume:
     """A scan in memory.
 
     `volume_zyx` holds intensities, (Z, Y, X), float32. `affine` is NIfTI's 4×4 matrix from voxel indices in
-    **x, y, z** order to millimetres (RAS+ world).
+    **x, y, z** order to millimetres (RAS+ world). `doubts` are what the file leaves open.
     """
 
     volume_zyx: np.ndarray
     affine: np.ndarray
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -47,24 +48,36 @@ class Volume:
 def read_volume(path: Path) -> Volume:
     """Read one 3D scan in the file's own orientation and refuse what no later stage could use.
 
+    Of complex voxels the magnitude is taken; where the background is NaN and the rest is finite, NaN becomes 0.
+
     Raises:
-        ImageError: the file is missing, cut short or not an image; it is not 3D; voxels are NaN or infinite, or all
-            equal; the affine cannot be inverted; the header claims what no scan of a head can be.
+        ImageError: the file is missing, was not fetched, is cut short or not an image; it is not 3D, one slice or in
+            colours; voxels are NaN or infinite, or all equal; the affine cannot be inverted; the header claims what no
+            scan of a head can be.
     """
+    if reason := not_fetched(path):
+        raise ImageError(f"{path} {reason}")
     if not path.is_file():
         raise ImageError(f"{path} does not exist; check the path in your table")
     try:
         image = nibabel.load(path)
         shape = _check_shape(image, path)
-        with np.errstate(all="ignore"):  # what does not fit is infinite, and named below
-            volume_xyz = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged")).reshape(shape)
-    except UNREADABLE as error:
+        doubts = header_doubts(image)
+        volume_xyz = _intensities(image).reshape(shape)
+        affine = np.asarray(image.affine, dtype=np.float64)
+    except ImageError:
+        raise
+    # readers of a dozen formats have errors of their own about damaged files: KeyError, TypeError, struct.error, ...
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageError(
             f"{path} cannot be read ({reason}); the file is damaged or not NIfTI, fetch it again"
         ) from error
+    if _has_nan_background(volume_xyz):
+        volume_xyz = np.nan_to_num(volume_xyz, copy=True, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        doubts = (*doubts, nan_background())
     _check_intensities(volume_xyz, path)
-    volume = Volume(volume_zyx=np.ascontiguousarray(volume_xyz.T), affine=np.asarray(image.affine, dtype=np.float64))
+    volume = Volume(volume_zyx=np.ascontiguousarray(volume_xyz.T), affine=affine, doubts=doubts)
     _check_affine(volume, path)
     return volume
 
@@ -72,7 +85,8 @@ def read_volume(path: Path) -> Volume:
 def reorient_to_ras(volume: Volume) -> Volume:
     """Flip and swap axes so that z, y, x run to superior, anterior, right; no voxel is interpolated."""
     image = nibabel.as_closest_canonical(nibabel.Nifti1Image(volume.volume_zyx.T, volume.affine))
-    return Volume(volume_zyx=np.ascontiguousarray(np.asarray(image.dataobj).T), affine=image.affine)
+    volume_zyx = np.ascontiguousarray(np.asarray(image.dataobj).T)
+    return Volume(volume_zyx=volume_zyx, affine=image.affine, doubts=volume.doubts)
 
 
 def foreground(volume_zyx: np.ndarray) -> np.ndarray:
@@ -101,6 +115,21 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _intensities(image: SpatialImage) -> np.ndarray:
+    """Voxels in x, y, z order, float32."""
+    with np.errstate(all="ignore"):  # what does not fit is infinite, and named below
+        if image.get_data_dtype().kind == "c":
+            return np.abs(np.asarray(image.dataobj)).astype(np.float32)
+        return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+
+
+def _has_nan_background(volume_xyz: np.ndarray) -> bool:
+    """Whether all eight corners are NaN; one NaN somewhere is a fault of the scan."""
+    if volume_xyz.size == 0:
+        return False
+    return all(np.isnan(volume_xyz[corner]) for corner in product((0, -1), repeat=3))
+
+
 def _check_shape(image: SpatialImage, path: Path) -> tuple[int, ...]:
     """The shape without trailing axes of length 1; checked before any voxel is read."""
     shape = image.shape
@@ -108,6 +137,13 @@ def _check_shape(image: SpatialImage, path: Path) -> tuple[int, ...]:
         shape = shape[:-1]
     if len(shape) != 3:
         raise ImageError(f"{path} has shape {shape}, but one 3D volume is needed; extract it first")
+    if image.get_data_dtype().fields is not None:
+        raise ImageError(f"{path} has colours (RGB), not intensities; it is a picture made of a scan, give the scan")
+    if 0 < min(shape) < FEWEST_SLICES:
+        raise ImageError(
+            f"{path} has {' × '.join(map(str, shape))} voxels, a few slices of a head; give the whole scan or leave it "
+            "out"
+        )
     voxels = math.prod(shape)
     claimed_bytes, file_bytes = voxels * image.get_data_dtype().itemsize, path.stat().st_size
     if voxels > MOST_VOXELS or claimed_bytes > MOST_GAIN.get(path.suffix.lower(), math.inf) * file_bytes:

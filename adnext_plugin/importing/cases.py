@@ -38,7 +38,7 @@ def make_cases(
         same_people: `person_of` of an id to the id to use for that person.
 
     Raises:
-        TableError: a covariate makes no sense, one person has two ids, or two scans would have one name.
+        TableError: a covariate makes no sense, or two scans would have one name.
     """
     names = case_ids([scan for scan, _ in labelled])
     cases = tuple(
@@ -51,12 +51,16 @@ def make_cases(
         )
         for name, (scan, target) in zip(names, labelled, strict=True)
     )
-    _refuse_two_ids(cases)
     _refuse_doubles(cases)
     return cases
 
 
-def _refuse_two_ids(cases: Sequence[Case]) -> None:
+def refuse_two_ids(cases: Sequence[Case]) -> None:
+    """Refuse one person under two ids, who might come to lie on both sides of a fold.
+
+    Raises:
+        TableError: two ids are spellings of one.
+    """
     people = people_of(case.subject_id for case in cases)
     first: dict[str, str] = {}
     for case in cases:

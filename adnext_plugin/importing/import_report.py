@@ -1,14 +1,17 @@
 """What an import found and did, for the terminal and `import_report.json`."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 
 from adnext_plugin.importing.cases import Case
+from adnext_plugin.importing.image_checks import doubt_notes
 from adnext_plugin.importing.inclusion import Selection
 from adnext_plugin.importing.scans import Source
 
 
-def import_report(source: Source, selection: Selection) -> dict:
-    """Counts of scans, cases and subjects, and what did not match, both ways."""
+def import_report(source: Source, selection: Selection, doubts: Mapping[str, dict] | None = None) -> dict:
+    """Counts of scans, cases and subjects, what did not match, both ways, and what images leave open (by its kind)."""
+    doubts = doubts or {}
     by_subject: dict[str, list[Case]] = defaultdict(list)
     for case in selection.cases:
         by_subject[case.subject_id].append(case)
@@ -31,7 +34,8 @@ def import_report(source: Source, selection: Selection) -> dict:
         "rows_without_image": list(source.rows_without_image),
         "images_without_row": list(source.images_without_row),
         "unused_images": [*source.unused_images, *selection.unused_images],
-        "notes": [*source.notes, *selection.notes],
+        "headers": dict(doubts),
+        "notes": [*source.notes, *selection.notes, *doubt_notes(doubts)],
     }
 
 
@@ -39,6 +43,8 @@ def report_text(report: dict) -> str:
     """The report as lines for the terminal; long lists are cut, but for notes."""
     lines = []
     for key, value in report.items():
+        if key == "headers":
+            continue  # they are notes, too
         if key == "notes" and value:
             lines += [f"{'note':33} {note}" for note in value]
             continue

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from adnext_plugin.errors import TableError
-from adnext_plugin.importing.cases import Case, make_cases
+from adnext_plugin.importing.cases import Case, make_cases, refuse_two_ids
 from adnext_plugin.importing.covariates import Covariates
 from adnext_plugin.importing.people.identities import session_key, time_order
 from adnext_plugin.importing.scans import Scan, Source, require_scans
@@ -25,7 +25,8 @@ class Choice:
     """What the user wants of a source.
 
     `session`: all sessions of a subject, the first in time, or the one nearest to its clinical visit. `same_people`
-    maps the `person_of` of an id to the id to use for that person.
+    maps the `person_of` of an id to the id to use for that person. `may_have_two_ids`: one person may be there under
+    several, since no folds will be made.
     """
 
     conditions: Sequence[Condition] = ()
@@ -33,6 +34,7 @@ class Choice:
     keep: Sequence[str] = ()
     skip_unlabelled: bool = False
     same_people: Mapping[str, str] = field(default_factory=dict)
+    may_have_two_ids: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,8 @@ def select_cases(source: Source, rule: TargetRule | None, choice: Choice) -> Sel
             raise TableError(f"no scan of {len(source.scans)} has a {rule.column}; check --where and the target column")
     covariates = Covariates(source, choice.keep)
     cases = make_cases(labelled, covariates, choice.same_people)
+    if not choice.may_have_two_ids:
+        refuse_two_ids(cases)
     classes = () if rule is None else _classes(labelled, rule)
     return Selection(
         cases=cases,

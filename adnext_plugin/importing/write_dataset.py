@@ -10,7 +10,7 @@ import pandas as pd
 
 from adnext_plugin.errors import PathsError
 from adnext_plugin.files import replacing_folder, write_json
-from adnext_plugin.images import foreground
+from adnext_plugin.images import foreground, read_volume
 from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.image_checks import CheckedImage
 from adnext_plugin.paths import SUBJECTS_FILE
@@ -94,6 +94,6 @@ def _place_image(source: Path, target: Path, copy: bool) -> None:
 
 
 def _write_mask(source: Path, target: Path) -> None:
-    image = nibabel.load(source)
-    voxels = np.asarray(image.dataobj).reshape(image.shape[:3])
-    nibabel.save(nibabel.Nifti1Image(foreground(voxels).astype(np.uint8), image.affine), target)
+    volume = read_volume(source)
+    mask_xyz = foreground(volume.volume_zyx).T.astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(mask_xyz, volume.affine), target)

@@ -13,12 +13,12 @@ from tqdm import tqdm
 from adnext_plugin.case_properties import CaseProperties, read_case_properties
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import AdnextError, ImageError, SettingsError
+from adnext_plugin.headers import file_doubts
 from adnext_plugin.parallel import for_each, processes_that_fit
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.inputs import Inputs, ScanInput
 from adnext_plugin.prediction.measured import far_out, measure
 from adnext_plugin.prediction.model import FoldNetwork, Model
-from adnext_plugin.prediction.orientation import orientation_warnings
 from adnext_plugin.prediction.preparation import prepare_scan
 from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES
 from adnext_plugin.preprocessing.grid.geometry import fit_stock_volume
@@ -178,7 +178,7 @@ class Ensemble:
             volume_zyx = CaseStore(folder, [job.case], settings.input_size_voxels)[0][0]
             for suffix in (".b2nd", ".pkl"):
                 (folder / f"{job.case}{suffix}").unlink()
-            warnings = tuple(orientation_warnings(job.image))
+            warnings = tuple(doubt.text for doubt in file_doubts(job.image))
             yield index, PreparedScan(volume_zyx=volume_zyx, properties=outcome.properties, warnings=warnings)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from adnext_plugin.errors import PathsError, SettingsError
-from adnext_plugin.files import read_json, require_file
-from adnext_plugin.importing.image_files import IMAGE_SUFFIXES
+from adnext_plugin.files import not_fetched, read_json, require_file
+from adnext_plugin.importing.image_files import IMAGE_SUFFIXES, images_below, images_in, is_image
 from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
 from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
@@ -21,6 +21,7 @@ from adnext_plugin.task import Task, task_of
 
 IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their usual names
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
+BIDS_MARKS = ("participants.tsv", "dataset_description.json")
 CHANNEL = "_0000"  # ends the names of nnU-Net's raw images
 
 
@@ -55,9 +56,9 @@ def read_inputs(
 
     Args:
         path: an image file; a .csv, .tsv or .xlsx table; a folder, which is taken for a BIDS tree if it has
-            `participants.tsv`, for a preprocessed dataset if it has the model's plans, for a raw one if it has
-            `imagesTr`, and is else searched for images, folders within it too; or number or name of a preprocessed
-            dataset.
+            `participants.tsv` or `dataset_description.json`, for a preprocessed dataset if it has the model's plans,
+            for a raw one if it has `imagesTr`, and is else searched for images, folders within it too; or number or
+            name of a preprocessed dataset.
         model: what they are for.
         columns: that the model needs to know beside the scan.
         table_options: fields of `TableOptions`.
@@ -80,7 +81,9 @@ def read_inputs(
 
 def _read(path: str, model: ModelDescription, columns: Sequence[str], table_options: dict, suffix: str) -> Inputs:
     place = Path(path)
-    if place.is_file() and place.name.endswith(IMAGE_SUFFIXES):
+    if reason := not_fetched(place):
+        raise PathsError(f"{place} {reason}")
+    if place.is_file() and is_image(place):
         return _of_files([place], place.parent)
     if place.is_file() and place.suffix.lower() in TABLE_SUFFIXES:
         source = read_table_source(TableOptions(table=place, **table_options))
@@ -89,7 +92,7 @@ def _read(path: str, model: ModelDescription, columns: Sequence[str], table_opti
         raise PathsError(
             f"{place} is neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a table ({', '.join(TABLE_SUFFIXES)})"
         )
-    if (place / "participants.tsv").is_file():
+    if any((place / name).is_file() for name in BIDS_MARKS):
         source = read_bids_source(BidsOptions(root=place, suffix=suffix))
         left_out = (*source.rows_without_image, *source.images_without_row)
         return _of_source(source, columns, left_out)
@@ -102,7 +105,7 @@ def _read(path: str, model: ModelDescription, columns: Sequence[str], table_opti
         return _of_preprocessed(place, model)
     if (place / "imagesTr").is_dir():
         return _of_raw(place, model)
-    images = sorted(file for file in place.rglob("*") if _is_image(file, place))
+    images = images_below(place)
     if not images:
         raise PathsError(f"{place} has no image ({', '.join(IMAGE_SUFFIXES)}) in it or in folders within")
     return _of_files(images, place)
@@ -110,11 +113,6 @@ def _read(path: str, model: ModelDescription, columns: Sequence[str], table_opti
 
 def _may_be_dataset(path: str) -> bool:
     return path.isdigit() or path.startswith("Dataset")
-
-
-def _is_image(file: Path, root: Path) -> bool:
-    is_hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return file.name.endswith(IMAGE_SUFFIXES) and not is_hidden and file.is_file()
 
 
 def _of_files(images: Sequence[Path], root: Path) -> Inputs:
@@ -128,15 +126,14 @@ def _of_files(images: Sequence[Path], root: Path) -> Inputs:
 
 
 def _without_suffix(name: str) -> str:
-    for suffix in IMAGE_SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name.removesuffix(CHANNEL)
+    suffix = next(suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix))
+    return name[: -len(suffix)].removesuffix(CHANNEL)
 
 
 def _of_source(source: Source, columns: Sequence[str], left_out: Sequence[str]) -> Inputs:
     # what the table lacks is said by the caller in the model's words
     kept = [name for name in columns if name not in IMPORTED and all(name in scan.row for scan in source.scans)]
-    selection = select_cases(source, None, Choice(keep=kept))
+    selection = select_cases(source, None, Choice(keep=kept, may_have_two_ids=True))
     cases = selection.cases
     scans = tuple(
         ScanInput(
@@ -148,13 +145,12 @@ def _of_source(source: Source, columns: Sequence[str], left_out: Sequence[str]) 
         for case in cases
     )
     known = pd.DataFrame([case.covariates for case in cases], index=[case.case_id for case in cases])
-    return Inputs(scans=scans, columns=known, left_out=(*left_out, *selection.unused_images))
+    return Inputs(scans=scans, columns=known, left_out=(*left_out, *source.unused_images, *selection.unused_images))
 
 
 def _of_raw(folder: Path, model: ModelDescription) -> Inputs:
     _refuse_other_task(folder, model)
-    images = sorted(file for file in (folder / "imagesTr").iterdir() if _is_image(file, folder))
-    return _with_subjects(_of_files(images, folder / "imagesTr"), folder)
+    return _with_subjects(_of_files(images_in(folder / "imagesTr"), folder / "imagesTr"), folder)
 
 
 def _of_preprocessed(folder: Path, model: ModelDescription) -> Inputs:
