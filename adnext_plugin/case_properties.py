@@ -6,8 +6,9 @@ none, since ours hold numbers, texts and lists alone.
 
 import io
 import pickle
-from dataclasses import fields
+from dataclasses import field, fields
 from pathlib import Path
+from typing import Any
 
 from adnext_plugin.errors import AdnextError, PathsError
 from adnext_plugin.formats import Format
@@ -41,13 +42,17 @@ class CaseProperties:
     key: str  # of the scan's bytes and the settings: a case is finished if it is the one now wanted
     mask: str | None = None  # file of the brain, where it had to be found
     scan_from_mni_mm: Rows | None = None  # of an alignment
+    # from voxel indices of the network's input to millimetres of the scan; 0.1.0 did not note it
+    input_affine: Rows | None = None
+    notes: dict[str, Any] = field(default_factory=dict)  # of further steps, as they give them
 
 
 def write_case_properties(properties: CaseProperties, path: Path) -> None:
     """Write a case's .pkl; the file must be put into its place by the caller."""
     content = {one.name: getattr(properties, one.name) for one in fields(properties)}
-    if properties.scan_from_mni_mm is None:
-        del content["scan_from_mni_mm"]
+    for name in ("scan_from_mni_mm", "input_affine", "notes"):
+        if not content[name]:
+            del content[name]
     path.write_bytes(pickle.dumps(PROPERTIES.stamped(content)))
 
 

@@ -6,11 +6,35 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from adnext_plugin.errors import SettingsError, nearest_names
 from adnext_plugin.files import read_json
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.records import from_json, record, to_json
 from adnext_plugin.task import Task
+
+# what every scan goes through, in this order; a plan's further steps stand between these
+STEP_ORDER = ("brain_extraction", "reorient", "bias_correction", "crop", "alignment", "clip", "z_score", "fit")
+
+
+@record
+class StepChoice:
+    """A further step of preprocessing, declared under the entry points `adnext.steps`."""
+
+    name: str
+    # the step that it follows: its own choice by default; "fit" for steps that are fitted on the training part
+    after: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    version: int | None = None  # of the step; filled in when a dataset is planned
+
+    def __post_init__(self) -> None:
+        if self.name in STEP_ORDER:
+            raise SettingsError(f"steps: {self.name!r} is part of every plan; set the keys that a plan has for it")
+        if self.after is not None and self.after not in STEP_ORDER:
+            raise SettingsError(
+                f"step {self.name!r}: there is no step {self.after!r}{nearest_names(self.after, STEP_ORDER)}"
+            )
 
 
 @record
@@ -31,6 +55,7 @@ class PreprocessingSettings:
     n4_shrink_factor: int = 4
     n4_iterations: tuple[int, ...] = (50, 50, 50, 50)  # at most, per level of the field's control points
     alignment: Literal["none", "rigid", "affine"] = "none"  # to MNI152
+    steps: tuple[StepChoice, ...] = ()  # further ones; of several with one place, in the order given
 
     def __post_init__(self) -> None:
         if min(self.spacing_mm) <= 0:
@@ -50,6 +75,17 @@ class PreprocessingSettings:
                 "n4_shrink_factor and all n4_iterations must be at least 1, "
                 f"got {self.n4_shrink_factor} and {list(self.n4_iterations)}"
             )
+        names = [step.name for step in self.steps]
+        if len(set(names)) < len(names):
+            raise SettingsError(f"steps: {max(names, key=names.count)!r} stands there twice; a step is taken once")
+
+    @model_serializer(mode="wrap")
+    def _without_empty_steps(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As version 0.1.0 wrote it where nothing is new, so that it can read such plans and bundles."""
+        content = handler(self)
+        if not content["steps"]:
+            del content["steps"]
+        return content
 
 
 @record

@@ -20,7 +20,7 @@ import numpy as np
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.images import read_volume
 from adnext_plugin.plan import PreprocessingSettings
-from adnext_plugin.preprocessing.steps import prepare
+from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.records import to_json
 from adnext_plugin.splits.likeness import find_resemblance, fingerprint
 from adnext_plugin.training.provenance import provenance

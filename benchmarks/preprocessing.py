@@ -48,9 +48,10 @@ from threadpoolctl import threadpool_limits
 from adnext_plugin.images import Volume, foreground_box, read_volume, reorient_to_ras
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.brains.brain_networks import extract_brain
+from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.preprocessing.grid.geometry import pad_crop
 from adnext_plugin.preprocessing.preprocessor import CaseJob, prepare_case
-from adnext_plugin.preprocessing.steps import prepare, z_score_foreground
+from adnext_plugin.preprocessing.steps.z_score import z_score_foreground
 from adnext_plugin.training.provenance import provenance
 
 ROOT = Path(__file__).parents[1]

@@ -4,6 +4,8 @@ The template is nilearn's, ICBM 2009a without skull, which lies inside its wheel
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import nibabel
 import numpy as np
@@ -30,21 +32,24 @@ def align_to_mni152(brain: Volume, kind: str) -> np.ndarray:
     Raises:
         ImageError: the registration failed.
     """
-    template, moving = _template(), _image(brain)
-    start = sitk.CenteredTransformInitializer(
-        template, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
-    try:
-        found = _register(template, moving, sitk.Euler3DTransform(start))
-        if kind == "affine":
-            affine = sitk.AffineTransform(3)
-            affine.SetMatrix(found.GetMatrix())
-            affine.SetTranslation(found.GetTranslation())
-            affine.SetCenter(found.GetCenter())
-            found = _register(template, moving, affine)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ImageError(f"it cannot be aligned to MNI152 ({reason}); exclude it, or use --alignment none") from error
+    with _one_thread():
+        template, moving = _template(), _image(brain)
+        start = sitk.CenteredTransformInitializer(
+            template, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
+        )
+        try:
+            found = _register(template, moving, sitk.Euler3DTransform(start))
+            if kind == "affine":
+                affine = sitk.AffineTransform(3)
+                affine.SetMatrix(found.GetMatrix())
+                affine.SetTranslation(found.GetTranslation())
+                affine.SetCenter(found.GetCenter())
+                found = _register(template, moving, affine)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ImageError(
+                f"it cannot be aligned to MNI152 ({reason}); exclude it, or use --alignment none"
+            ) from error
     return LPS_FROM_RAS @ _matrix(found) @ LPS_FROM_RAS
 
 
@@ -59,7 +64,6 @@ def template_centre_mm() -> np.ndarray:
 def _register(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform) -> sitk.Transform:
     """Improve a transform, which is changed."""
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # as for the bias field: repeated runs must agree to the bit
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.2, 42)
@@ -74,6 +78,17 @@ def _register(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform) -> s
     method.SetInitialTransform(start, inPlace=True)
     method.Execute(fixed, moving)
     return start
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for everything in ITK: that of a registration's metric cannot be set, and repeated runs must agree."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 @functools.cache

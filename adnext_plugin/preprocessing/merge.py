@@ -77,8 +77,8 @@ def _check_alike(plans: dict[str, dict]) -> None:
     }
     first, *others = settings
     for other in others:
-        for key, value in settings[first].items():
-            other_value = settings[other].get(key)
+        for key in {**settings[first], **settings[other]}:
+            value, other_value = settings[first].get(key), settings[other].get(key)
             if other_value != value:
                 raise SettingsError(
                     f"{first} was preprocessed with {key} = {value}, {other} with {other_value}; preprocess "

@@ -1,29 +1,27 @@
 """Preparing the cases of a dataset and storing them, so that an interrupted or repeated run redoes only what it must.
 
-A case is two files: `{case}.b2nd`, the volume (1, Z, Y, X) in float16, and `{case}.pkl`, what was done, with a key made
-of the scan's bytes and the settings. The .pkl is written last: a case is finished if its key is the one now wanted.
+A case is two files: `{case}.b2nd`, the image (C, Z, Y, X) in float16, and `{case}.pkl`, what was done, with a key made
+of what the case depends on (`keys.py`). The .pkl is written last: a case is finished if its key is one now wanted.
 """
 
+import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import blosc2
 
 from adnext_plugin.case_properties import CaseProperties, read_case_properties, write_case_properties
 from adnext_plugin.dask_cluster import Cluster
-from adnext_plugin.errors import AdnextError, ImageError, PathsError
+from adnext_plugin.errors import AdnextError, ImageError, PathsError, SettingsError
 from adnext_plugin.files import replacing
-from adnext_plugin.images import file_sha256, read_volume
+from adnext_plugin.images import read_volume
 from adnext_plugin.parallel import for_each
 from adnext_plugin.plan import PreprocessingSettings
-from adnext_plugin.preprocessing.brains.brain_masks import within_mask
-from adnext_plugin.preprocessing.steps import prepare
-from adnext_plugin.records import to_json
-
-VERSION = 3  # to be raised whenever a step gives other voxels than before
+from adnext_plugin.preprocessing.chain import prepare
+from adnext_plugin.preprocessing.keys import case_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,37 +98,39 @@ def prepare_case(job: CaseJob) -> PreparedCase:
         ImageError: the scan is unusable; the message names its file. No files of the case are left then.
     """
     volume_file, properties_file = job.folder / f"{job.case}.b2nd", job.folder / f"{job.case}.pkl"
-    key = _key(job)
+    keys = case_keys(job.image, job.mask, job.settings)
     finished = _finished(properties_file)
-    if finished is not None and finished.key == key and volume_file.is_file():
+    if finished is not None and finished.key in keys and volume_file.is_file():
         return PreparedCase(properties=finished, is_new=False)
     properties_file.unlink(missing_ok=True)
     volume_file.unlink(missing_ok=True)
     try:
-        volume = read_volume(job.image)
-        network_input = prepare(volume if job.mask is None else within_mask(volume, job.mask), job.settings)
+        network_input = prepare(read_volume(job.image), job.settings, job.mask)
     except ImageError as error:
         message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
         raise ImageError(message) from error
     partial = _partial_folder(job.folder)
     compression = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
-    stored = blosc2.asarray(network_input.volume_zyx[None], cparams=compression)
+    stored = blosc2.asarray(network_input.image_czyx, cparams=compression)
     with replacing(volume_file, beside=partial) as temporary:
         # blosc2's own writing to a file hides why it failed, and keeps the file open when it does
         temporary.write_bytes(stored.to_cframe())
-    mask = None if job.mask is None else str(job.mask)
-    properties = CaseProperties(**network_input.properties, mask=mask, key=key)
+    properties = _properties(network_input.properties, job.mask, keys[0])
     with replacing(properties_file, beside=partial) as temporary:
         write_case_properties(properties, temporary)
     return PreparedCase(properties=properties, is_new=True)
 
 
-def _key(job: CaseJob) -> str:
-    if not job.image.is_file():
-        raise ImageError(f"{job.image} does not exist; import the dataset again")
-    mask = None if job.mask is None else file_sha256(job.mask)
-    parts = (file_sha256(job.image), mask, repr(sorted(to_json(job.settings).items())), VERSION)
-    return sha256(repr(parts).encode()).hexdigest()
+def _properties(notes: Mapping[str, Any], mask: Path | None, key: str) -> CaseProperties:
+    """What the plan's own steps note has fields of its own, what further ones note is kept as they give it."""
+    fields_of_own = {one.name for one in fields(CaseProperties)}
+    own = {name: value for name, value in notes.items() if name in fields_of_own}
+    try:
+        # numbers of numpy become plain ones, as which alone they are read again
+        further = json.loads(json.dumps({name: value for name, value in notes.items() if name not in own}))
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"a step notes more of a scan than numbers, texts and lists ({error})") from error
+    return CaseProperties(**own, notes=further, mask=None if mask is None else str(mask), key=key)
 
 
 def _finished(path: Path) -> CaseProperties | None:

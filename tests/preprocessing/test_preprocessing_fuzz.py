@@ -17,7 +17,7 @@ from adnext_plugin.errors import ImageError
 from adnext_plugin.images import read_volume
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
-from adnext_plugin.preprocessing.steps import prepare
+from adnext_plugin.preprocessing.chain import prepare
 
 SMALL = PreprocessingSettings(input_size_voxels=(16, 16, 16), spacing_mm=(4.0, 4.0, 4.0))
 NO_HANG = settings(

@@ -10,8 +10,8 @@ from adnext_plugin.images import Volume
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.alignment import align_to_mni152, template_centre_mm
 from adnext_plugin.preprocessing.bias_field import correct_bias_field
+from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.preprocessing.grid.geometry import fit
-from adnext_plugin.preprocessing.steps import prepare
 
 SPACING_MM = 3
 
@@ -28,12 +28,9 @@ def test_n4_removes_a_known_bias_field(brain) -> None:
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, size) for size in brain.volume_zyx.shape], indexing="ij")
     field_zyx = np.exp(0.4 * x - 0.3 * y * z + 0.3 * z)
     seen = Volume(volume_zyx=(brain.volume_zyx * 500 * field_zyx).astype(np.float32), affine=brain.affine)
-    corrected = correct_bias_field(seen, PreprocessingSettings(n4_shrink_factor=3, n4_iterations=(30, 30, 30)))
+    corrected = correct_bias_field(seen, 3, (30, 30, 30))
     inside = ndimage.binary_erosion(brain.volume_zyx > 0, iterations=2)
-    plain = correct_bias_field(
-        Volume(volume_zyx=brain.volume_zyx * 500, affine=brain.affine),
-        PreprocessingSettings(n4_shrink_factor=3, n4_iterations=(30, 30, 30)),
-    )
+    plain = correct_bias_field(Volume(volume_zyx=brain.volume_zyx * 500, affine=brain.affine), 3, (30, 30, 30))
     # N4 also finds some bias in the template itself, so that the corrected one is the reference
     left = np.log(corrected.volume_zyx[inside] / plain.volume_zyx[inside])
     assert left.std() < 0.25 * np.log(field_zyx[inside]).std()

@@ -21,7 +21,7 @@ from scipy import ndimage
 from adnext_plugin.cli import import_dataset, plan_and_preprocess
 from adnext_plugin.images import read_volume
 from adnext_plugin.plan import PreprocessingSettings
-from adnext_plugin.preprocessing.steps import prepare
+from adnext_plugin.preprocessing.chain import prepare
 
 DATA = "ADNeXtPlans_3d_fullres"
 SIZE = ["--input-size", "32", "32", "32", "--spacing", "2.5", "2.5", "2.5"]

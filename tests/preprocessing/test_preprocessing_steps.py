@@ -10,8 +10,10 @@ from scipy import ndimage
 from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume, foreground_box, read_volume, reorient_to_ras
 from adnext_plugin.plan import PreprocessingSettings
+from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.preprocessing.grid.geometry import fit_aligned, fit_stock_volume, pad_crop, resample, resize
-from adnext_plugin.preprocessing.steps import clip_foreground, prepare, z_score_foreground
+from adnext_plugin.preprocessing.steps.clip import clip_foreground
+from adnext_plugin.preprocessing.steps.z_score import z_score_foreground
 
 ORIENTATIONS = [
     "".join(codes) for order in itertools.permutations(("RL", "AP", "SI")) for codes in itertools.product(*order)

@@ -9,7 +9,7 @@ from conftest import toy_brain
 from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.people import spellings
 from adnext_plugin.plan import PreprocessingSettings
-from adnext_plugin.preprocessing.steps import prepare
+from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.splits.audit import check_corpus, check_files, check_ids, check_images, check_statistics
 from adnext_plugin.splits.likeness import cached_fingerprints, find_resemblance, fingerprint
 from adnext_plugin.training.corpus import describe_corpus, digests, joined, project_key

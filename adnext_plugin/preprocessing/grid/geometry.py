@@ -1,27 +1,51 @@
 """From the scan's grid to the network's, with one interpolation of the image. Arrays are z, y, x."""
 
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from scipy import ndimage
 
 from adnext_plugin.images import foreground_box
-from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.grid.interpolation import DEGREES, Interpolation, blur_voxels, sample
 
 Shape = tuple[int, int, int]
 
 
+class Grid(Protocol):
+    """The network's grid and the way to it, as a plan (`PreprocessingSettings`) and the step `fit` know them."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Target spacing, z, y, x."""
+
+    @property
+    def input_size_voxels(self) -> tuple[int, int, int]:
+        """Shape of the network's input, z, y, x."""
+
+    @property
+    def fit(self) -> Literal["resize", "pad_crop"]:
+        """Stretch the brain's box to the input, or keep true size."""
+
+    @property
+    def interpolation(self) -> Interpolation:
+        """Linear or cubic."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A volume of the input size, its shape at the target spacing before it was fitted, and the share cut off."""
+    """A volume of the input size, its shape at the target spacing before it was fitted, and the share cut off.
+
+    `box_from_input` is a 4×4 matrix from voxel indices of the input to those of the brain's box, both x, y, z.
+    """
 
     volume_zyx: np.ndarray
+    box_from_input: np.ndarray
     resampled_shape_voxels: Shape
     share_of_foreground_cut_off: float
 
 
-def fit(brain_zyx: np.ndarray, spacing_mm: tuple[float, ...], settings: PreprocessingSettings) -> Fitted:
+def fit(brain_zyx: np.ndarray, spacing_mm: tuple[float, ...], settings: Grid) -> Fitted:
     """Bring a brain's box to the network's input size, in the scan's own position.
 
     Args:
@@ -33,18 +57,34 @@ def fit(brain_zyx: np.ndarray, spacing_mm: tuple[float, ...], settings: Preproce
         shape = resampled_shape(brain_zyx.shape, spacing_mm, settings.spacing_mm)
         detail = np.divide(settings.spacing_mm, spacing_mm)
         resized_zyx = resize(brain_zyx, settings.input_size_voxels, detail, settings.interpolation)
-        return Fitted(volume_zyx=resized_zyx, resampled_shape_voxels=shape, share_of_foreground_cut_off=0.0)
+        return Fitted(
+            volume_zyx=resized_zyx,
+            box_from_input=_box_from_input(
+                brain_zyx.shape,
+                settings.input_size_voxels,
+                np.divide(brain_zyx.shape, settings.input_size_voxels),
+                settings.input_size_voxels,
+            ),
+            resampled_shape_voxels=shape,
+            share_of_foreground_cut_off=0.0,
+        )
     resampled_zyx = resample(brain_zyx, spacing_mm, settings.spacing_mm, settings.interpolation)
     fitted_zyx = pad_crop(resampled_zyx, settings.input_size_voxels)
     lost = 1 - np.count_nonzero(fitted_zyx) / np.count_nonzero(resampled_zyx)
     return Fitted(
-        volume_zyx=fitted_zyx, resampled_shape_voxels=resampled_zyx.shape, share_of_foreground_cut_off=float(lost)
+        volume_zyx=fitted_zyx,
+        box_from_input=_box_from_input(
+            brain_zyx.shape,
+            resampled_zyx.shape,
+            np.divide(settings.spacing_mm, spacing_mm),
+            settings.input_size_voxels,
+        ),
+        resampled_shape_voxels=resampled_zyx.shape,
+        share_of_foreground_cut_off=float(lost),
     )
 
 
-def fit_aligned(
-    brain_zyx: np.ndarray, voxel_from_mni_mm: np.ndarray, centre_mm: np.ndarray, settings: PreprocessingSettings
-) -> Fitted:
+def fit_aligned(brain_zyx: np.ndarray, voxel_from_mni_mm: np.ndarray, centre_mm: np.ndarray, settings: Grid) -> Fitted:
     """Bring a brain's box to the network's input size in MNI152 space.
 
     Args:
@@ -72,12 +112,15 @@ def fit_aligned(
         brain_zyx, voxel_from_mni_mm @ grid, settings.input_size_voxels, detail, settings.interpolation
     )
     shape = np.maximum(1, np.rint((high - low) / spacing_mm)).astype(int)[::-1]
-    return Fitted(volume_zyx=volume_zyx, resampled_shape_voxels=tuple(shape.tolist()), share_of_foreground_cut_off=lost)
+    return Fitted(
+        volume_zyx=volume_zyx,
+        box_from_input=voxel_from_mni_mm @ grid,
+        resampled_shape_voxels=tuple(shape.tolist()),
+        share_of_foreground_cut_off=lost,
+    )
 
 
-def fit_stock_volume(
-    volume_zyx: np.ndarray, spacing_mm: tuple[float, ...], settings: PreprocessingSettings
-) -> np.ndarray:
+def fit_stock_volume(volume_zyx: np.ndarray, spacing_mm: tuple[float, ...], settings: Grid) -> np.ndarray:
     """Bring a volume that nnU-Net's own preprocessing stored, normalised already, to the network's input size.
 
     Args:
@@ -135,6 +178,28 @@ def pad_crop(volume_zyx: np.ndarray, shape_voxels: Shape) -> np.ndarray:
         target.append(slice((want - length) // 2, (want - length) // 2 + length))
     result[tuple(target)] = volume_zyx[tuple(source)]
     return result
+
+
+def _box_from_input(box: Shape, sampled: Shape, step: np.ndarray, size_voxels: Shape) -> np.ndarray:
+    """4×4 matrix from voxels of the input to those of a box that was sampled about its centre, then padded and cropped.
+
+    Args:
+        box: shape of the box, z, y, x, as all of these.
+        sampled: number of points that it was sampled at.
+        step: between them, voxels of the box.
+        size_voxels: of the input; 0 where the points did not reach.
+    """
+    # as `pad_crop` has it: what is too much goes first, half of it at the near end
+    shift = np.array(
+        [
+            (have - want) // 2 if have > want else -((want - have) // 2)
+            for have, want in zip(sampled, size_voxels, strict=True)
+        ]
+    )
+    start = (np.array(box) - 1) / 2 + step * (shift - (np.array(sampled) - 1) / 2)
+    matrix = np.diag([*step[::-1], 1.0])
+    matrix[:3, 3] = start[::-1]
+    return matrix
 
 
 def _sample(

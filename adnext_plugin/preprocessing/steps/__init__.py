@@ -1,0 +1,1 @@
+"""The steps that every plan knows, one a file."""
