@@ -6,6 +6,7 @@ The template is nilearn's, ICBM 2009a without skull, which lies inside its wheel
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import nibabel
 import numpy as np
@@ -16,6 +17,8 @@ from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume
 
 TEMPLATE_SPACING_MM = 2
+TransformType = TypeVar("TransformType", bound=sitk.Transform)
+
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's world has x to the right and y to the front, ITK's has not
 
 
@@ -61,7 +64,7 @@ def template_centre_mm() -> np.ndarray:
     return np.array(image.TransformContinuousIndexToPhysicalPoint(middle_zyx[::-1].tolist())) * [-1, -1, 1]
 
 
-def _register(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform) -> sitk.Transform:
+def _register(fixed: sitk.Image, moving: sitk.Image, start: TransformType) -> TransformType:
     """Improve a transform, which is changed."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)

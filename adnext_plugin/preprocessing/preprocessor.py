@@ -74,7 +74,7 @@ def preprocess(
     failed: dict[str, str] = {}
     cut_off: dict[str, float] = {}
     try:
-        where = {"processes": processes, "cluster": cluster}
+        where: dict[str, Any] = {"processes": processes, "cluster": cluster}
         for index, outcome in for_each(prepare_case, jobs, description="Preprocessing", **where):
             case = jobs[index].case
             if isinstance(outcome, PathsError):

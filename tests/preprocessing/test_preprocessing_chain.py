@@ -10,6 +10,7 @@ import pytest
 from conftest import toy_brain, write_scan
 from scipy.spatial.transform import Rotation
 
+from adnext_plugin.case_properties import CaseProperties, read_case_properties
 from adnext_plugin.errors import SettingsError, UnknownNameError
 from adnext_plugin.images import Volume, file_sha256, read_volume
 from adnext_plugin.plan import STEP_ORDER, PreprocessingSettings, StepChoice
@@ -234,6 +235,28 @@ def test_the_affine_of_the_input_says_where_its_voxels_lie_in_the_scan(fit, alig
     assert np.linalg.norm(found_mm - affine @ [*landmark, 1]) < 0.5
 
 
+@pytest.mark.parametrize("value", ["np.float64(2.5)", "[1, 'two', None]"])
+def test_what_a_further_step_notes_is_kept_beside_the_case_as_plain_data(install, scan, tmp_path, value: str) -> None:
+    install(
+        "noting_package",
+        GAMMA.format(version=1).replace("=settings.exponent)", f"={value})"),
+        {STEPS: {"gamma": "Gamma"}},
+    )
+    job = CaseJob(case="one", image=scan, folder=tmp_path / "cases", settings=_with(StepChoice(name="gamma")))
+    properties = prepare_case(job).properties
+    assert properties.notes == {"gamma": eval(value)}
+    assert read_case_properties(tmp_path / "cases" / "one.pkl") == properties
+
+
+def test_a_note_that_is_not_plain_is_refused_and_leaves_no_case(install, scan, tmp_path) -> None:
+    code = GAMMA.format(version=1).replace("=settings.exponent)", "=np.ones(3))")
+    install("noting_package", code, {STEPS: {"gamma": "Gamma"}})
+    job = CaseJob(case="one", image=scan, folder=tmp_path / "cases", settings=_with(StepChoice(name="gamma")))
+    with pytest.raises(SettingsError, match="notes more of a scan than numbers, texts and lists"):
+        prepare_case(job)
+    assert not (tmp_path / "cases" / "one.pkl").exists()
+
+
 # ---------------------------------------------------------------------- keys
 
 
@@ -245,13 +268,19 @@ def _key_of_0_1_0(image, settings: PreprocessingSettings) -> str:
 
 def test_a_case_prepared_by_0_1_0_is_finished(scan, tmp_path) -> None:
     job = CaseJob(case="one", image=scan, folder=tmp_path / "cases", settings=SMALL)
-    assert prepare_case(job)["is_new"]
+    assert prepare_case(job).is_new
     path = tmp_path / "cases" / "one.pkl"
-    path.write_bytes(pickle.dumps({**pickle.loads(path.read_bytes()), "key": _key_of_0_1_0(scan, SMALL)}))
-    assert not prepare_case(job)["is_new"]
+    known_then = {one.name for one in dataclasses.fields(CaseProperties)} - {
+        "scan_from_mni_mm",
+        "input_affine",
+        "notes",
+    }
+    then = {name: value for name, value in pickle.loads(path.read_bytes()).items() if name in known_then}
+    path.write_bytes(pickle.dumps({**then, "key": _key_of_0_1_0(scan, SMALL)}))
+    assert not prepare_case(job).is_new
     other = dataclasses.replace(SMALL, clip_percentiles=None)
     assert _key_of_0_1_0(scan, SMALL) not in case_keys(scan, None, other)
-    assert prepare_case(dataclasses.replace(job, settings=other))["is_new"]
+    assert prepare_case(dataclasses.replace(job, settings=other)).is_new
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class FitSettings:
 
 
 class Fit(Step):
-    """Takes each channel where the scan's placement says, or where it is; notes what is cut off, and where voxels lie."""
+    """Takes each channel to where the scan's placement says; notes what is cut off, and where voxels lie."""
 
     name: ClassVar[str] = "fit"
     version: ClassVar[int] = 1
