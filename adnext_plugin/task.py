@@ -49,6 +49,13 @@ class Task:
         """Length of the network's output vector; 0 for unlabelled data."""
         return 1 if self.kind == "regression" else len(self.classes)
 
+    @property
+    def in_words(self) -> str:
+        """What is to be learned, for messages: "classification of CN, AD", "regression of age", "unlabelled data"."""
+        if self.kind == "unlabelled":
+            return "unlabelled data"
+        return f"{self.kind} of {', '.join(self.classes) or self.target}"
+
 
 def task_of(dataset_json: Mapping[str, Any], where: str) -> Task:
     """The task in the content of a `dataset.json`.

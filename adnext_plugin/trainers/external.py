@@ -63,8 +63,8 @@ def _data(plans: dict, plans_name: str, configuration: str, dataset_folder: Path
     task = data.plan.task
     if (task.kind, task.classes) != (own.task.kind, own.task.classes):
         raise SettingsError(
-            f"{dataset_folder.name} is for {task.kind} {', '.join(task.classes)}, but the networks for "
-            f"{own.task.kind} {', '.join(own.task.classes)}; import it with the same classes in the same order"
+            f"{dataset_folder.name} is for {task.in_words}, but the networks for {own.task.in_words}; "
+            "import it with the same target, classes in the same order"
         )
     return replace(data, plan=replace(own, task=task))
 

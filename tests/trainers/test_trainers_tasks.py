@@ -118,7 +118,7 @@ def _check_external_classes(workspace: Workspace, run: Path, capsys) -> None:
     capsys.readouterr()
     for other, message in (
         ("311", "show a scan that the networks were trained on"),
-        ("314", "is for regression , but the networks for classification CN, MCI, AD"),
+        ("314", "is for regression of severity, but the networks for classification of CN, MCI, AD; import it"),
         ("315", "prepared differently"),
     ):
         assert evaluate.main(["311", "-tr", "ADNeXtTrainer_T", "--external", other]) == 2
