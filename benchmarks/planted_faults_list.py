@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 SCORING = "tests/faults/test_faults_of_scoring.py::test_"
 DATA = "tests/faults/test_faults_of_data.py::test_"
+RUNS = "tests/faults/test_faults_of_runs.py::test_"
 TRAINING = "tests/faults/test_faults_of_training.py::test_"
 EVALUATION = "tests/evaluation/test_evaluation_"
 
@@ -239,37 +240,37 @@ OF_DATA = (
         "epochs chosen on the held-out part",
         'training, compared_on = self.parts["train"], self.parts["selection"]',
         'training, compared_on = self.parts["train"], self.parts["val"]',
-        f"{DATA}an_honest_run_trains_on_train_and_chooses_on_selection_and_the_papers_run_does_not",
+        f"{RUNS}an_honest_run_trains_on_train_and_chooses_on_selection_and_the_papers_run_does_not",
     ),
     _fault(
         "selection trained on",
         'training, compared_on = self.parts["train"], self.parts["selection"]',
         'training, compared_on = self.parts["train"] + self.parts["selection"], self.parts["selection"]',
-        f"{DATA}an_honest_run_trains_on_train_and_chooses_on_selection_and_the_papers_run_does_not",
+        f"{RUNS}an_honest_run_trains_on_train_and_chooses_on_selection_and_the_papers_run_does_not",
     ),
     _fault(
         "parts of the first fold, whatever the fold",
         "sorted(splits[self.fold][part])",
         "sorted(splits[0][part])",
-        f"{DATA}an_honest_run_trains_on_train_and_chooses_on_selection_and_the_papers_run_does_not",
+        f"{RUNS}an_honest_run_trains_on_train_and_chooses_on_selection_and_the_papers_run_does_not",
     ),
     _fault(
         "covariates put on the scale of the whole cohort",
         "CovariateScale.of(self._data.rows(training), self.settings.covariates, self.task)",
         "CovariateScale.of(self._data.subjects, self.settings.covariates, self.task)",
-        f"{DATA}what_inputs_are_relative_to_is_measured_on_the_training_part_alone",
+        f"{RUNS}what_inputs_are_relative_to_is_measured_on_the_training_part_alone",
     ),
     _fault(
         "covariates put on the scale of the held-out part",
         "CovariateScale.of(self._data.rows(training), self.settings.covariates, self.task)",
         "CovariateScale.of(self._data.held_out, self.settings.covariates, self.task)",
-        f"{DATA}what_inputs_are_relative_to_is_measured_on_the_training_part_alone",
+        f"{RUNS}what_inputs_are_relative_to_is_measured_on_the_training_part_alone",
     ),
     _fault(
         "the audit measures scales on the part that epochs are chosen on",
         "training, _ = data.cases_to_train_on(settings)",
         "_, training = data.cases_to_train_on(settings)",
-        f"{DATA}the_scale_of_a_number_is_measured_on_the_training_part_alone",
+        f"{RUNS}the_scale_of_a_number_is_measured_on_the_training_part_alone",
     ),
     _fault(
         "labels permuted by scan instead of by subject",

@@ -1,12 +1,10 @@
 """Who is trained on, chosen on and held out, and where a voxel lies: leaks and swapped ends that must be noticed."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Trained, Workspace
 
 from adnext_plugin.images import Volume
 from adnext_plugin.importing.people.identities import Moment
@@ -15,14 +13,10 @@ from adnext_plugin.importing.tables.joining import join_table
 from adnext_plugin.importing.tables.kinds import read_table
 from adnext_plugin.preprocessing.grid.geometry import pad_crop
 from adnext_plugin.pretraining.fill_in import fill_in
-from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits, make_splits, take_fraction
-from adnext_plugin.subjects import permute_targets, read_dataset
+from adnext_plugin.subjects import permute_targets
 from adnext_plugin.task import Task
-from adnext_plugin.trainers.fold_data import FoldData, open_data
-from adnext_plugin.trainers.fold_scales import scales_of
 from adnext_plugin.training.covariates import CovariateScale
-from adnext_plugin.training.weights import read_checkpoint
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
 AGE = Task(name="Age", kind="regression", target="age", derived_from=("age",))
@@ -69,48 +63,6 @@ def test_selection_is_of_nobody_who_is_held_out_or_trained_on() -> None:
         assert sum(map(len, people)) == len(set.union(*people)) == 60
 
 
-@pytest.fixture
-def fold(toy: Workspace) -> FoldData:
-    """Fold 1 of the toy cohort."""
-    return replace(open_data(toy.preprocessed / "Dataset301_Toy", "ADNeXtPlans", "3d_fullres"), fold=1)
-
-
-def test_an_honest_run_trains_on_train_and_chooses_on_selection_and_the_papers_run_does_not(fold: FoldData) -> None:
-    task, subjects = read_dataset(fold.dataset_folder)
-    parts = ensure_splits(fold.dataset_folder, subjects, task)[1]
-    assert fold.parts == {part: sorted(parts[part]) for part in parts}
-    assert fold.cases_to_train_on(TrainerSettings()) == (sorted(parts["train"]), sorted(parts["selection"]))
-    training, compared_on = fold.cases_to_train_on(TrainerSettings(protocol="paper"))
-    assert training == sorted(parts["train"] + parts["selection"])
-    assert compared_on == sorted(parts["val"])
-
-
-def test_a_share_of_the_training_part_leaves_selection_whole(fold: FoldData) -> None:
-    training, compared_on = fold.cases_to_train_on(TrainerSettings(train_fraction=0.5))
-    assert set(training) < set(fold.parts["train"]) and compared_on == fold.parts["selection"]
-
-
-def test_what_inputs_are_relative_to_is_measured_on_the_training_part_alone(trained: Trained) -> None:
-    folder = trained.workspace.preprocessed / "Dataset301_Toy"
-    task, subjects = read_dataset(folder)
-    splits, people = ensure_splits(folder, subjects, task), subjects.set_index("case_id")
-    for number, parts in enumerate(splits):
-        summary = json.loads((trained.run / f"fold_{number}" / "validation" / "summary.json").read_text())
-        notes = read_checkpoint(trained.run / f"fold_{number}" / summary["evaluated_checkpoint"])["adnext"]
-        ages = people.loc[parts["train"], "age"]
-        assert notes["covariate_scale"]["means"][0] == pytest.approx(ages.mean(), abs=1e-9)
-        assert notes["covariate_scale"]["deviations"][0] == pytest.approx(ages.std(ddof=0), abs=1e-9)
-        assert abs(ages.mean() - people["age"].mean()) > 1e-3
-
-
-def test_the_scale_of_a_number_is_measured_on_the_training_part_alone(fold: FoldData) -> None:
-    numbers = replace(fold, plan=replace(fold.plan, task=replace(AGE, name="Toy")))
-    ages = numbers.rows(numbers.parts["train"])["age"]
-    found = scales_of(numbers, TrainerSettings())
-    assert found["mean of the target"] == pytest.approx(ages.mean())
-    assert found["standard deviation of the target"] == pytest.approx(ages.std(ddof=0))
-
-
 def test_covariates_of_others_are_put_on_the_scale_of_those_trained_on() -> None:
     trained_on, others = pd.DataFrame({"age": [50.0, 70.0]}), pd.DataFrame({"age": [90.0, np.nan]})
     scale = CovariateScale.of(trained_on, ("age",), TASK)
@@ -126,28 +78,15 @@ def test_permuted_labels_are_dealt_to_people_and_stay_the_same_in_number() -> No
     assert not dealt.equals(permute_targets(subjects, TASK, 6))
 
 
-def test_of_two_visits_equally_near_the_earlier_one_is_taken(tree) -> None:
-    root = tree(
-        {
-            "scans.csv": [
-                ("subject", "path", "date"),
-                ("p1", "p1.nii.gz", "2010-01-11"),
-                ("p2", "p2.nii.gz", "2010-01-11"),
-            ],
-            "p1.nii.gz": "",
-            "p2.nii.gz": "",
-            "visits.csv": [
-                ("subject", "date", "diagnosis", "age"),
-                ("p1", "2010-01-01", "CN", "70"),
-                ("p1", "2010-01-21", "AD", "70"),
-                ("p2", "2010-01-02", "CN", "70"),
-                ("p2", "2010-01-19", "AD", "70"),
-            ],
-        }
-    )
-    joined = join_table(
-        read_table_source(TableOptions(table=root / "scans.csv")), read_table(root / "visits.csv"), by_time=True
-    )
+def test_of_two_visits_equally_near_the_earlier_one_is_taken(tmp_path) -> None:
+    visits = ("p1,2010-01-01,CN", "p1,2010-01-21,AD", "p2,2010-01-02,CN", "p2,2010-01-19,AD")
+    (tmp_path / "visits.csv").write_text("\n".join(["subject,date,diagnosis", *visits]) + "\n")
+    scans = [f"{name},{name}.nii.gz,2010-01-11" for name in ("p1", "p2")]
+    (tmp_path / "scans.csv").write_text("\n".join(["subject,path,date", *scans]) + "\n")
+    for name in ("p1", "p2"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    source = read_table_source(TableOptions(table=tmp_path / "scans.csv"))
+    joined = join_table(source, read_table(tmp_path / "visits.csv"), by_time=True)
     assert [scan.row["diagnosis"] for scan in joined.scans] == ["CN", "AD"]
 
 

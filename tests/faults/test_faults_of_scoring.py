@@ -4,6 +4,7 @@
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import roc_auc_score
 
+from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.scores.calibration import Temperature
 from adnext_plugin.evaluation.scores.regression import fit_bias_correction
 from adnext_plugin.evaluation.studies.baselines import Baseline, cross_validate
@@ -90,19 +92,19 @@ class Memory(BaseEstimator, ClassifierMixin):
         return np.array([float(self.known_.get(face, np.nan)) for face in features[:, 0]])
 
 
-def _cohort(people: int = 60) -> pd.DataFrame:
+def _cohort(task: Task, people: int = 60) -> Cohort:
     ids = [f"s{index:03d}" for index in range(people)]
     diagnosis = np.where(np.arange(people) % 2, "AD", "CN")
     frame = pd.DataFrame({"case_id": ids, "subject_id": ids, "session_id": "", "diagnosis": diagnosis})
-    return frame.assign(age=np.linspace(50, 90, people)).sample(frac=1, random_state=0)
+    subjects = frame.assign(age=np.linspace(50, 90, people)).sample(frac=1, random_state=0)
+    return Cohort(task=task, subjects=subjects, splits=make_splits(subjects, task), folder=Path("Dataset001_Made"))
 
 
 @pytest.mark.parametrize("task", [TASK, AGE])
 def test_a_baseline_that_learns_by_heart_has_met_nobody_it_is_asked_about(task: Task) -> None:
-    subjects = _cohort()
-    faces = np.arange(len(subjects), dtype=float)[:, None]
-    splits = make_splits(subjects, task)
-    table = cross_validate(Baseline(name="memory", model=Memory(), features=faces), subjects, splits, task)
+    cohort = _cohort(task)
+    faces = np.arange(len(cohort.subjects), dtype=float)[:, None]
+    table = cross_validate(Baseline(name="memory", model=Memory(), features=faces), cohort)
     assert set(table["part"]) == {"val", "selection"}
     if task is AGE:
         assert table["prediction"].isna().all()
@@ -111,14 +113,13 @@ def test_a_baseline_that_learns_by_heart_has_met_nobody_it_is_asked_about(task: 
 
 
 def test_a_baseline_says_of_each_case_what_it_thinks_of_that_case() -> None:
-    subjects = _cohort()
-    faces = (subjects["diagnosis"] == "AD").to_numpy(dtype=float)[:, None]
-    splits = make_splits(subjects, TASK)
-    table = cross_validate(Baseline(name="sees all", model=Memory(), features=faces), subjects, splits, TASK)
+    cohort = _cohort(TASK)
+    faces = (cohort.subjects["diagnosis"] == "AD").to_numpy(dtype=float)[:, None]
+    table = cross_validate(Baseline(name="sees all", model=Memory(), features=faces), cohort)
     assert (table["prob_AD"] == (table["target"] == "AD")).all()
     for fold, rows in table.groupby("fold"):
         for part in ("val", "selection"):
-            assert sorted(rows.loc[rows["part"] == part, "case_id"]) == splits[fold][part]
+            assert sorted(rows.loc[rows["part"] == part, "case_id"]) == cohort.splits[fold][part]
 
 
 def test_other_people_are_called_by_the_mean_of_the_folds_thresholds() -> None:

@@ -1,0 +1,59 @@
+"""Whom a run trains on, chooses on and measures its scales on, on the toy cohort."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from conftest import Trained, Workspace
+
+from adnext_plugin.settings import TrainerSettings
+from adnext_plugin.splits.folds import ensure_splits
+from adnext_plugin.subjects import read_dataset
+from adnext_plugin.task import Task
+from adnext_plugin.trainers.fold_data import FoldData, open_data
+from adnext_plugin.trainers.fold_scales import scales_of
+from adnext_plugin.training.weights import read_checkpoint
+
+AGE = Task(name="Toy", kind="regression", target="age", derived_from=("age",))
+
+
+@pytest.fixture
+def fold(toy: Workspace) -> FoldData:
+    """Fold 1 of the toy cohort."""
+    return replace(open_data(toy.preprocessed / "Dataset301_Toy", "ADNeXtPlans", "3d_fullres"), fold=1)
+
+
+def test_an_honest_run_trains_on_train_and_chooses_on_selection_and_the_papers_run_does_not(fold: FoldData) -> None:
+    task, subjects = read_dataset(fold.dataset_folder)
+    parts = ensure_splits(fold.dataset_folder, subjects, task)[1]
+    assert fold.parts == {part: sorted(parts[part]) for part in parts}
+    assert fold.cases_to_train_on(TrainerSettings()) == (sorted(parts["train"]), sorted(parts["selection"]))
+    training, compared_on = fold.cases_to_train_on(TrainerSettings(protocol="paper"))
+    assert training == sorted(parts["train"] + parts["selection"])
+    assert compared_on == sorted(parts["val"])
+
+
+def test_a_share_of_the_training_part_leaves_selection_whole(fold: FoldData) -> None:
+    training, compared_on = fold.cases_to_train_on(TrainerSettings(train_fraction=0.5))
+    assert set(training) < set(fold.parts["train"]) and compared_on == fold.parts["selection"]
+
+
+def test_what_inputs_are_relative_to_is_measured_on_the_training_part_alone(trained: Trained) -> None:
+    folder = trained.workspace.preprocessed / "Dataset301_Toy"
+    task, subjects = read_dataset(folder)
+    splits, people = ensure_splits(folder, subjects, task), subjects.set_index("case_id")
+    for number, parts in enumerate(splits):
+        summary = json.loads((trained.run / f"fold_{number}" / "validation" / "summary.json").read_text())
+        notes = read_checkpoint(trained.run / f"fold_{number}" / summary["evaluated_checkpoint"])["adnext"]
+        ages = people.loc[parts["train"], "age"]
+        assert notes["covariate_scale"]["means"][0] == pytest.approx(ages.mean(), abs=1e-9)
+        assert notes["covariate_scale"]["deviations"][0] == pytest.approx(ages.std(ddof=0), abs=1e-9)
+        assert abs(ages.mean() - people["age"].mean()) > 1e-3
+
+
+def test_the_scale_of_a_number_is_measured_on_the_training_part_alone(fold: FoldData) -> None:
+    numbers = replace(fold, plan=replace(fold.plan, task=AGE))
+    ages = numbers.rows(numbers.parts["train"])["age"]
+    found = scales_of(numbers, TrainerSettings())
+    assert found["mean of the target"] == pytest.approx(ages.mean())
+    assert found["standard deviation of the target"] == pytest.approx(ages.std(ddof=0))
