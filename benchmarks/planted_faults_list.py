@@ -120,8 +120,8 @@ OF_SCORING = (
     ),
     _fault(
         "networks compared at 0.5 instead of at their thresholds",
-        "(predictions.probabilities[:, 1] >= predictions.thresholds).astype(int)\n    return",
-        "(predictions.probabilities[:, 1] >= 0.5).astype(int)\n    return",
+        "return (self.probabilities[:, 1] >= self.thresholds).astype(int)",
+        "return (self.probabilities[:, 1] >= 0.5).astype(int)",
         f"{SCORING}networks_disagree_where_their_own_thresholds_say_so",
     ),
     _fault(
@@ -169,8 +169,8 @@ OF_SCORING = (
     ),
     _fault(
         "gain of the other over ours",
-        "sign * (ours.scores(weights)[ours.primary] - theirs.scores(weights)[ours.primary])",
-        "sign * (theirs.scores(weights)[ours.primary] - ours.scores(weights)[ours.primary])",
+        "sign * (of(ours, weights) - of(theirs, weights))",
+        "sign * (of(theirs, weights) - of(ours, weights))",
         f"{SCORING}a_gain_is_ours_over_theirs_and_of_the_same_people",
     ),
     _fault(

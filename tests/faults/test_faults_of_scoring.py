@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.scores.calibration import Temperature
-from adnext_plugin.evaluation.scores.regression import fit_bias_correction
+from adnext_plugin.evaluation.scores.panel import all_scores
 from adnext_plugin.evaluation.studies.baselines import Baseline, cross_validate
 from adnext_plugin.evaluation.studies.comparison import compare
 from adnext_plugin.evaluation.studies.details import calibrate, describe_classifier
@@ -22,6 +22,7 @@ from adnext_plugin.evaluation.studies.external import judge_external
 from adnext_plugin.evaluation.studies.recalibration import recalibrate
 from adnext_plugin.evaluation.studies.seeds import spread_over_seeds
 from adnext_plugin.evaluation.studies.subgroups import describe_subgroups
+from adnext_plugin.evaluation.subjects.bias_correction import fit_bias_correction
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject, subject_means
 from adnext_plugin.evaluation.subjects.values import values_per_subject
 from adnext_plugin.evaluation.uncertainty.detectable import detectable_area, detectable_difference
@@ -262,6 +263,6 @@ def test_a_gain_is_ours_over_theirs_and_of_the_same_people() -> None:
 def test_the_pooled_area_sets_folds_against_each_other_and_the_mean_does_not() -> None:
     targets, folds = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
     it = _classified(targets, np.array([0.1, 0.2, 0.8, 0.9]), folds=folds)
-    scores = {name: float(value[0]) for name, value in it.scores(np.ones((1, 4))).items()}
+    scores = {name: float(value[0]) for name, value in all_scores(it, np.ones((1, 4))).items()}
     assert scores["auc_mean_of_folds"] == 1
     assert scores["auc_pooled"] == roc_auc_score(targets, it.probabilities[:, 1]) == 0.75
