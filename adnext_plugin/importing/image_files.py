@@ -1,7 +1,9 @@
 """Image files in folders: which there are, their order, and what to say where there are only DICOM files."""
 
+import fnmatch
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -54,6 +56,43 @@ def walk_files(folder: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
+
+
+class Finder:
+    """Finds files by patterns, listing each folder once: a table of n rows does not read a folder n times."""
+
+    def __init__(self) -> None:
+        """Begin without any folder."""
+        self._listed: dict[Path, list[str]] = {}
+
+    def find(self, folder: Path, pattern: str) -> list[Path]:
+        """What fits a pattern with `*`, `?` and `[...]` in a folder, by name; as `Path.glob`, hidden files too.
+
+        Raises:
+            ValueError, OSError: it is no pattern of file names.
+        """
+        if "**" in pattern:
+            return sorted(folder.glob(pattern))
+        found = [folder]
+        for part in filter(None, pattern.split("/")):
+            found = [path for parent in found for path in self._children(parent, part)]
+        return sorted(found)
+
+    def _children(self, parent: Path, part: str) -> list[Path]:
+        beginning = re.split(r"[*?\[]", part, maxsplit=1)[0]
+        if beginning == part:
+            return [parent / part] if os.path.lexists(parent / part) else []
+        names = self._names(parent)
+        start, end = bisect_left(names, beginning), bisect_left(names, f"{beginning}\U0010ffff")
+        return [parent / name for name in fnmatch.filter(names[start:end], part)]
+
+    def _names(self, folder: Path) -> list[str]:
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = sorted(path.name for path in folder.iterdir())
+            except OSError:
+                self._listed[folder] = []
+        return self._listed[folder]
 
 
 def is_dicom(path: Path) -> bool:

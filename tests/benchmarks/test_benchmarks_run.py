@@ -58,3 +58,18 @@ def test_committed_results_say_what_made_them() -> None:
     for path in results:
         made_by = json.loads(path.read_text())["made_by"]
         assert {"commit", "device", "torch"} <= made_by.keys()
+
+
+def test_the_benchmark_over_public_trees_compares_cells_and_finds_what_is_wrong(tmp_path: Path) -> None:
+    for name, sex in (("good", "F"), ("bad", "x")):
+        root = tmp_path / "trees" / name
+        for subject in ("sub-01", "sub-001"):
+            (root / subject / "anat").mkdir(parents=True)
+            (root / subject / "anat" / f"{subject}_T1w.nii.gz").touch()
+        rows = f"participant_id\tage\tsex\nsub-01\t60\t{sex}\nsub-02\t70\tM\n"
+        (root / "participants.tsv").write_text(rows)
+    command = [sys.executable, FOLDER / "public_trees.py", tmp_path / "trees", "--result", tmp_path / "result.json"]
+    subprocess.run(command, capture_output=True, text=True, check=True)
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert report["outcomes"] == {"imported": 2} and report["wrong_cells"] == 0
+    assert (report["scans"], report["cells"]) == (2, 8)  # age and sex of sub-01, in the rows and in subjects.csv

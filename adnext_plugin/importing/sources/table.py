@@ -8,7 +8,7 @@ from os.path import realpath
 from pathlib import Path
 
 from adnext_plugin.errors import TableError, nearest_names
-from adnext_plugin.importing.image_files import images_in, is_image, no_images
+from adnext_plugin.importing.image_files import Finder, images_in, is_image, no_images
 from adnext_plugin.importing.people.identities import moment_of
 from adnext_plugin.importing.scans import Scan, Source
 from adnext_plugin.importing.tables.cells import NO_RULES, CellRules
@@ -44,14 +44,14 @@ def read_table_source(options: TableOptions) -> Source:
         )
     folder = options.images or options.table.parent
     patterns = _patterns(table, options)
-    scans, without_image = [], []
+    scans, without_image, finder = [], [], Finder()
     for number, row in enumerate(table.rows, start=2):
         cell = {role: "" if column is None else row[column] for role, column in table.columns.items()}
         if not cell["subject"]:
             raise TableError(
                 f"{options.table}, line {number}: the subject (column {table.columns['subject']!r}) is empty"
             )
-        image = _image(row, cell["file"], patterns, folder, f"{options.table}, line {number}")
+        image = _image(row, cell["file"], patterns, folder, finder, f"{options.table}, line {number}")
         if image is None:
             without_image.append(f"line {number} ({cell['subject']})")
             continue
@@ -91,7 +91,9 @@ def _patterns(table: Table, options: TableOptions) -> tuple[str, ...]:
     return table.kind.image_patterns
 
 
-def _image(row: dict[str, str], file: str, patterns: tuple[str, ...], folder: Path, where: str) -> Path | None:
+def _image(
+    row: dict[str, str], file: str, patterns: tuple[str, ...], folder: Path, finder: Finder, where: str
+) -> Path | None:
     if not patterns:
         return folder / _possible(file, where) if file else None
     for pattern in patterns:
@@ -99,7 +101,7 @@ def _image(row: dict[str, str], file: str, patterns: tuple[str, ...], folder: Pa
             # a file that is not there is reported when the images are read, by its whole name
             return folder / _possible(PLACEHOLDER.sub(lambda match: row[match[1]], pattern), where)
         filled = _possible(PLACEHOLDER.sub(lambda match: escape(row[match[1]]), pattern), where)
-        found = sorted(path for path in _glob(folder, filled) if is_image(path))
+        found = [path for path in _found(finder, folder, filled) if is_image(path)]
         if len(found) > 1:
             raise TableError(f"{where}: {found[0]} and {found[1]} both fit {pattern!r}; make --image-pattern narrower")
         if found:
@@ -113,9 +115,9 @@ def _possible(path: str, where: str) -> str:
     return path
 
 
-def _glob(folder: Path, pattern: str) -> Iterator[Path]:
+def _found(finder: Finder, folder: Path, pattern: str) -> list[Path]:
     try:
-        yield from folder.glob(pattern)
+        return finder.find(folder, pattern)
     except (OSError, ValueError, NotImplementedError, IndexError) as error:
         raise TableError(f"--image-pattern: {pattern!r} is no pattern of file names ({error})") from error
 
