@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from adnext_plugin.evaluation.scores.score import CLASS
+from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.networks.costs import count_multiply_adds, count_parameters
 from adnext_plugin.networks.table4 import PAPER
 from adnext_plugin.plan import NetworkSettings, PreprocessingSettings
@@ -170,3 +172,14 @@ def _trainer_names(cell: str) -> list[str]:
 def test_the_table_of_augmentations_has_every_augmentation() -> None:
     rows = _rows(DOCS / "settings.md", "## Augmentations")
     assert sorted(_code(name)[0] for name, _ in rows) == sorted(_ours(AUGMENTATIONS))
+
+
+def test_the_tables_of_scores_have_every_score() -> None:
+    documented = set()
+    for heading in ("## Scores of two or more classes", "## Calibration", "## A quantity instead of classes"):
+        for cells in _rows(DOCS / "evaluation.md", heading):
+            documented |= set(_names(cells[0])) if _code(cells[0]) else set()
+    at_threshold = "_at_selection_threshold"
+    scores = {score.name.replace(CLASS, "<class>").removesuffix(at_threshold) for score in BUILT_IN}
+    assert scores - documented == set()
+    assert documented - scores == {f"...{at_threshold}", "within_site"}
