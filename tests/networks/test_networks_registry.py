@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.nets import ViTAutoEnc
@@ -17,6 +18,8 @@ from torchvision.models.video import swin3d_t as torchvision_swin3d_t
 from torchvision.ops import StochasticDepth
 
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
+from adnext_plugin.explanations.method import ExplainedNetwork
+from adnext_plugin.explanations.occlusion import Occlusion, OcclusionSettings
 from adnext_plugin.networks.classifier import has_batch_norm
 from adnext_plugin.networks.costs import count_parameters
 from adnext_plugin.networks.families import swin3d
@@ -24,6 +27,7 @@ from adnext_plugin.networks.families.liu import liu_cnn, polimi_cnn
 from adnext_plugin.networks.families.minit import _cut_into_blocks, minit, nit
 from adnext_plugin.networks.families.vit import vit_small_mim
 from adnext_plugin.registry import NETWORKS
+from adnext_plugin.task import Task
 from adnext_plugin.training.layer_rates import parameter_groups
 from adnext_plugin.training.schedule import RATE_SHARE
 
@@ -145,6 +149,25 @@ def test_it_can_be_trained_and_shared(name: str) -> None:
         out = network.eval()(x[:1])
         assert out.shape == (1, 3)
         assert torch.equal(copy.eval()(x[:1]), out)
+
+
+@every_network
+def test_occlusion_gives_the_fall_of_its_answer_when_a_box_is_covered(name: str) -> None:
+    torch.manual_seed(0)
+    size = EXPECTED[name].smallest
+    network = _build(name, 1, 2, (size,) * 3)
+    image = np.zeros((1, size, size, size), dtype=np.float32)
+    brain = (slice(2, 10),) * 3
+    image[(0, *brain)] = np.random.default_rng(0).normal(size=(8, 8, 8))
+    task = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
+    explained = ExplainedNetwork(network=network, task=task, image_shape=(1, size, size, size))
+    box = OcclusionSettings(box_voxels=(size,) * 3, stride_voxels=(size,) * 3)
+    found = Occlusion(box)(explained, image, "AD")
+    with torch.no_grad():
+        before, after = network(torch.from_numpy(np.stack([image, np.zeros_like(image)])))
+    fall = float((before[1] - before[0]) - (after[1] - after[0]))
+    assert np.unique(found[image[0] == 0]).tolist() == [0]
+    np.testing.assert_allclose(found[brain][image[(0, *brain)] != 0], fall, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["vit_b16", "vit_small_mim", "minit", "nit"])
