@@ -1,34 +1,18 @@
 """`adnext_compare`: set evaluated runs side by side, with tests on the same subjects and what they can show."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import in_words
 from adnext_plugin.cli.runs import add_dataset_argument
-from adnext_plugin.errors import SettingsError
-from adnext_plugin.files import write_json
-from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, preprocessed_dir, results_dir
-from adnext_plugin.run_folder import RunFolder
-from adnext_plugin.workflows.common import require_resamples
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
+from adnext_plugin.workflows.compare import Request, Result, compare
 
 if TYPE_CHECKING:
-    from adnext_plugin.evaluation.studies.comparison import Comparison, Pair
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What was asked for on the command line."""
-
-    dataset: str
-    runs: tuple[str, ...]
-    plans: str
-    configuration: str
-    resamples: int
-    output: Path | None
+    from adnext_plugin.evaluation.studies.comparison import Pair
 
 
 def build_parser() -> ArgumentParser:
@@ -48,75 +32,28 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    request = _request(build_parser().parse_args(argv))
-
-    import numpy as np
-
-    from adnext_plugin.cohort import Cohort
-    from adnext_plugin.evaluation.studies.comparison import compare
-    from adnext_plugin.evaluation.subjects.evaluated_runs import (
-        find_run,
-        read_run,
-        require_same_subjects,
-        with_distinct_names,
-    )
-    from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
-
-    cohort = Cohort.open(preprocessed_dir() / request.dataset)
-    task = cohort.task
-    if task.kind != "classification":
-        raise SettingsError(f"{request.dataset} is {task.kind}; only classifiers can be compared")
-    results = results_dir() / request.dataset
-    folders = [find_run(run, results, request.plans, request.configuration) for run in request.runs]
-    _refuse_repeats(folders)
-    runs = with_distinct_names([read_run(folder, task) for folder in folders], folders)
-    require_same_subjects(runs, cohort.splits_sha256)
-    comparison = compare(
-        {run.name: run.predictions for run in runs},
-        resamples_of(runs[0].predictions, request.resamples),
-        float(np.mean([len(fold["val"]) / len(fold["train"]) for fold in cohort.splits])),
-    )
-    notes = [f"{run.name}: {stamp}" for run in runs for stamp in run.stamps]
-    _print(comparison, task.classes, len(cohort.splits), notes)
+    arguments = build_parser().parse_args(argv)
+    request = Request(**{**vars(arguments), "runs": tuple(arguments.runs)})
+    result = compare(request)
+    _print(result)
     if request.output:
-        facts = {"dataset": request.dataset, "classes": list(task.classes), "splits_sha256": cohort.splits_sha256}
-        content = {"warnings": notes, **facts, "resamples": request.resamples, **asdict(comparison)}
-        write_json(content, request.output)
         print(f"The comparison is in {request.output}")
     return 0
 
 
-def _request(arguments: Namespace) -> Request:
-    if len(arguments.runs) < 2:
-        raise SettingsError(f"a comparison needs at least two runs, got {arguments.runs[0]!r} alone")
-    return Request(
-        dataset=dataset_folder_name(arguments.dataset, [preprocessed_dir()]),
-        runs=tuple(arguments.runs),
-        plans=arguments.plans,
-        configuration=arguments.configuration,
-        resamples=require_resamples(arguments.resamples),
-        output=arguments.output,
-    )
-
-
-def _refuse_repeats(runs: Sequence[RunFolder]) -> None:
-    for index, run in enumerate(runs):
-        if run.path.resolve() in [other.path.resolve() for other in runs[:index]]:
-            raise SettingsError(f"the run {run.path.name} is named twice; name each run once")
-
-
-def _print(comparison: "Comparison", classes: Sequence[str], folds: int, notes: Sequence[str]) -> None:
+def _print(result: Result) -> None:
     from adnext_plugin.evaluation.uncertainty.detectable import area_in_words
 
-    for note in notes:
-        print(note)
+    comparison, classes, folds = result.comparison, result.cohort.task.classes, len(result.cohort.splits)
+    for warning in result.warnings:
+        print(warning)
     counts = ", ".join(f"{count} {name}" for count, name in zip(comparison.subjects_by_class, classes, strict=True))
     print(f"{sum(comparison.subjects_by_class)} held-out subjects ({counts}) in {folds} folds, the same for all runs")
     width = max(len(run.name) for run in comparison.runs) + 2
     print(f"{'':{width}}{'AUC, mean of folds':26}{'DeLong interval':20}by fold")
     for run in comparison.runs:
         by_fold = "  ".join(_number(area) for area in run.auc_by_fold)
-        interval = "-" if run.delong is None or run.delong.low is None else _range(run.delong.low, run.delong.high)
+        interval = "-" if run.delong is None else _range(run.delong.low, run.delong.high)
         print(f"{run.name:{width}}{in_words(run.auc_mean_of_folds):26}{interval:20}{by_fold}")
     for pair in comparison.pairs:
         _print_pair(pair)
@@ -146,5 +83,7 @@ def _number(value: float | None) -> str:
     return "<0.001" if 0 < value < 0.001 else f"{value:.3f}"
 
 
-def _range(low: float, high: float) -> str:
+def _range(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "-"
     return f"[{low:.3f}, {high:.3f}]"

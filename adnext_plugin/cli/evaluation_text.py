@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from adnext_plugin.evaluation.scores.within_site import WithinSite
     from adnext_plugin.evaluation.studies.crossval import Evaluation
     from adnext_plugin.evaluation.studies.details import ClassifierDetails
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.probe import Probe
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
     from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
+    from adnext_plugin.workflows import evaluate, evaluate_external
 
 # of all scores, those that begin so
 SHOWN = (
@@ -23,10 +26,43 @@ HEADLINES = {
 }
 
 
-def print_evaluation(trainer: str, evaluation: "Evaluation", notes: list[str], stamp: str | None) -> None:
-    """Print scores by fold, the network beside its baselines, all other scores and a conclusion."""
-    if stamp:
-        print(stamp)
+def print_evaluation(result: "evaluate.Result") -> None:
+    """Print scores by fold, the network beside its baselines, all other scores, a conclusion, seeds and the meter."""
+    if result.warning:
+        print(result.warning)
+    _print_scores_beside_baselines(result.run.trainer, result.evaluation)
+    for note in result.notes:
+        print(f"note: {note}")
+    _conclude(result.evaluation)
+    if result.seeds is not None:
+        _print_seeds(result.seeds, result.evaluation.primary_score)
+    if result.inflation_meter is not None:
+        _print_inflation(result.inflation_meter)
+
+
+def print_files(result: "evaluate.Result") -> None:
+    """Print where everything is."""
+    print(f"Predictions, metrics and figures are in {result.folder.path}")
+    if result.report is None:
+        print(f"No report was written: {result.report_problem}")
+    else:
+        print(f"The report is in {result.report}")
+
+
+def print_external(result: "evaluate_external.Result") -> None:
+    """Print scores on a dataset of other people, and where everything is."""
+    if result.warning:
+        print(result.warning)
+    networks = f"{len(result.model.folds)} networks trained on {result.trained_on} together"
+    print(f"{len(result.predictions.targets)} subjects of {result.external}, {networks}")
+    print_scores(result.scores)
+    if result.recalibration is not None:
+        print(result.recalibration.warning)
+        print_scores({f"{name}, recalibrated": value for name, value in result.recalibration.recalibrated.items()})
+    print(f"Predictions, metrics and figures are in {result.folder.path}")
+
+
+def _print_scores_beside_baselines(trainer: str, evaluation: "Evaluation") -> None:
     print(f"{evaluation.subjects} held-out subjects in {len(evaluation.folds)} folds, 95 % intervals over subjects")
     for name in ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "mae", "r2"):
         if name in evaluation.means_of_folds:
@@ -48,12 +84,9 @@ def print_evaluation(trainer: str, evaluation: "Evaluation", notes: list[str], s
         _print_details(evaluation.details)
     if evaluation.within_site is not None:
         _print_within_site(evaluation.within_site)
-    for note in notes:
-        print(f"note: {note}")
-    _conclude(evaluation)
 
 
-def print_seeds(spread: "SeedSpread", primary: str) -> None:
+def _print_seeds(spread: "SeedSpread", primary: str) -> None:
     """Print what another seed changes, which no interval over subjects holds."""
     names = ", ".join(map(str, spread.seeds))
     print(f"{len(spread.seeds)} seeds ({names}), apart from the intervals over subjects:")
@@ -67,7 +100,7 @@ def print_seeds(spread: "SeedSpread", primary: str) -> None:
         )
 
 
-def print_inflation(meter: "InflationMeter") -> None:
+def _print_inflation(meter: "InflationMeter") -> None:
     """Print what the paper's protocol would have made of the run."""
     epochs = ", ".join(map(str, meter.epochs))
     print(f"Inflation meter, the same run with the epoch chosen on the held-out fold (epochs {epochs}):")
@@ -77,8 +110,10 @@ def print_inflation(meter: "InflationMeter") -> None:
     print(f"  {meter.warning}. Never report it.")
 
 
-def print_probes(probes: "list[Probe]") -> None:
-    """Print what features of held-out scans tell of people besides the answer."""
+def print_probes(probes: "Sequence[Probe]") -> None:
+    """Print what features of held-out scans tell of people besides the answer, if it was asked."""
+    if not probes:
+        return
     print("What a linear model guesses from the features of held-out scans:")
     for one in probes:
         counts = ", ".join(f"{count} {name}" for name, count in zip(one.classes, one.subjects_by_class, strict=True))
@@ -89,7 +124,7 @@ def print_probes(probes: "list[Probe]") -> None:
         print(f"  {one.column}: {', '.join(words)} ({counts})")
 
 
-def print_scores(scores: "dict[str, Estimate]") -> None:
+def print_scores(scores: "Mapping[str, Estimate]") -> None:
     """Print one score a line, with its interval."""
     for name, estimate in scores.items():
         print(f"  {name.replace('_', ' '):42}{in_words(estimate)}")
@@ -125,7 +160,7 @@ def _conclude(evaluation: "Evaluation") -> None:
     # whatever the score: the best baseline is the one over which the network gains least
     best = min(evaluation.baselines, key=lambda baseline: baseline.gain_of_network.value or 0)
     gain = best.gain_of_network
-    if gain.low is None:
+    if gain.low is None or gain.high is None:
         verdict = "cannot be compared with it: a fold lacks a class"
     elif gain.low > 0:
         verdict = "is better: the interval of the difference is above 0"

@@ -1,11 +1,9 @@
 """How commands are told of a trained run and of a device."""
 
-from argparse import ArgumentParser, Namespace
-from pathlib import Path
+from argparse import ArgumentParser
 
-from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, results_dir, run_name
-
-DEFAULT_TRAINER = "ADNeXtTrainer_B"
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
+from adnext_plugin.workflows.common import DEFAULT_TRAINER
 
 
 def add_dataset_argument(parser: ArgumentParser) -> None:
@@ -33,8 +31,3 @@ def add_device_argument(parser: ArgumentParser, purpose: str = "") -> None:
     parser.add_argument(
         "--device", "-device", choices=["cuda", "cpu", "mps"], help=f"{purpose}default: cuda where there is a GPU"
     )
-
-
-def run_folder(dataset: str, arguments: Namespace) -> Path:
-    """Folder of the results of the trainer, plans and configuration that parsed arguments name."""
-    return results_dir() / dataset / run_name(arguments.trainer, arguments.plans, arguments.configuration)

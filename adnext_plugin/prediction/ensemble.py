@@ -1,6 +1,6 @@
 """Scans one after the other through all networks of a model: calibrated probabilities, calls and warnings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -63,6 +63,11 @@ class Ensemble:
         self._networks = [FoldNetwork(model, index, device) for index in range(len(model.folds))]
 
     @property
+    def description(self) -> ModelDescription:
+        """What the networks are."""
+        return self._model
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """What must be known of a person beside the scan."""
         return self._networks[0].columns
@@ -87,15 +92,28 @@ class Ensemble:
             folder: for prepared volumes, each removed when it has been predicted.
             processes: how many scans to prepare at once.
         """
-        prepared = _each_stored(inputs, self._model) if inputs.is_prepared else self._prepare(inputs, folder, processes)
+        if inputs.is_prepared:
+            yield from self.predict_stored(inputs)
+        else:
+            yield from self._predict_each(inputs, self._prepare(inputs, folder, processes))
+
+    def predict_stored(self, inputs: Inputs) -> Iterator[tuple[ScanInput, Prediction | AdnextError]]:
+        """Predict volumes of a preprocessed dataset, one after the other, losing none because of another."""
+        yield from self._predict_each(inputs, _each_stored(inputs, self._model))
+
+    def _predict_each(
+        self, inputs: Inputs, prepared: Iterable[tuple[int, PreparedScan | AdnextError]]
+    ) -> Iterator[tuple[ScanInput, Prediction | AdnextError]]:
         for index, scan in prepared:
-            outcome = scan
-            if not isinstance(scan, AdnextError):
-                try:
-                    outcome = self._predict(scan, inputs.columns.iloc[[index]])
-                except AdnextError as error:
-                    outcome = error
-            yield inputs.scans[index], outcome
+            yield inputs.scans[index], self._predict_or_say_why_not(scan, inputs.columns.iloc[[index]])
+
+    def _predict_or_say_why_not(self, scan: PreparedScan | AdnextError, row: pd.DataFrame) -> Prediction | AdnextError:
+        if isinstance(scan, AdnextError):
+            return scan
+        try:
+            return self._predict(scan, row)
+        except AdnextError as error:
+            return error
 
     def _predict(self, scan: PreparedScan, row: pd.DataFrame) -> Prediction:
         found = [network(scan.volume_zyx, row) for network in self._networks]
@@ -185,23 +203,30 @@ class Ensemble:
 def _each_stored(inputs: Inputs, model: ModelDescription) -> Iterator[tuple[int, PreparedScan | AdnextError]]:
     for index in tqdm(range(len(inputs.scans)), desc="Predicting", unit="case"):
         try:
-            yield index, read_stored(inputs.scans[index].image, model)
+            yield index, read_stored(inputs, index, model)
         except AdnextError as error:
             yield index, error
 
 
-def read_stored(volume_file: Path, model: ModelDescription) -> PreparedScan:
+def read_stored(inputs: Inputs, index: int, model: ModelDescription) -> PreparedScan:
     """One case of a preprocessed dataset as the model's networks take it.
+
+    Args:
+        inputs: stored volumes.
+        index: which of them.
+        model: whose networks.
 
     Raises:
         AdnextError: the file is missing or damaged, or of another size.
     """
+    volume_file = inputs.scans[index].image
     geometry = model.plan.preprocessing
     to_input = properties = None
-    if model.plan.prepared_by == "nnunet":  # which notes nothing that could be compared
-        to_input = partial(fit_stock_volume, spacing_mm=model.stored_spacing_mm, settings=geometry)
-    else:
+    if model.plan.prepared_by != "nnunet":
         properties = read_case_properties(volume_file.with_suffix(".pkl"))
+    elif inputs.stored_spacing_mm is not None:
+        # nnU-Net notes nothing that could be compared, and chooses voxels for each dataset anew
+        to_input = partial(fit_stock_volume, spacing_mm=inputs.stored_spacing_mm, settings=geometry)
     store = CaseStore(volume_file.parent, [volume_file.stem], geometry.input_size_voxels, to_input)
     return PreparedScan(volume_zyx=store[0][0], properties=properties)
 

@@ -43,7 +43,7 @@ def held_out_features(run: RunFolder, cohort: Cohort, device: str) -> HeldOutFea
     for fold, (parts, network) in enumerate(zip(cohort.splits, networks, strict=True)):
         for case in tqdm(sorted(parts["val"]), desc=f"Features of fold {fold}", unit="case"):
             index = places[case]
-            stored = read_stored(inputs.scans[index].image, model.description)
+            stored = read_stored(inputs, index, model.description)
             _, found = network(stored.volume_zyx, inputs.columns.iloc[[index]])
             if found is None:
                 raise SettingsError(

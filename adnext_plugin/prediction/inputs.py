@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +17,7 @@ from adnext_plugin.importing.sources.table import TableOptions, read_table_sourc
 from adnext_plugin.paths import BLOCK, DATASET_FILE, SUBJECTS_FILE, dataset_folder_name, preprocessed_dir
 from adnext_plugin.plan import configuration_of, plan_in, read_plans, require_same_preparation
 from adnext_plugin.prediction.description import ModelDescription
-from adnext_plugin.task import Task, task_of
+from adnext_plugin.task import task_of
 
 IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their usual names
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
@@ -39,13 +39,14 @@ class ScanInput:
 class Inputs:
     """Scans, and what is known of each beside its image (rows in their order).
 
-    `is_prepared`: they are stored volumes. `left_out`: images and rows of the source that did not find each other, and
-    further scans of one session.
+    `is_prepared`: they are stored volumes, with voxels of `stored_spacing_mm` (z, y, x). `left_out`: images and rows of
+    the source that did not find each other, and further scans of one session.
     """
 
     scans: tuple[ScanInput, ...]
     columns: pd.DataFrame
     is_prepared: bool = False
+    stored_spacing_mm: tuple[float, ...] | None = None
     left_out: tuple[str, ...] = ()
 
 
@@ -70,13 +71,52 @@ def read_inputs(
         SettingsError: a needed column is missing, or a dataset is for another task or prepared otherwise.
     """
     inputs = _read(path, model, columns, table_options, bids_suffix)
+    require_columns(inputs, columns, path)
+    return inputs
+
+
+def read_prepared(folder: Path, model: ModelDescription) -> Inputs:
+    """The stored volumes of a preprocessed dataset, and what `subjects.csv` says of them, but for the answer.
+
+    Raises:
+        PathsError: the dataset was not preprocessed with the model's plans.
+        SettingsError: it is for another task, or was prepared otherwise.
+    """
+    _refuse_other_task(folder, model)
+    path = folder / f"{model.plans_name}.json"
+    require_file(path, "preprocess the dataset with the same preset as the one trained on")
+    configuration = configuration_of(read_plans(path), model.configuration, str(path))
+    require_same_preparation(plan_in(configuration, str(path)), model.plan, path)
+    images = folder / configuration["data_identifier"]
+    stored = sorted(images.glob("*.b2nd"))
+    if not stored:
+        raise PathsError(f"{images} has no prepared cases; run adnext_plan_and_preprocess -d {folder.name}")
+    inputs = Inputs(
+        scans=tuple(ScanInput(case_id=file.stem, image=file) for file in stored),
+        columns=pd.DataFrame(index=[file.stem for file in stored]),
+        is_prepared=True,
+        stored_spacing_mm=tuple(configuration["spacing"]),
+    )
+    return _with_subjects(inputs, folder)
+
+
+def require_columns(inputs: Inputs, columns: Sequence[str], where: str) -> None:
+    """Make sure that everything is known of people that a model needs to know.
+
+    Args:
+        inputs: read from `where`.
+        columns: that the model needs to know beside the scan.
+        where: a path or dataset, for the message.
+
+    Raises:
+        SettingsError: a column is missing.
+    """
     missing = [name for name in columns if name not in inputs.columns]
     if missing:
         raise SettingsError(
-            f"the model needs to know {', '.join(columns)} of every person, but {path} does not say {missing[0]}; give "
-            "a table or BIDS tree with such a column"
+            f"the model needs to know {', '.join(columns)} of every person, but {where} does not say {missing[0]}; "
+            "give a table or BIDS tree with such a column"
         )
-    return inputs
 
 
 def _read(path: str, model: ModelDescription, columns: Sequence[str], table_options: dict, suffix: str) -> Inputs:
@@ -102,7 +142,7 @@ def _read(path: str, model: ModelDescription, columns: Sequence[str], table_opti
             raise PathsError(f"{path} does not exist; give a scan, a folder, a table or a dataset")
         place = preprocessed_dir() / name
     if (place / f"{model.plans_name}.json").is_file():
-        return _of_preprocessed(place, model)
+        return read_prepared(place, model)
     if (place / "imagesTr").is_dir():
         return _of_raw(place, model)
     images = images_below(place)
@@ -153,21 +193,6 @@ def _of_raw(folder: Path, model: ModelDescription) -> Inputs:
     return _with_subjects(_of_files(images_in(folder / "imagesTr"), folder / "imagesTr"), folder)
 
 
-def _of_preprocessed(folder: Path, model: ModelDescription) -> Inputs:
-    _refuse_other_task(folder, model)
-    path = folder / f"{model.plans_name}.json"
-    configuration = configuration_of(read_plans(path), model.configuration, str(path))
-    theirs = plan_in(configuration, str(path))
-    require_same_preparation(theirs, model.plan, path)
-    images = folder / configuration["data_identifier"]
-    stored = sorted(images.glob("*.b2nd"))
-    if not stored:
-        raise PathsError(f"{images} has no prepared cases; run adnext_plan_and_preprocess -d {folder.name}")
-    scans = tuple(ScanInput(case_id=file.stem, image=file) for file in stored)
-    inputs = Inputs(scans=scans, columns=pd.DataFrame(index=[scan.case_id for scan in scans]), is_prepared=True)
-    return _with_subjects(inputs, folder)
-
-
 def _with_subjects(inputs: Inputs, folder: Path) -> Inputs:
     """Add what `subjects.csv` says, but for the answer."""
     path = folder / SUBJECTS_FILE
@@ -185,7 +210,7 @@ def _with_subjects(inputs: Inputs, folder: Path) -> Inputs:
         )
         for index, scan in enumerate(inputs.scans)
     )
-    return Inputs(scans=scans, columns=table, is_prepared=inputs.is_prepared)
+    return replace(inputs, scans=scans, columns=table)
 
 
 def _text(cell: object) -> str:
@@ -201,10 +226,6 @@ def _refuse_other_task(folder: Path, model: ModelDescription) -> None:
     own = model.plan.task
     if task.kind != "unlabelled" and (task.kind, task.classes) != (own.kind, own.classes):
         raise SettingsError(
-            f"{folder.name} is for {_words(task)}, but the model for {_words(own)}; give scans without classes (a "
+            f"{folder.name} is for {task.in_words}, but the model for {own.in_words}; give scans without classes (a "
             "folder), or a dataset with the same classes in the same order"
         )
-
-
-def _words(task: Task) -> str:
-    return f"the classes {', '.join(task.classes)}" if task.classes else f"the number {task.target!r}"

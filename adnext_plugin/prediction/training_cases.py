@@ -26,8 +26,8 @@ def with_ranges(model: Model, dataset_folder: Path) -> Model:
     """
     inputs = _inputs(model.description, dataset_folder, ())
     measured = []
-    for scan in tqdm(inputs.scans, desc="Measuring", unit="case"):
-        stored = read_stored(scan.image, model.description)
+    for index in tqdm(range(len(inputs.scans)), desc="Measuring", unit="case"):
+        stored = read_stored(inputs, index, model.description)
         measured.append(measure(stored.volume_zyx, stored.properties))
     return replace(model, description=replace(model.description, ranges=ranges_of(measured)))
 
@@ -52,7 +52,7 @@ def _with_features(model: Model, index: int, dataset_folder: Path, device: str) 
     inputs = _inputs(model.description, dataset_folder, network.columns)
     found: dict[str, np.ndarray] = {}
     for number, scan in enumerate(tqdm(inputs.scans, desc=f"Features of fold {description.name}", unit="case")):
-        stored = read_stored(scan.image, model.description)
+        stored = read_stored(inputs, number, model.description)
         _, features = network(stored.volume_zyx, inputs.columns.iloc[[number]])
         if features is None:
             return description, fold

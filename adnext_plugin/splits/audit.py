@@ -8,7 +8,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from adnext_plugin.people import people_of, possible_names, spellings
+from adnext_plugin.errors import AdnextError
+from adnext_plugin.people import people_of, possible_names, same_people, spellings
 from adnext_plugin.splits.folds import PARTS, Fold
 from adnext_plugin.splits.likeness import Resemblance
 
@@ -147,6 +148,35 @@ def check_statistics(stored: Mapping[str, Mapping], expected: Mapping[str, Mappi
                 leaks.append(f"{fold}: {name} is {found} in the checkpoint, but {value} in the training part")
     looked_at = f"{count} numbers of {len(expected)} folds" if count else "nothing: these runs have no such numbers"
     return Check(name="statistics from outside the training part", looked_at=looked_at, leaks=tuple(leaks))
+
+
+def refuse_same_people(own: pd.DataFrame, others: pd.DataFrame, *, are_other_people: bool = False) -> None:
+    """Make sure that an external dataset is of other people, by image and by id, however that is spelt.
+
+    Args:
+        own, others: rows of the two datasets' `subjects.csv`.
+        are_other_people: the user says that equal ids are those of different people; images are still compared.
+
+    Raises:
+        AdnextError: a scan or a person is in both.
+    """
+    remedy = "an external dataset must be of other people (adnext_import --where)"
+    known = set(own.get("image_sha256", pd.Series(dtype=str)).dropna().astype(str)) - {""}
+    same_scans = others[others.get("image_sha256", pd.Series("", index=others.index)).astype(str).isin(known)]
+    if len(same_scans):
+        raise AdnextError(
+            f"{len(same_scans)} of {len(others)} cases, the first {same_scans['case_id'].iloc[0]!r}, show a scan that "
+            f"the networks were trained on; {remedy}"
+        )
+    shared = {} if are_other_people else same_people(own["subject_id"], others["subject_id"])
+    if shared:
+        cases = others[others["subject_id"].isin(shared)]
+        first = cases.iloc[0]
+        raise AdnextError(
+            f"{len(cases)} of {len(others)} cases, the first {first['case_id']!r}, show a subject that the networks "
+            f"were trained on ({first['subject_id']!r} is {shared[first['subject_id']]!r}); {remedy}, or say why these "
+            "are two people with one id: --other-people REASON"
+        )
 
 
 def _sort_groups(

@@ -21,7 +21,6 @@ from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.paths import METER_FOLDER
 from adnext_plugin.plan import plan_in
 from adnext_plugin.settings import TrainerSettings
-from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
@@ -222,14 +221,6 @@ class ADNeXtTrainer(RunTrainer):
                 f"({scores['cases']} cases, {summary['evaluated_checkpoint']}, best epoch {self._best_epoch})"
             )
         write_json(summary, folder / "validation" / "summary.json")
-
-    def predict_others(self, data: FoldData) -> Predictions:
-        """Predict every case of another dataset, prepared like the one trained on."""
-        cases = data.parts["train"]
-        loader = data.loader(
-            cases, self.settings, change=self.unchanged_view(), covariates=self._covariates_of(data.rows(cases))
-        )
-        return self._objective.predictions(cases, self._validate(loader), data.targets(cases))
 
     # ------------------------------------------------------------------ private
 

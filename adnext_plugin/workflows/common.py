@@ -5,12 +5,50 @@ person may want to read while it works goes through a callback.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, preprocessed_dir
+from adnext_plugin.run_folder import RunFolder
+
+DEFAULT_TRAINER = "ADNeXtTrainer_B"
+
+Fold = int | str  # a number, or "all"
 
 Tell = Callable[[str], None]  # is given one line, or several separated by line breaks
 
 FEWEST_RESAMPLES = 100  # from which 2.5 % and 97.5 % can be read
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRequest:
+    """Which preprocessed dataset, by number or full name, and as which of its plans and configurations."""
+
+    dataset: str | int
+    plans: str = PLANS_NAME
+    configuration: str = CONFIGURATION
+
+    @property
+    def dataset_folder(self) -> Path:
+        """Folder of the preprocessed dataset.
+
+        Raises:
+            PathsError: there is none of this number or name, or two.
+        """
+        return preprocessed_dir() / dataset_folder_name(self.dataset, [preprocessed_dir()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest(DatasetRequest):
+    """Which run: that of a trainer on a dataset."""
+
+    trainer: str = DEFAULT_TRAINER
+
+    @property
+    def run(self) -> RunFolder:
+        """Where it lies, or will lie, in `nnUNet_results`."""
+        return RunFolder.of(self.dataset_folder.name, self.trainer, self.plans, self.configuration)
 
 
 def say_nothing(text: str) -> None:

@@ -287,7 +287,7 @@ def test_a_dataset_of_other_classes_is_refused(trained: Trained, tmp_path, monke
     (other / "dataset.json").write_text(json.dumps(content))
     assert predict.main(["-i", str(other), "-o", str(tmp_path / "out"), "-m", "toy", "-device", "cpu"]) == 2
     (error,) = _errors(capsys)
-    assert "is for the classes CN, MCI, but the model for the classes CN, AD" in error
+    assert "is for classification of CN, MCI, but the model for classification of CN, AD" in error
 
 
 def test_installing_replaces_only_when_told_and_only_bundles(trained: Trained, tmp_path, capsys) -> None:

@@ -47,7 +47,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             ("311", "Stages", own, stages),
             ("312", "Severity", own, severity),
             ("313", "OtherStages", others, stages),
-            ("314", "OtherSeverity", others, severity),
+            ("314", "is for regression of severity, but the model for classification of CN, MCI, AD; give scans"),
             ("315", "Coarse", others, stages),
         ):
             assert import_dataset.main([number, name, "--table", str(table), *target, "-np", "1"]) == 0
@@ -118,7 +118,7 @@ def _check_external_classes(workspace: Workspace, run: Path, capsys) -> None:
     capsys.readouterr()
     for other, message in (
         ("311", "show a scan that the networks were trained on"),
-        ("314", "is for regression of severity, but the networks for classification of CN, MCI, AD; import it"),
+        ("314", "is for regression of severity, but the model for classification of CN, MCI, AD; give scans"),
         ("315", "prepared differently"),
     ):
         assert evaluate.main(["311", "-tr", "ADNeXtTrainer_T", "--external", other]) == 2

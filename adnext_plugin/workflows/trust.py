@@ -1,16 +1,14 @@
-"""What `adnext_evaluate` adds to scores, so that they can be believed: seeds, inflation meter, probes of features."""
+"""What an evaluation adds to scores, so that they can be believed: seeds, inflation meter, probes of features."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adnext_plugin.errors import TableError, nearest_names
 from adnext_plugin.run_folder import RunFolder
-from adnext_plugin.workflows.common import choose_device
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from adnext_plugin.cli.evaluate import Request
     from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.studies.inflation import InflationMeter
     from adnext_plugin.evaluation.studies.probe import Probe
@@ -44,20 +42,33 @@ def inflation_of(run: RunFolder, predictions: "OfSubjects", cohort: "Cohort") ->
 
 
 def require_columns(names: Sequence[str], subjects: "pd.DataFrame") -> None:
-    """Make sure that there is something to probe for, before anything is computed."""
+    """Make sure that there is something to probe for, before anything is computed.
+
+    Raises:
+        TableError: there is no such column; names the nearest.
+    """
     for name in names:
         if name not in subjects:
-            raise TableError(f"--probe: subjects.csv has no column {name!r}{nearest_names(name, subjects)}")
+            raise TableError(f"--probe: subjects.csv has no column {name!r}{nearest_names(name, map(str, subjects))}")
 
 
-def probes_of(request: "Request", cohort: "Cohort") -> "list[Probe]":
-    """What the features of held-out scans tell of the columns that were asked for."""
+def probes_of(
+    run: RunFolder, cohort: "Cohort", columns: Sequence[str], resamples: int, device: str
+) -> "tuple[Probe, ...]":
+    """What the features of held-out scans tell of columns of `subjects.csv`.
+
+    Args:
+        run: evaluated.
+        cohort: that it was trained on.
+        columns: to guess.
+        resamples: of the bootstrap.
+        device: cpu, cuda or mps.
+    """
     from adnext_plugin.evaluation.studies.probe import probe
     from adnext_plugin.prediction.held_out_features import held_out_features
 
-    seen = held_out_features(request.run, cohort, choose_device(request.device))
+    seen = held_out_features(run, cohort, device)
     rows = cohort.rows(seen.case_ids)
-    return [
-        probe(seen.features, rows["subject_id"].tolist(), seen.folds, rows[name], request.resamples)
-        for name in request.probes
-    ]
+    return tuple(
+        probe(seen.features, rows["subject_id"].tolist(), seen.folds, rows[name], resamples) for name in columns
+    )

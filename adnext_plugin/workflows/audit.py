@@ -1,0 +1,215 @@
+"""A search of a dataset, its folds and its runs for whatever would make results too good."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adnext_plugin.errors import PathsError, SplitError
+from adnext_plugin.files import write_json
+from adnext_plugin.paths import BLOCK, file_of_fold
+from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.workflows.common import DatasetRequest, Fold, Tell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from adnext_plugin.splits.audit import Check
+    from adnext_plugin.trainers.fold_data import FoldData
+
+FILE = "audit.json"  # of a preprocessed dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(DatasetRequest):
+    """Which dataset, and what else is searched.
+
+    `trainer`: its run's checkpoints, too. `pretrained_weights`: a file whose network has perhaps seen anybody of the
+    dataset, or with "{fold}" in its name, of those whom that fold holds out. `output`: JSON file of all findings, which
+    names people; in the preprocessed dataset if None.
+    """
+
+    trainer: str | None = None
+    pretrained_weights: str | None = None
+    output: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was looked for and found, and the file that says all of it."""
+
+    checks: "tuple[Check, ...]"
+    file: Path
+
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        """One line for each finding that stands in a fold's way."""
+        return tuple(line for check in self.checks for line in check.leaks)
+
+
+def audit(request: Request) -> Result:
+    """Search, and write down what was found.
+
+    Raises:
+        PathsError: there is no such dataset, run or file.
+        WeightsError: a checkpoint cannot be read safely.
+    """
+    folder, run = request.dataset_folder, None
+    if request.trainer:
+        run = RunFolder.of(folder.name, request.trainer, request.plans, request.configuration)
+        if not run.path.is_dir():
+            raise PathsError(f"{run.path} does not exist; train first, or check -tr, -p and -c")
+
+    from adnext_plugin.trainers.fold_data import open_data
+
+    data = open_data(folder, request.plans, request.configuration)
+    checks = quick_checks(data)
+    if run is not None:
+        checks += _checks_of_run(run, data)
+    if request.pretrained_weights is not None:
+        checks += _checks_of_weights(request.pretrained_weights, data)
+    file = request.output or folder / FILE
+    write_json({"dataset": folder.name, "checks": [asdict(check) for check in checks]}, file)
+    return Result(checks=tuple(checks), file=file)
+
+
+def quick_checks(data: "FoldData") -> "list[Check]":
+    """The checks of a dataset and its folds; seconds, once fingerprints of its scans are stored."""
+    from adnext_plugin.people import people_of
+    from adnext_plugin.splits.audit import Check, check_files, check_ids, check_images
+    from adnext_plugin.splits.folds import ensure_splits
+    from adnext_plugin.splits.likeness import CACHE_FILE, cached_fingerprints, find_resemblance
+
+    subjects, task = data.subjects, data.plan.task
+    assert task is not None  # `open_data` has filled it in
+    checks: list[Check] = []
+    splits: Sequence[dict[str, list[str]]] = []
+    try:
+        splits = ensure_splits(data.dataset_folder, subjects, task)
+    except SplitError as error:
+        checks.append(Check(name="folds that fit the subjects", looked_at="the folds", leaks=(str(error),)))
+    store = data.store(subjects["case_id"].tolist())
+    fingerprints = cached_fingerprints(
+        [data.images / f"{case}.b2nd" for case in store.cases],
+        lambda index: store[index][0],
+        data.plan.preprocessing.spacing_mm,
+        data.dataset_folder / CACHE_FILE,
+    )
+    people = people_of(subjects["subject_id"])
+    resemblance = find_resemblance(fingerprints, subjects["subject_id"].map(people).tolist())
+    return [
+        *checks,
+        check_ids(subjects, splits),
+        check_files(subjects, splits),
+        check_images(subjects, resemblance, splits),
+    ]
+
+
+def refuse_what_leaks(request: DatasetRequest, first_weights: Mapping[Path, Sequence[Fold]], tell: Tell) -> None:
+    """What is searched before a labelled task is trained.
+
+    Args:
+        request: the dataset.
+        first_weights: files to begin with, and the folds that begin with each.
+        tell: is told what was looked for in vain.
+
+    Raises:
+        SplitError: a person or an image is on both sides of a fold, or held out and seen by the weights.
+    """
+    import pandas as pd
+
+    from adnext_plugin.trainers.fold_data import open_data
+
+    data = open_data(request.dataset_folder, request.plans, request.configuration)
+    tell(refuse_leaks(quick_checks(data), data.dataset_folder.name))
+    for path, folds in first_weights.items():
+        held_out = pd.concat([replace(data, fold=fold).held_out for fold in folds])
+        tell(refuse_seen(check_weights(path, held_out)))
+
+
+def refuse_leaks(checks: "Sequence[Check]", dataset: str) -> str:
+    """One line about checks without findings.
+
+    Raises:
+        SplitError: there are findings.
+    """
+    leaks = [line for check in checks for line in check.leaks]
+    if leaks:
+        raise SplitError(
+            f"audit: {_in_short(leaks)}. If it is one person, give all their rows of subjects.csv one subject_id and "
+            f"delete splits_final.json; if not, say why: --skip-audit REASON. All findings: adnext_audit {dataset}"
+        )
+    remarks = sum(len(check.remarks) for check in checks)
+    more = f"; {remarks} remarks, see adnext_audit {dataset}" if remarks else ""
+    return f"Audit: nobody on both sides of a fold ({'; '.join(check.looked_at for check in checks)}){more}"
+
+
+def refuse_seen(check: "Check") -> str:
+    """One line about weights that have seen nobody who is held out.
+
+    Raises:
+        SplitError: they have.
+    """
+    if check.leaks:
+        raise SplitError(
+            f"audit: {_in_short(check.leaks)}. Begin with weights that were trained without them, or say why it does "
+            "no harm: --skip-audit REASON"
+        )
+    return f"Audit: {check.name}: {check.answer} ({check.looked_at})"
+
+
+def _in_short(leaks: Sequence[str]) -> str:
+    return leaks[0] + (f" (and {len(leaks) - 1} more)" if len(leaks) > 1 else "")
+
+
+def check_weights(path: Path, held_out: "pd.DataFrame") -> "Check":
+    """Look for held-out people among those whom weights to begin with have seen.
+
+    Args:
+        path: their checkpoint.
+        held_out: rows of `subjects.csv`.
+    """
+    from adnext_plugin.training.weights import read_checkpoint
+
+    return _check_corpus(held_out, read_checkpoint(path).get(BLOCK, {}), f"{path.parent.name}/{path.name}")
+
+
+def _checks_of_weights(path: str, data: "FoldData") -> "list[Check]":
+    from adnext_plugin.cohort import Cohort
+
+    if file_of_fold(path, 0) == Path(path):
+        return [check_weights(Path(path), data.subjects)]
+    folds = range(len(Cohort.open(data.dataset_folder).splits))
+    return [check_weights(file_of_fold(path, fold), replace(data, fold=fold).held_out) for fold in folds]
+
+
+def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
+    """The scales in a run's checkpoints, and whom each of its networks has seen, first weights included."""
+    from adnext_plugin.records import from_json
+    from adnext_plugin.settings import TrainerSettings
+    from adnext_plugin.splits.audit import check_statistics
+    from adnext_plugin.trainers.fold_scales import scales_of, stored_scales
+    from adnext_plugin.training.weights import read_checkpoint
+
+    stored, expected, checks = {}, {}, []
+    for folder in run.folds():
+        if not folder.name.isdigit() or not folder.checkpoint_final.is_file():
+            continue
+        block = read_checkpoint(folder.checkpoint_final)[BLOCK]
+        settings = from_json(TrainerSettings, block["settings"], f"{folder.path}, settings")
+        of_fold, name = replace(data, fold=int(folder.name)), folder.path.name
+        stored[name] = stored_scales(block)
+        expected[name] = scales_of(of_fold, settings)
+        checks.append(_check_corpus(of_fold.held_out, block, name))
+    return [check_statistics(stored, expected), *checks]
+
+
+def _check_corpus(held_out: "pd.DataFrame", block: Mapping[str, Any], network: str) -> "Check":
+    from hashlib import sha256
+
+    from adnext_plugin.splits.audit import check_corpus
+    from adnext_plugin.training.corpus import digests, key_home, project_key
+
+    key = project_key(key_home())
+    corpus = block.get("pretraining_data")
+    return check_corpus(held_out, corpus, lambda name: digests([name], key)[0], sha256(key).hexdigest(), network)

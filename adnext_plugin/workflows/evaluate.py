@@ -1,0 +1,198 @@
+"""Pool the folds of a run, score them with intervals, and set them beside simple baselines."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adnext_plugin.errors import PathsError, TableError, nearest_names
+from adnext_plugin.files import require_file, write_json
+from adnext_plugin.run_folder import EvaluationFolder, RunFolder
+from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
+from adnext_plugin.workflows.evaluation_files import write_evaluation
+from adnext_plugin.workflows.report import write_report
+from adnext_plugin.workflows.trust import inflation_of, probes_of, require_columns, seeds_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from adnext_plugin.cohort import Cohort
+    from adnext_plugin.evaluation.studies.baselines import Baseline
+    from adnext_plugin.evaluation.studies.crossval import Evaluation
+    from adnext_plugin.evaluation.studies.inflation import InflationMeter
+    from adnext_plugin.evaluation.studies.probe import Probe
+    from adnext_plugin.evaluation.studies.seeds import SeedSpread
+    from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
+    from adnext_plugin.evaluation.subjects.values import OfSubjects
+
+USUAL_BASELINE = ("age", "sex")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(RunRequest):
+    """Which run, and what is asked of it beside its scores.
+
+    `baselines`: columns of `subjects.csv` for further linear models; age and sex are always one. `resamples`: of the
+    bootstrap. `sensitivity`: that a further threshold is to reach on `selection`. `prevalences`: shares of positives
+    among other people, for predictive values. `probes`: columns to guess from features of held-out scans, on `device`.
+    """
+
+    baselines: tuple[tuple[str, ...], ...] = ()
+    resamples: int = 2000
+    sensitivity: float = 0.9
+    prevalences: tuple[float, ...] = ()
+    probes: tuple[str, ...] = ()
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        require_resamples(self.resamples)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """The evaluation, and where it lies.
+
+    `cohort` has the targets that were trained on. `table`: rows of `predictions.csv`, one per scan; `predictions`: one
+    per subject. `warning`: what all of it must be stamped with. `notes`: what was left out, and why. `report`: the
+    page; None where `report_problem` says why there is none.
+    """
+
+    run: RunFolder
+    folder: EvaluationFolder
+    cohort: "Cohort"
+    evaluation: "Evaluation"
+    predictions: "OfSubjects"
+    table: "pd.DataFrame"
+    warning: str | None
+    notes: tuple[str, ...]
+    seeds: "SeedSpread | None"
+    inflation_meter: "InflationMeter | None"
+    probes: "tuple[Probe, ...]" = ()
+    report: Path | None = None
+    report_problem: str | None = None
+
+
+def evaluate(request: Request, show_scores: Callable[[Result], None] | None = None) -> Result:
+    """Score the held-out predictions of all folds, and write scores, figures and the report into the run's folder.
+
+    Args:
+        request: which run.
+        show_scores: is given the result as soon as the scores are written, before probes and report are made.
+
+    Raises:
+        PathsError: there is no such dataset or run, or folds are missing.
+        TableError: a column for a baseline or a probe is missing.
+        SettingsError: the sensitivity or a prevalence is out of range, or there is no such device.
+        AdnextError: predictions are of other folds, targets or protocols than the dataset's.
+    """
+    run = request.run
+    require_file(run.dataset_file, "train first, or check -tr, -p and -c")
+    scored, metrics = _score(request, run)
+    write_evaluation(scored.folder, metrics, scored.table, scored.predictions, scored.cohort.task)
+    if show_scores is not None:
+        show_scores(scored)
+    if request.probes:
+        columns = tuple(dict.fromkeys(request.probes))
+        probes = probes_of(run, scored.cohort, columns, request.resamples, choose_device(request.device))
+        write_json({**metrics, "probes": [asdict(one) for one in probes]}, scored.folder.metrics_file)
+        scored = replace(scored, probes=probes)
+    page = scored.folder.report_file
+    try:
+        write_report(run, request.dataset_folder, page)
+    except PathsError as error:  # a run without its logs still has its scores
+        return replace(scored, report_problem=str(error))
+    return replace(scored, report=page)
+
+
+def _score(request: Request, run: RunFolder) -> tuple[Result, dict[str, Any]]:
+    """Everything but probes and report, and the content of `metrics.json`."""
+    from adnext_plugin.cohort import Cohort
+    from adnext_plugin.evaluation.studies import crossval
+    from adnext_plugin.evaluation.subjects.fold_files import read_folds
+
+    cohort = Cohort.open(request.dataset_folder)
+    require_columns(request.probes, cohort.subjects)
+    how_to_train = f"adnext_train {cohort.name} {request.configuration} cv -tr {request.trainer} --c"
+    files = read_folds(run, cohort, how_to_train)
+    # with permuted labels, the baselines get those too
+    baselines, notes = _baselines(request, run, files.cohort)
+    evaluation, predictions = crossval.evaluate(
+        files.predictions,
+        baselines,
+        files.cohort,
+        resamples=request.resamples,
+        sensitivity=request.sensitivity,
+        prevalences=request.prevalences,
+    )
+    seeds, remarks = seeds_of(run, cohort, files)
+    meter = inflation_of(run, predictions, cohort)
+    result = Result(
+        run=run,
+        folder=run.evaluation,
+        cohort=files.cohort,
+        evaluation=evaluation,
+        predictions=predictions,
+        table=files.predictions[files.predictions["part"] == "val"].assign(protocol=files.protocol),
+        warning=files.warning,
+        notes=(*notes, *remarks),
+        seeds=seeds,
+        inflation_meter=meter,
+    )
+    metrics = {
+        **_facts(request, files),
+        "notes": list(result.notes),
+        **asdict(evaluation),
+        "seeds": None if seeds is None else asdict(seeds),
+        "inflation_meter": None if meter is None else asdict(meter),
+    }
+    return result, metrics
+
+
+def _baselines(request: Request, run: RunFolder, cohort: "Cohort") -> tuple[list["Baseline"], list[str]]:
+    """Models to set beside the network, and remarks on what they lack."""
+    from adnext_plugin.data.store import CaseStore
+    from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, voxels
+    from adnext_plugin.plan import configuration_of, plan_in, read_plans
+
+    task, subjects = cohort.task, cohort.subjects
+    baselines, notes = [knows_nothing(cohort)], []
+    for number, columns in enumerate(dict.fromkeys([USUAL_BASELINE, *request.baselines])):
+        usable = [name for name in columns if name in subjects and name not in (task.target, *task.derived_from)]
+        absent = [name for name in columns if name not in subjects]
+        if absent and number > 0:
+            raise TableError(
+                f"--baseline: subjects.csv has no column {absent[0]!r}{nearest_names(absent[0], map(str, subjects))}"
+            )
+        if len(usable) < len(columns):
+            left_out = ", ".join(name for name in columns if name not in usable)
+            notes.append(
+                f"baseline {'+'.join(columns)} is without {left_out}, which is unknown or gives the target away"
+            )
+        if usable and "+".join(usable) not in [baseline.name for baseline in baselines]:
+            baselines.append(covariates(cohort, usable))
+    configuration = configuration_of(read_plans(run.plans_file), request.configuration, str(run.plans_file))
+    plan = plan_in(configuration, str(run.plans_file))
+    if plan.prepared_by == "nnunet":
+        notes.append("no voxel baseline: the volumes were prepared by nnU-Net and have different sizes")
+        return baselines, notes
+    images = cohort.folder / configuration["data_identifier"]
+    store = CaseStore(images, subjects["case_id"].tolist(), plan.preprocessing.input_size_voxels)
+    index = {case: number for number, case in enumerate(store.cases)}
+    baselines.append(voxels(cohort, lambda case: store[index[case]][0], plan.preprocessing.spacing_mm))
+    return baselines, notes
+
+
+def _facts(request: Request, files: "FoldFiles") -> dict[str, Any]:
+    """What `metrics.json` says of where its numbers are from."""
+    return {
+        **({"warning": files.warning} if files.warning else {}),
+        "dataset": files.cohort.name,
+        "trainer": request.trainer,
+        "protocol": files.protocol,
+        "unit": "subject",
+        "kind": files.cohort.task.kind,
+        "classes": list(files.cohort.task.classes),
+        "splits_sha256": files.cohort.splits_sha256,
+        "resamples": request.resamples,
+        "best_epochs": [summary["best_epoch"] for summary in files.summaries],
+    }

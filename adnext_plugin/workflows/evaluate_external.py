@@ -1,0 +1,185 @@
+"""The networks of a cross-validation together, on people none of them has seen."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.files import require_file
+from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
+from adnext_plugin.run_folder import EvaluationFolder, RunFolder
+from adnext_plugin.stamps import OTHER_PEOPLE
+from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
+from adnext_plugin.workflows.evaluation_files import write_evaluation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from adnext_plugin.evaluation.studies.recalibration import Method, Recalibration
+    from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
+    from adnext_plugin.evaluation.subjects.values import OfSubjects
+    from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples
+    from adnext_plugin.prediction.description import ModelDescription
+    from adnext_plugin.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(RunRequest):
+    """Which run, and the preprocessed dataset of other people, `external`, by number or full name.
+
+    `other_people`: why equal ids in both datasets are not the same people; results are stamped with it. `recalibrate`:
+    also show what probabilities would be worth once they are fitted to those people. `resamples`: of the
+    bootstrap. `device`: cpu, cuda or mps; None for a GPU where there is one.
+    """
+
+    external: str | int
+    other_people: str | None = None
+    recalibrate: "Method | None" = None
+    resamples: int = 2000
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        require_resamples(self.resamples)
+        if self.other_people is not None and not self.other_people.strip():
+            raise SettingsError("--other-people needs a reason: say why equal ids are not the same people")
+
+    @property
+    def external_folder(self) -> Path:
+        """Folder of the dataset of other people.
+
+        Raises:
+            PathsError: there is none of this number or name, or two.
+        """
+        return preprocessed_dir() / dataset_folder_name(self.external, [preprocessed_dir()])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """Scores of the networks together on the external dataset, and where they lie.
+
+    `task`: the external dataset's. `table`: rows of `predictions.csv`, one per scan; `predictions`: one per subject.
+    `model`: what the networks are, with their temperatures and thresholds. `warning`: what all of it must be stamped
+    with.
+    """
+
+    run: RunFolder
+    folder: EvaluationFolder
+    external: str
+    trained_on: str
+    task: "Task"
+    model: "ModelDescription"
+    scores: "dict[str, Estimate]"
+    recalibration: "Recalibration | None"
+    predictions: "OfSubjects"
+    table: "pd.DataFrame"
+    warning: str | None
+
+
+def evaluate_external(request: Request) -> Result:
+    """Predict and score a dataset, with thresholds and temperatures as they were chosen on the one trained on.
+
+    With a method the probabilities are fitted to the dataset as well, in a block of its own.
+
+    Raises:
+        PathsError: there is no such dataset or run, or it was not evaluated, or cases are missing.
+        AdnextError: the two datasets share people.
+        SettingsError: the dataset is for another task or prepared differently, or the method is not for its task.
+        WeightsError: a checkpoint cannot be read safely, or is not of this run.
+    """
+    from adnext_plugin.cohort import Cohort
+    from adnext_plugin.evaluation.studies.external import judge_external
+    from adnext_plugin.evaluation.studies.recalibration import recalibrate, require_method
+    from adnext_plugin.evaluation.subjects.fold_files import read_folds
+    from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+    from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
+    from adnext_plugin.splits.audit import refuse_same_people
+    from adnext_plugin.subjects import read_dataset
+
+    run, other = request.run, request.external_folder
+    require_file(run.dataset_file, "train first, or check -tr, -p and -c")
+    cohort = Cohort.open(request.dataset_folder)
+    task, subjects = read_dataset(other)
+    refuse_same_people(cohort.subjects, subjects, are_other_people=request.other_people is not None)
+    require_file(run.evaluation.metrics_file, "evaluate the run itself first")
+    files = read_folds(run, cohort, "adnext_train")
+    if task.kind == "unlabelled":
+        raise SettingsError(f"{other.name} was imported without a target, so there is nothing to compare with")
+    if request.recalibrate:
+        require_method(request.recalibrate, task)
+    model, table = _predict(run, files, other, choose_device(request.device))
+    judged = judge_external(table, files.predictions, [fold.threshold for fold in model.folds], task)
+    drawn = resamples_of(judged, request.resamples)
+    recalibration = None
+    if request.recalibrate and isinstance(judged, SubjectPredictions):
+        recalibration = recalibrate(judged, request.recalibrate, drawn)
+    result = Result(
+        run=run,
+        folder=run.external(other.name),
+        external=other.name,
+        trained_on=cohort.name,
+        task=task,
+        model=model,
+        scores=_scores(judged, drawn),
+        recalibration=recalibration,
+        predictions=judged,
+        table=table.assign(protocol=files.protocol),
+        warning=_warning(files, request.other_people),
+    )
+    write_evaluation(result.folder, _metrics(result, files.protocol, request.resamples), result.table, judged, task)
+    return result
+
+
+def _warning(files: "FoldFiles", other_people: str | None) -> str | None:
+    stamp = None if other_people is None else f"{OTHER_PEOPLE}: {other_people}"
+    return "; ".join(filter(None, [files.warning, stamp])) or None
+
+
+def _predict(run: RunFolder, files: "FoldFiles", other: Path, device: str) -> "tuple[ModelDescription, pd.DataFrame]":
+    """What the networks are, and their answers for the dataset in the folder `other`."""
+    from adnext_plugin.prediction.ensemble import Ensemble
+    from adnext_plugin.prediction.from_run import read_run
+    from adnext_plugin.prediction.labelled import predict_labelled
+    from adnext_plugin.subjects import permute_targets, read_dataset
+
+    model = read_run(run, [str(fold) for fold in range(len(files.cohort.splits))])
+    task, subjects = read_dataset(other)
+    seed = files.summaries[0].get("permute_labels")
+    if seed is not None:  # what was trained on labels dealt out anew is judged on such here, too
+        subjects = permute_targets(subjects, task, seed)
+    return model.description, predict_labelled(Ensemble(model, device), other, subjects, task)
+
+
+def _scores(judged: "OfSubjects", drawn: "Resamples") -> "dict[str, Estimate]":
+    from adnext_plugin.evaluation.scores.panel import panel
+    from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+    from adnext_plugin.evaluation.uncertainty.bootstrap import bootstrap
+    from adnext_plugin.evaluation.uncertainty.intervals import estimates
+
+    if isinstance(judged, SubjectPredictions):
+        scores = bootstrap(partial(panel, judged), drawn)
+    else:
+        scores = estimates(judged, drawn)
+    # of one ensemble there are no folds to average over
+    return {name.removesuffix("_mean_of_folds"): value for name, value in scores.items() if name != "auc_pooled"}
+
+
+def _metrics(result: Result, protocol: str, resamples: int) -> dict[str, Any]:
+    folds, recalibration = result.model.folds, result.recalibration
+    return {
+        **({"warning": result.warning} if result.warning else {}),
+        "dataset": result.external,
+        "trained_on": result.trained_on,
+        "trainer": result.run.trainer,
+        "protocol": protocol,
+        "unit": "subject",
+        "kind": result.task.kind,
+        "classes": list(result.task.classes),
+        "networks": len(folds),
+        "threshold": result.model.threshold,
+        "temperatures": [fold.temperature for fold in folds],
+        "subjects": len(result.predictions.targets),
+        "resamples": resamples,
+        "scores": {name: asdict(value) for name, value in result.scores.items()},
+        "recalibration": None if recalibration is None else asdict(recalibration),
+    }

@@ -1,0 +1,49 @@
+"""What an evaluation leaves in its folder."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adnext_plugin.files import replacing, write_json
+from adnext_plugin.run_folder import EvaluationFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from adnext_plugin.evaluation.subjects.values import OfSubjects
+    from adnext_plugin.task import Task
+
+
+def write_evaluation(
+    folder: EvaluationFolder,
+    metrics: dict[str, Any],
+    table: "pd.DataFrame",
+    predictions: "OfSubjects",
+    task: "Task",
+) -> None:
+    """Write figures, then `predictions.csv`, then `metrics.json`, which so says that all of them are there.
+
+    Args:
+        folder: to write into.
+        metrics: content of `metrics.json`; names the dataset, the trainer and any warning.
+        table: rows of the held-out predictions.
+        predictions: the same, by subject.
+        task: what was learned.
+    """
+    from adnext_plugin.evaluation.subjects.values import SubjectValues
+    from adnext_plugin.report.figures import draw_confusion, draw_roc, draw_values
+
+    title = _title(metrics)
+    truth = predictions.targets
+    if isinstance(predictions, SubjectValues):
+        draw_values(truth, predictions.values, str(task.target), title, folder.values_figure)
+    else:
+        probabilities = predictions.probabilities
+        draw_roc(truth, probabilities, predictions.folds, task.classes, title, folder.roc_figure)
+        draw_confusion(truth, probabilities.argmax(axis=1), task.classes, title, folder.confusion_figure)
+    with replacing(folder.predictions_file) as temporary:
+        table.drop(columns="part").to_csv(temporary, index=False)
+    write_json(metrics, folder.metrics_file)
+
+
+def _title(metrics: Mapping[str, Any]) -> str:
+    return "\n".join([f"{metrics['dataset']}, {metrics['trainer']}", *filter(None, [metrics.get("warning")])])

@@ -1,0 +1,247 @@
+"""Training: one fold, all cases, or every fold in turn under one seed or several, and then the evaluation.
+
+Pre-training is the same with a trainer that needs no labels.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
+from adnext_plugin.errors import PathsError, SettingsError, WeightsError
+from adnext_plugin.files import read_json, require_file
+from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER, file_of_fold, raw_dir, results_dir
+from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.workflows import evaluate
+from adnext_plugin.workflows.audit import refuse_what_leaks
+from adnext_plugin.workflows.common import Fold, RunRequest, Tell, choose_device, say_nothing
+from adnext_plugin.workflows.trainer_lookup import check_settings, find_trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(RunRequest):
+    """Which run, and how it is to be trained.
+
+    `fold`: its number; "all" for every case; "cv" for every fold in turn and then the evaluation. `settings` replace
+    those of the trainer, for example `{"epochs": 50, "seed": 7}`. `pretrained_weights`: a checkpoint whose encoder to
+    begin with; "{fold}" in its name stands for the fold. `seeds`: with "cv", under how many seeds in a row to repeat
+    all of it. `resume`: go on with an interrupted run. `only_validate`: predict the held-out part of a finished one.
+    `device`: cpu, cuda or mps; None for a GPU where there is one.
+    """
+
+    fold: Fold
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    pretrained_weights: str | Path | None = None
+    seeds: int | None = None
+    device: str | None = None
+    num_gpus: int = 1
+    resume: bool = False
+    only_validate: bool = False
+    validate_best: bool = False
+    disable_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resume and self.only_validate:
+            raise SettingsError("--c continues a training and --val skips it; give one of them")
+        if self.seeds is not None and (self.seeds < 1 or self.fold != "cv"):
+            raise SettingsError(f"--seeds {self.seeds}: give a number from 1 on, and 'cv' instead of a fold")
+        if self.resume and self.pretrained_weights:
+            raise WeightsError("--c goes on with its own weights; give -pretrained_weights only at the start of a run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The run and its folds, the runs under further seeds, and the evaluation of a labelled cross-validation."""
+
+    run: RunFolder
+    folds: tuple[Fold, ...]
+    further_seeds: Mapping[int, RunFolder] = field(default_factory=dict)
+    evaluation: evaluate.Result | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A request with everything looked up that does not need the trainer: `folds` are numbers, or "all"."""
+
+    request: Request
+    dataset_folder: Path
+    folds: tuple[Fold, ...]
+    device: str
+    overrides: Mapping[str, Any]
+
+    @property
+    def run(self) -> RunFolder:
+        request = self.request
+        return RunFolder.of(self.dataset_folder.name, request.trainer, request.plans, request.configuration)
+
+    @property
+    def is_cross_validation(self) -> bool:
+        return self.request.fold == "cv"
+
+    @property
+    def results(self) -> Path:
+        """Where the run goes; what was trained on permuted labels must not lie among results."""
+        seed = self.overrides.get("permute_labels")
+        return results_dir() if seed is None else results_dir() / f"{PERMUTED_FOLDER}{seed}"
+
+    @property
+    def first_weights(self) -> dict[Path, list[Fold]]:
+        """Files to begin with, and the folds that begin with each."""
+        files: dict[Path, list[Fold]] = {}
+        if self.overrides.get("pretrained_weights") is not None:
+            for fold in self.folds:
+                files.setdefault(file_of_fold(self.overrides["pretrained_weights"], fold), []).append(fold)
+        return files
+
+
+def train(
+    request: Request, tell: Tell = say_nothing, show_scores: Callable[[evaluate.Result], None] | None = None
+) -> Result:
+    """Train, after a search for people on both sides of a fold or seen by the weights to begin with.
+
+    Args:
+        request: what to train.
+        tell: is told what was found, and which folds and seeds are next. nnU-Net prints its log by itself.
+        show_scores: as in `evaluate`.
+
+    Raises:
+        PathsError: a folder, the dataset, its plans, weights or a checkpoint are missing.
+        SettingsError: a setting, the configuration or the fold does not exist.
+        UnknownNameError: there is no such trainer.
+        SplitError: a person or an image is on both sides of a fold, or held out and seen by the first weights.
+        WeightsError: the weights are not for this network.
+    """
+    job = _look_up(request)
+    for path in job.first_weights:
+        require_file(path, "check -pretrained_weights")
+    settings = json.dumps(job.overrides)
+    with environment_with(
+        nnUNet_extTrainer=trainer_search_path(), ADNEXT_SETTINGS=settings, nnUNet_results=str(job.results)
+    ):
+        return _run(job, tell, show_scores)
+
+
+def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] | None) -> Result:
+    request, run = job.request, job.run
+    trainer = find_trainer(request.trainer)
+    is_ours, is_labelled = check_settings(trainer, job.overrides)
+    if is_labelled and job.folds != ("all",):
+        reason = job.overrides.get("skip_audit")
+        if reason is None:
+            refuse_what_leaks(request, job.first_weights, tell)
+        else:
+            tell(f"AUDIT SKIPPED: {reason}")
+    if (request.seeds or 1) > 1 and not is_ours:
+        raise SettingsError(f"--seeds: {request.trainer} takes no seed; use one of AD-NeXt's trainers")
+    _train_folds(job, is_ours, tell)
+    further = {}
+    for seed, variables in _further_seeds(job):
+        tell(f"The same cross-validation with seed {seed}")
+        with environment_with(**variables):
+            _train_folds(job, is_ours, tell)
+            further[seed] = job.run
+    evaluation = None
+    if job.is_cross_validation and is_labelled:
+        which = evaluate.Request(
+            dataset=job.dataset_folder.name,
+            trainer=request.trainer,
+            plans=request.plans,
+            configuration=request.configuration,
+        )
+        evaluation = evaluate.evaluate(which, show_scores)
+    return Result(run=run, folds=job.folds, further_seeds=further, evaluation=evaluation)
+
+
+def _look_up(request: Request) -> _Job:
+    from adnext_plugin.plan import configuration_of, read_plans
+
+    raw_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
+    folder = request.dataset_folder
+    plans_file = folder / f"{request.plans}.json"
+    require_file(plans_file, f"make it with adnext_plan_and_preprocess -d {request.dataset}")
+    configuration_of(read_plans(plans_file), request.configuration, f"plans {request.plans}")
+    return _Job(
+        request=request,
+        dataset_folder=folder,
+        folds=_folds(request.fold, folder),
+        device=choose_device(request.device),
+        overrides=_overrides(request),
+    )
+
+
+def _folds(fold: Fold, dataset_folder: Path) -> tuple[Fold, ...]:
+    if fold == "all":
+        return ("all",)
+    from adnext_plugin.cohort import Cohort
+
+    count = len(Cohort.open(dataset_folder).splits)
+    if fold == "cv":
+        return tuple(range(count))
+    if not str(fold).isdigit() or int(fold) >= count:
+        raise SettingsError(f"there is no fold {fold}; give 0 to {count - 1}, 'all' or 'cv'")
+    return (int(fold),)
+
+
+def _overrides(request: Request) -> dict[str, Any]:
+    overrides = {**settings_from_environment(), **request.settings}
+    if request.pretrained_weights:
+        overrides["pretrained_weights"] = str(Path(request.pretrained_weights).absolute())
+    return overrides
+
+
+def _further_seeds(job: _Job) -> Iterator[tuple[int, dict[str, str]]]:
+    """Seeds after that of the run in its usual place, each with the environment that its own run is made in."""
+    seeds = job.request.seeds or 1
+    if seeds == 1:
+        return
+    # all of its settings, so that a resumed command need not repeat them and the seed alone differs
+    settings = read_json(require_file(job.run.fold(0).run_file, "train the folds again"))["settings"]
+    for seed in range(settings["seed"] + 1, settings["seed"] + seeds):
+        overrides = {**settings, **job.overrides, "seed": seed}
+        results = results_dir() / f"{SEED_FOLDER}{seed}"
+        yield seed, {"ADNEXT_SETTINGS": json.dumps(overrides), "nnUNet_results": str(results)}
+
+
+def _train_folds(job: _Job, is_ours: bool, tell: Tell) -> None:
+    for fold in job.folds:
+        if job.is_cross_validation and job.request.resume and _is_finished(job.run, fold):
+            tell(f"fold {fold} is finished already")
+        else:
+            _train_fold(job, fold, is_ours)
+
+
+def _is_finished(run: RunFolder, fold: Fold) -> bool:
+    """Whether nothing is left to do, which a setting asked for now may change: more epochs, other weights to judge."""
+    folder = run.fold(fold)
+    if not folder.checkpoint_final.is_file() or not folder.summary_file.is_file():
+        return False
+    settings = read_json(folder.run_file)["settings"] if folder.run_file.is_file() else {}
+    return all(settings.get(name, value) == value for name, value in settings_from_environment().items())
+
+
+def _train_fold(job: _Job, fold: Fold, is_ours: bool) -> None:
+    import torch
+    from nnunetv2.run.run_training import run_training
+
+    request, folder = job.request, job.run.fold(fold)
+    if job.device != "cpu":
+        torch.set_num_threads(1)
+    if request.only_validate and not folder.checkpoint_final.is_file():
+        raise PathsError(f"{folder.path} has no checkpoint_final.pth; finish the training with --c first")
+    run_training(
+        job.dataset_folder.name,
+        request.configuration,
+        fold,
+        request.trainer,
+        request.plans,
+        # our trainers take the file as a setting: they check its coverage, nnU-Net's own loader cannot
+        pretrained_weights=None if is_ours else job.overrides.get("pretrained_weights"),
+        num_gpus=request.num_gpus,
+        continue_training=request.resume,
+        only_run_validation=request.only_validate,
+        disable_checkpointing=request.disable_checkpointing,
+        val_with_best=request.validate_best,
+        device=torch.device(job.device),
+    )
