@@ -60,6 +60,20 @@ class Provenance:
 
 
 @record
+class Corpus:
+    """Whom a network has seen: keyed digests of people and images, which name nobody without the project's key."""
+
+    datasets: tuple[str, ...]
+    complete: bool = True  # False where those whom its first weights had seen are not known
+    subject_count: int
+    scan_count: int
+    key_digest: str  # tells whether two lists were made with one key
+    subjects: tuple[str, ...]  # ids as they were written
+    people: tuple[str, ...] = ()  # names of people; earlier versions wrote none
+    images: tuple[str, ...]
+
+
+@record
 class RunInfo:
     """`run.json`: settings as they were resolved, and what trained with them."""
 

@@ -1,7 +1,6 @@
 """What results are stamped with that are not those of an honest run."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 AUDIT_SKIPPED = "AUDIT SKIPPED"  # and the user's reason
 OTHER_PEOPLE = "OTHER PEOPLE: equal ids in both datasets are said to be of different people"  # and the user's reason
@@ -9,13 +8,13 @@ PEOPLE_NOT_KNOWN = "PEOPLE NOT KNOWN: whether the first weights have seen held-o
 OPTIMISTIC = "OPTIMISTIC: under the paper's protocol the epoch was chosen on the very subjects it is scored on"
 
 
-def stamps_of(summaries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+def stamps_of(warnings: Iterable[str | None]) -> tuple[str, ...]:
     """What everything made of a run must be stamped with, each once.
 
     Args:
-        summaries: content of the folds' `summary.json`, or of the run's `metrics.json`.
+        warnings: of the folds' `summary.json`, or of the run's `metrics.json`; None where there is none.
     """
-    return tuple(dict.fromkeys(summary["warning"] for summary in summaries if summary.get("warning")))
+    return tuple(dict.fromkeys(warning for warning in warnings if warning))
 
 
 def without_reasons(stamps: Iterable[str]) -> tuple[str, ...]:

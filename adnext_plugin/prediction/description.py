@@ -13,6 +13,7 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.plan import Plan
 from adnext_plugin.records import record, with_overrides
 from adnext_plugin.settings import Protocol, TrainerSettings
+from adnext_plugin.training.checkpoint_notes import TargetScale
 from adnext_plugin.training.covariates import CovariateScale
 
 FEWEST_CASES = 5  # quartiles of fewer are close to the values of single people, and of little use
@@ -46,14 +47,6 @@ class Range:
         """The smallest and the largest value that is not far out."""
         width = max(self.upper_quartile - self.lower_quartile, NARROWEST * abs(self.median))
         return self.lower_quartile - FAR_OUT * width, self.upper_quartile + FAR_OUT * width
-
-
-@record
-class TargetScale:
-    """Mean and standard deviation of the training targets, which a regression's output counts in."""
-
-    mean: FiniteFloat
-    standard_deviation: FiniteFloat
 
 
 @record

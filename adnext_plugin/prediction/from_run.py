@@ -7,22 +7,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adnext_plugin.errors import PathsError, SettingsError, WeightsError
-from adnext_plugin.evaluation.scores.calibration import Temperature, fit_temperature
+from adnext_plugin.errors import PathsError, WeightsError
+from adnext_plugin.evaluation.scores.calibration import fit_temperature
 from adnext_plugin.evaluation.subjects.predictions import subject_means
 from adnext_plugin.files import read_json, require_file
-from adnext_plugin.paths import BLOCK
 from adnext_plugin.plan import Plan, configuration_of, plan_in, read_plans
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
-from adnext_plugin.records import from_json
+from adnext_plugin.records import to_json
 from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_metrics import Temperature, read_metrics
+from adnext_plugin.run_records import FoldSummary, read_fold_summary
 from adnext_plugin.stamps import stamps_of
 from adnext_plugin.task import Task
-from adnext_plugin.training.provenance import provenance
+from adnext_plugin.training.checkpoint_notes import CheckpointNotes, notes_of
 from adnext_plugin.training.weights import read_checkpoint
 
-NOTES = ("target_scale", "covariate_scale")  # of a checkpoint
 SETTINGS = ("covariates", "crop_voxels")  # of a trainer, that change what goes into its network
 
 
@@ -49,23 +49,24 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None) -> Model:
     plans = read_plans(run.plans_file)
     configuration = configuration_of(plans, run.configuration, str(run.plans_file))
     plan = _portable(plan_in(configuration, str(run.plans_file)))
+    task = plan.known_task
     names = tuple(folds) if folds else _finished_folds(run)
     summaries = {name: _summary(run, name) for name in names}
     checkpoints = {name: _checkpoint(run, name, summaries[name], plan) for name in names}
-    notes = checkpoints[names[0]][BLOCK]
+    notes = {name: notes_of(checkpoints[name], f"{run.path.name}, checkpoint of fold {name}") for name in names}
     description = ModelDescription(
         dataset=plans["dataset_name"],
         trainer=run.trainer,
         plans_name=run.plans,
         configuration=run.configuration,
-        protocol="paper" if "paper" in {summary["protocol"] for summary in summaries.values()} else "honest",
+        protocol="paper" if "paper" in {summary.protocol for summary in summaries.values()} else "honest",
         plan=plan,
         in_channels=len(read_json(run.dataset_file)["channel_names"]),
         stored_spacing_mm=tuple(configuration["spacing"]),
-        folds=tuple(_describe(run, name, plan.task, checkpoints[name][BLOCK]) for name in names),
+        folds=tuple(_describe(run, name, task, notes[name]) for name in names),
         ranges={},
-        stamps=stamps_of(summaries.values()),
-        trained_with={key: str(notes[key]) for key in provenance() if key in notes},
+        stamps=stamps_of(summary.warning for summary in summaries.values()),
+        trained_with=to_json(notes[names[0]].provenance),
     )
     weights = tuple(FoldModel(weights=checkpoints[name]["network_weights"]) for name in names)
     return Model(description=description, folds=weights)
@@ -86,21 +87,15 @@ def _finished_folds(run: RunFolder) -> tuple[str, ...]:
     return numbered or ("all",)
 
 
-def _summary(run: RunFolder, name: str) -> dict:
-    path = require_file(run.fold(name).summary_file, "train the fold, or leave it out of --folds")
-    summary = read_json(path)
-    if "evaluated_checkpoint" not in summary:
-        raise SettingsError(f"{path} is not of a trainer that predicts (a pre-trained encoder is not a model yet)")
-    return summary
+def _summary(run: RunFolder, name: str) -> FoldSummary:
+    return read_fold_summary(require_file(run.fold(name).summary_file, "train the fold, or leave it out of --folds"))
 
 
-def _checkpoint(run: RunFolder, name: str, summary: dict, plan: Plan) -> dict:
+def _checkpoint(run: RunFolder, name: str, summary: FoldSummary, plan: Plan) -> dict:
     # only the name, so that a summary from elsewhere cannot point outside of the run
-    path = run.fold(name).path / Path(summary["evaluated_checkpoint"]).name
+    path = run.fold(name).path / Path(summary.evaluated_checkpoint).name
     checkpoint = read_checkpoint(path)
-    if BLOCK not in checkpoint:
-        raise WeightsError(f"{path} was not made by an AD-NeXt trainer; train with one")
-    settings = checkpoint[BLOCK]["settings"]
+    settings = notes_of(checkpoint, path).settings
     for key in SETTINGS:
         if (settings.get(key) or None) != (plan.training.get(key) or None):
             raise WeightsError(
@@ -110,9 +105,8 @@ def _checkpoint(run: RunFolder, name: str, summary: dict, plan: Plan) -> dict:
     return checkpoint
 
 
-def _describe(run: RunFolder, name: str, task: Task, notes: dict) -> FoldDescription:
-    scales = {key: notes[key] for key in NOTES if key in notes}
-    fold = from_json(FoldDescription, {"name": name, **scales}, f"{run.path.name}, checkpoint of fold {name}")
+def _describe(run: RunFolder, name: str, task: Task, notes: CheckpointNotes) -> FoldDescription:
+    fold = FoldDescription(name=name, target_scale=notes.target_scale, covariate_scale=notes.covariate_scale)
     if task.kind == "regression":
         return fold
     temperature = _temperature(run, name, task)
@@ -141,8 +135,8 @@ def _threshold(run: RunFolder, name: str) -> float:
     if name == "all":
         return 0.5
     path = run.evaluation.metrics_file
-    metrics = read_json(require_file(path, "it holds the thresholds: score the run with adnext_evaluate"))
-    found = {str(fold["fold"]): fold["threshold"] for fold in metrics["folds"]}
-    if found.get(name) is None:
+    metrics = read_metrics(require_file(path, "it holds the thresholds: score the run with adnext_evaluate"))
+    threshold = {str(fold.fold): fold.threshold for fold in metrics.folds}.get(name)
+    if threshold is None:
         raise PathsError(f"{path} has no threshold of fold {name}; score the run again with adnext_evaluate")
-    return found[name]
+    return threshold

@@ -1,18 +1,19 @@
 """Columns of `subjects.csv` as numbers a network can take."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
 from adnext_plugin.errors import SettingsError, nearest_names
+from adnext_plugin.records import record
 from adnext_plugin.task import Task
 
 SEXES = {"F": 0.0, "M": 1.0}
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class CovariateScale:
     """Mean and standard deviation of each covariate over the training cases."""
 

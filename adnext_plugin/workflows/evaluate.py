@@ -194,5 +194,5 @@ def _facts(request: Request, files: "FoldFiles") -> dict[str, Any]:
         "classes": list(files.cohort.task.classes),
         "splits_sha256": files.cohort.splits_sha256,
         "resamples": request.resamples,
-        "best_epochs": [summary["best_epoch"] for summary in files.summaries],
+        "best_epochs": [summary.best_epoch for summary in files.summaries],
     }

@@ -144,7 +144,7 @@ def _predict(run: RunFolder, files: "FoldFiles", other: Path, device: str) -> "t
 
     model = read_run(run, [str(fold) for fold in range(len(files.cohort.splits))])
     task, subjects = read_dataset(other)
-    seed = files.summaries[0].get("permute_labels")
+    seed = files.summaries[0].permute_labels
     if seed is not None:  # what was trained on labels dealt out anew is judged on such here, too
         subjects = permute_targets(subjects, task, seed)
     return model.description, predict_labelled(Ensemble(model, device), other, subjects, task)

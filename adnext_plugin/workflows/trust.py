@@ -28,7 +28,7 @@ def seeds_of(run: RunFolder, cohort: "Cohort", files: "FoldFiles") -> "tuple[See
     further, remarks = read_further_seeds(run, cohort)
     if not further:
         return None, remarks
-    tables = {files.summaries[0]["seed"]: files, **further}
+    tables = {files.summaries[0].seed: files, **further}
     return spread_over_seeds({seed: of_subjects(one.predictions, cohort.task) for seed, one in tables.items()}), remarks
 
 

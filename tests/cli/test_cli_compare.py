@@ -9,6 +9,7 @@ import pytest
 from scipy.special import softmax
 
 from adnext_plugin.cli import compare, evaluate
+from adnext_plugin.run_records import FoldSummary, write_summary
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.subjects import read_dataset
@@ -37,7 +38,17 @@ def _write_run(toy, trainer: str, gain: float, protocol: str = "honest") -> Path
         folder = run / f"fold_{number}" / "validation"
         folder.mkdir(parents=True)
         table.to_csv(folder / "predictions.csv", index=False)
-        (folder / "summary.json").write_text(json.dumps({"protocol": protocol, "best_epoch": 1, **stamp}))
+        summary = FoldSummary(
+            trainer=trainer,
+            protocol=protocol,
+            fold=number,
+            epochs=2,
+            best_epoch=1,
+            evaluated_checkpoint="checkpoint_best.pth",
+            seed=42,
+            **stamp,
+        )
+        write_summary(summary, folder / "summary.json")
     for source, name in (("dataset.json", "dataset.json"), ("ADNeXtPlans.json", "plans.json")):
         (run / name).write_text((toy.preprocessed / DATASET / source).read_text())
     assert evaluate.main([DATASET, "-tr", trainer, "--resamples", "100"]) == 0

@@ -23,6 +23,7 @@ from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples
 from adnext_plugin.files import write_json
 from adnext_plugin.plan import NetworkSettings, Plan
 from adnext_plugin.records import to_json
+from adnext_plugin.run_records import FoldSummary, Provenance, RunInfo, write_run_info, write_summary
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.task import Task
@@ -79,11 +80,19 @@ def _write_run(workspace: Workspace, task: Task, protocol: str) -> None:
         if len(task.classes) == 2:
             _write_metered_epochs(table[table["part"] == "val"], validation.parent / "inflation_meter")
         settings = TrainerSettings(protocol=protocol)
-        summary = {"protocol": protocol, "fold": fold, "best_epoch": 2, "seed": 42}
-        write_json(
-            summary | ({"warning": settings.warnings[0]} if settings.warnings else {}), validation / "summary.json"
+        summary = FoldSummary(
+            trainer="Made",
+            protocol=protocol,
+            fold=fold,
+            epochs=4,
+            best_epoch=2,
+            evaluated_checkpoint="checkpoint_best.pth",
+            seed=42,
+            warning=settings.warnings[0] if settings.warnings else None,
         )
-        write_json({"settings": to_json(settings), "torch": "2", "commit": "abc"}, run / f"fold_{fold}" / "run.json")
+        write_summary(summary, validation / "summary.json")
+        made_with = Provenance(**dict.fromkeys(Provenance.__dataclass_fields__, "2") | {"commit": "abc"})
+        write_run_info(RunInfo(settings=to_json(settings), provenance=made_with), run / f"fold_{fold}" / "run.json")
         logging = {"train_losses": [0.8, 0.6, 0.5, 0.4], "val_losses": [0.8, 0.7, 0.6, 0.65]}
         torch.save({"network_weights": {}, "logging": logging}, run / f"fold_{fold}" / "checkpoint_final.pth")
     write_json(plans, run / "plans.json")

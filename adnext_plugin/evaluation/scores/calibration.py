@@ -4,15 +4,14 @@ With two classes the probability is that of the positive class; with more, every
 Functions of weights (R, N) return one value per row; a row counts how often each subject is in a resample.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.special import log_softmax
 
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.proportions import wilson
+from adnext_plugin.run_metrics import ReliabilityBin, Temperature
 
 BINS = 15
 SUBJECTS_PER_BIN = 10  # at least; small cohorts get fewer bins
@@ -20,31 +19,6 @@ TEMPERATURES = (
     0.05,
     20.0,
 )  # classes that `selection` separates perfectly would send it to 0, useless logits to infinity
-
-
-@dataclass(frozen=True, kw_only=True)
-class Temperature:
-    """What to divide logits by; `at_limit` where the search ended at the edge of what is allowed."""
-
-    value: float
-    at_limit: bool = False
-
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities, (N, classes), of logits or of logarithms of probabilities."""
-        return softmax(logits / self.value, axis=1)
-
-    def threshold(self, probability: float) -> float:
-        """What a threshold on the positive of two classes becomes, so that calibration changes no call."""
-        return float(expit(logit(probability) / self.value))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReliabilityBin:
-    """Subjects of similar probability: its mean, and how many of them are of the class, with Wilson's interval."""
-
-    subjects: int
-    mean_probability: float
-    observed: Estimate
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> Temperature:

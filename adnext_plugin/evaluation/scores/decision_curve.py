@@ -3,23 +3,12 @@
 Source: Vickers and Elkin 2006, Med Decis Making 26:565.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, bootstrap
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
+from adnext_plugin.run_metrics import NetBenefit
 
 THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetBenefit:
-    """True positives per subject, less false ones at the odds of the threshold; that of treating nobody is 0."""
-
-    threshold: float
-    model: Estimate
-    treat_all: Estimate
-    gain_over_both: float  # of the model over the better of treating everybody and nobody
 
 
 def net_benefit(

@@ -4,20 +4,11 @@ Youden's threshold is `subjects.predictions.youden_threshold`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from adnext_plugin.errors import SettingsError
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictiveValues:
-    """Chance that a positive, or negative, call is right where this share of people is positive."""
-
-    prevalence: float
-    ppv: float | None
-    npv: float | None
+from adnext_plugin.run_metrics import PredictiveValues
 
 
 def threshold_for_sensitivity(is_positive: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:

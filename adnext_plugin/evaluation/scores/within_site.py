@@ -1,25 +1,15 @@
 """The area under the ROC curve among people of the same site, so that no site can be told instead of the disease."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from adnext_plugin.evaluation.scores.areas import binary_auc
 from adnext_plugin.evaluation.subjects.characteristics import FEWEST, column_of
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, bootstrap
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
+from adnext_plugin.run_metrics import WithinSite
 
 SITE = "site"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WithinSite:
-    """Of the `sites` that have more than one class. `auc` is None where they have fewer than 10 subjects of a class."""
-
-    sites: int
-    subjects_by_class: tuple[int, ...]
-    auc: Estimate | None
 
 
 def describe_within_site(

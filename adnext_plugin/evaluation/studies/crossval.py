@@ -17,34 +17,8 @@ from adnext_plugin.evaluation.subjects.predictions import per_subject
 from adnext_plugin.evaluation.subjects.values import OfSubjects, values_per_subject
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, panel_estimates, resamples_of
+from adnext_plugin.run_metrics import BaselineResult, FoldMean, FoldScores
 from adnext_plugin.task import Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoldScores:
-    """The scores of one held-out fold, and the threshold chosen on its `selection` part."""
-
-    fold: int
-    subjects: int
-    threshold: float | None
-    scores: dict[str, float | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoldMean:
-    """Mean and standard deviation (of a sample) of a score over the folds that have it."""
-
-    mean: float | None
-    standard_deviation: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaselineResult:
-    """A baseline's scores, and by how much the network is better: in AUC (mean of folds), or in mean absolute error."""
-
-    name: str
-    scores: dict[str, Estimate]
-    gain_of_network: Estimate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,60 +1,31 @@
 """What is said of a classifier beyond its scores: calibration, decisions, closed-form intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from adnext_plugin.evaluation.scores.calibration import (
-    ReliabilityBin,
     Temperature,
     calibration_scores,
     fit_temperature,
     reliability_curve,
 )
-from adnext_plugin.evaluation.scores.decision_curve import NetBenefit, decision_curve
+from adnext_plugin.evaluation.scores.decision_curve import decision_curve
 from adnext_plugin.evaluation.scores.thresholds import (
-    PredictiveValues,
     predictive_values,
     scores_of_calls,
     threshold_for_sensitivity,
 )
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, subject_means
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, bootstrap
-from adnext_plugin.evaluation.uncertainty.delong import AreaInterval, area_interval
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
+from adnext_plugin.evaluation.uncertainty.delong import area_interval
 from adnext_plugin.evaluation.uncertainty.detectable import detectable_area
 from adnext_plugin.evaluation.uncertainty.proportions import wilson
+from adnext_plugin.run_metrics import BinaryDetails, ClassifierDetails
 from adnext_plugin.task import Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class BinaryDetails:
-    """Of two classes. Decisions are at the folds' thresholds unless said otherwise.
-
-    `wilson` holds intervals of proportions; `at_sensitivity` the scores of calls at thresholds that reach
-    `wanted_sensitivity` on `selection`; `decision_curve` is of calibrated probabilities.
-    """
-
-    delong: AreaInterval
-    wilson: dict[str, Estimate]
-    reliability: tuple[ReliabilityBin, ...]
-    reliability_after_temperature: tuple[ReliabilityBin, ...]
-    decision_curve: tuple[NetBenefit, ...]
-    wanted_sensitivity: float
-    at_sensitivity: dict[str, Estimate]
-    predictive_values: tuple[PredictiveValues, ...]
-    detectable_area: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifierDetails:
-    """Of any number of classes; one temperature per fold."""
-
-    temperatures: tuple[Temperature, ...]
-    calibration_after_temperature: dict[str, Estimate]
-    binary: BinaryDetails | None
 
 
 def describe_classifier(

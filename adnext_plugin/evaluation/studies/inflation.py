@@ -5,7 +5,6 @@ highest accuracy are kept and reported. The very same run is scored here both wa
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,33 +13,11 @@ from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error
 from adnext_plugin.evaluation.scores.panel import all_scores, fold_scores
 from adnext_plugin.evaluation.studies.crossval import of_subjects
 from adnext_plugin.evaluation.subjects.values import OfSubjects
+from adnext_plugin.run_metrics import InflatedScore, InflationMeter
 from adnext_plugin.stamps import OPTIMISTIC
 from adnext_plugin.task import Task
 
 Epochs = dict[int, pd.DataFrame]
-
-
-@dataclass(frozen=True, kw_only=True)
-class InflatedScore:
-    """A score of the run as it is, of its best held-out epochs, and by how much the latter flatters."""
-
-    honest: float | None
-    best_held_out_epoch: float | None
-    inflated_by: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class InflationMeter:
-    """Scores as the paper's protocol would have printed them. Never to be reported as results.
-
-    `epochs` are those that every fold would have kept, of `epochs_seen`. `scores` of `..._any_epoch` go further and
-    take each fold's epoch by that very score.
-    """
-
-    warning: str
-    epochs: tuple[int, ...]
-    epochs_seen: tuple[int, ...]
-    scores: dict[str, InflatedScore]
 
 
 def measure_inflation(honest: OfSubjects, metered: Sequence[Epochs], task: Task) -> InflationMeter:

@@ -5,7 +5,7 @@ the features of some and asked about the others. Source: Alain and Bengio 2016, 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,26 +16,12 @@ from sklearn.preprocessing import StandardScaler
 
 from adnext_plugin.evaluation.subjects.characteristics import FEWEST
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
+from adnext_plugin.run_metrics import Probe
 
 PARTS = 5  # of the held-out subjects of a fold; fewer where a class has fewer subjects there
 STRENGTH = 0.1  # inverse of the penalty: there are more features than people
 SHOWN = ("auc_mean_of_folds", "balanced_accuracy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """What the features of held-out subjects tell of a column.
-
-    Classes with fewer than 10 subjects, or fewer than two in some fold, are left out; `scores` are None where so fewer
-    than two classes remain. With more than two classes the area is the mean of each against the rest.
-    """
-
-    column: str
-    classes: tuple[str, ...]
-    subjects_by_class: tuple[int, ...]
-    scores: dict[str, Estimate] | None
 
 
 def probe(

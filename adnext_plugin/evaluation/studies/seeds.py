@@ -5,7 +5,7 @@ weights, order and augmentation would.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,35 +17,14 @@ from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.evaluation.subjects.fold_files import FoldFiles, read_folds
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.subjects.values import OfSubjects
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
-from adnext_plugin.files import read_json
 from adnext_plugin.paths import SEED_FOLDER
 from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_metrics import SeedSpread, Spread
+from adnext_plugin.run_records import read_run_info
 
 # of which runs under several seeds may differ
 MAY_DIFFER = {"seed", "inflation_meter", "skip_audit"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Of a score over seeds; the standard deviation is that of a sample. None where a seed has no such score."""
-
-    by_seed: tuple[float | None, ...]
-    mean: float | None
-    standard_deviation: float | None
-    lowest: float | None
-    highest: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedSpread:
-    """All scores over the seeds that a run was repeated with, the first being the run's own."""
-
-    seeds: tuple[int, ...]
-    scores: dict[str, Spread]
-    # of the mean of all seeds' predictions, with intervals over subjects
-    together: dict[str, Estimate]
 
 
 def spread_over_seeds(runs: Mapping[int, OfSubjects], scores: Sequence[Score] = BUILT_IN) -> SeedSpread:
@@ -100,7 +79,7 @@ def read_further_seeds(run: RunFolder, cohort: Cohort) -> tuple[dict[int, FoldFi
 
 
 def _changed_settings(run: RunFolder, other: RunFolder) -> list[str]:
-    ours, theirs = (read_json(one.fold(0).run_file)["settings"] for one in (run, other))
+    ours, theirs = (read_run_info(one.fold(0).run_file).settings for one in (run, other))
     return sorted(name for name in ours.keys() - MAY_DIFFER if ours[name] != theirs.get(name))
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from adnext_plugin.errors import AdnextError, PathsError, SplitError, nearest_names
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject
-from adnext_plugin.files import read_json, require_file
+from adnext_plugin.files import require_file
 from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_metrics import read_metrics
 from adnext_plugin.stamps import stamps_of
 from adnext_plugin.task import Task
 
@@ -54,7 +55,7 @@ def read_run(run: RunFolder, task: Task) -> EvaluatedRun:
         AdnextError: it was evaluated for other classes.
     """
     remedy = "evaluate the run with adnext_evaluate"
-    metrics = read_json(require_file(run.evaluation.metrics_file, remedy))
+    metrics = read_metrics(require_file(run.evaluation.metrics_file, remedy))
     path = require_file(run.evaluation.predictions_file, remedy)
     texts = dict.fromkeys(("case_id", "subject_id", "session_id", "target"), str)
     table = pd.read_csv(path, dtype=texts, keep_default_na=False, float_precision="round_trip")
@@ -65,14 +66,14 @@ def read_run(run: RunFolder, task: Task) -> EvaluatedRun:
         raise AdnextError(f"{path} is of other classes than dataset.json ({named}); {remedy}")
     predictions = per_subject(table.assign(part="val"), task)
     if len(task.classes) == 2:
-        by_fold = {fold["fold"]: fold["threshold"] for fold in metrics["folds"]}
+        by_fold = {fold.fold: fold.threshold for fold in metrics.folds}
         thresholds = np.array([by_fold[fold] for fold in predictions.folds], dtype=float)
         predictions = replace(predictions, thresholds=thresholds)
     return EvaluatedRun(
         name=run.trainer,
         predictions=predictions,
-        stamps=stamps_of([metrics]),
-        splits_sha256=metrics["splits_sha256"],
+        stamps=stamps_of([metrics.warning]),
+        splits_sha256=metrics.splits_sha256,
     )
 
 

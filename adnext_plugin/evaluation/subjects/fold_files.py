@@ -7,8 +7,8 @@ import pandas as pd
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import AdnextError, PathsError
-from adnext_plugin.files import read_json
 from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_records import FoldSummary, read_fold_summary
 from adnext_plugin.splits.folds import Fold
 from adnext_plugin.stamps import stamps_of
 from adnext_plugin.task import Task
@@ -26,7 +26,7 @@ class FoldFiles:
 
     predictions: pd.DataFrame
     cohort: Cohort
-    summaries: tuple[dict, ...]
+    summaries: tuple[FoldSummary, ...]
     protocol: str
     warning: str | None
 
@@ -47,13 +47,13 @@ def read_folds(run: RunFolder, cohort: Cohort, how_to_train: str) -> FoldFiles:
     missing = [fold.name for fold in folds if not fold.predictions_file.is_file() or not fold.summary_file.is_file()]
     if missing:
         raise PathsError(f"{run.path} has no predictions of fold {', '.join(missing)}; train with: {how_to_train}")
-    summaries = tuple(read_json(fold.summary_file) for fold in folds)
-    protocols = {summary["protocol"] for summary in summaries}
+    summaries = tuple(read_fold_summary(fold.summary_file) for fold in folds)
+    protocols = {summary.protocol for summary in summaries}
     if len(protocols) > 1:
         raise AdnextError(
             f"{run.path}: some folds were trained with --protocol paper and some without; train them alike"
         )
-    permutations = {summary.get("permute_labels") for summary in summaries}
+    permutations = {summary.permute_labels for summary in summaries}
     if len(permutations) > 1:
         raise AdnextError(
             f"{run.path}: the folds were trained with different --permute {permutations}; train them alike"
@@ -69,7 +69,7 @@ def read_folds(run: RunFolder, cohort: Cohort, how_to_train: str) -> FoldFiles:
         cohort=cohort,
         summaries=summaries,
         protocol=protocols.pop(),
-        warning="; ".join(stamps_of(summaries)) or None,
+        warning="; ".join(stamps_of(summary.warning for summary in summaries)) or None,
     )
 
 

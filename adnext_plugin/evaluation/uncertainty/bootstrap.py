@@ -5,19 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adnext_plugin.run_metrics import Estimate
+
 CONFIDENCE = 0.95
 BLOCK_ELEMENTS = 500_000  # weights held at a time, 4 MB: a block and what is computed from it fit a processor's cache
 
 Scores = dict[str, np.ndarray]  # name to (R,), one value per resample
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A score and its 95 % interval; None where it does not exist."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,20 +15,10 @@ from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 from adnext_plugin.evaluation.uncertainty.bootstrap import CONFIDENCE
+from adnext_plugin.run_metrics import AreaInterval
 
 FEW = 10  # subjects of a class in a fold below which the normal approximation is said to be rough
 NO_VARIANCE = 1e-20  # of placements, which are multiples of 1/2 over a number of subjects: what is below is rounding
-
-
-@dataclass(frozen=True, kw_only=True)
-class AreaInterval:
-    """An area with its 95 % interval; `note` says what is special about it. None where it does not exist."""
-
-    value: float | None
-    standard_error: float | None
-    low: float | None
-    high: float | None
-    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
