@@ -16,6 +16,7 @@ SPLITS_FILE = "splits_final.json"
 PERMUTED_FOLDER = "permuted_"  # and a seed: folder of results of labels dealt out anew under it
 SEED_FOLDER = "seed_"  # and a number: folder of results with what was trained again under that seed
 METER_FOLDER = "inflation_meter"  # of a fold: predictions of its held-out part after every epoch
+FITTED_STEPS_FILE = "fitted_steps.safetensors"  # of a fold: what preprocessing has learned from its training part
 
 
 def raw_dir() -> Path:

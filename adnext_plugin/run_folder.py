@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adnext_plugin.errors import PathsError
-from adnext_plugin.paths import METER_FOLDER, results_dir, run_name
+from adnext_plugin.paths import FITTED_STEPS_FILE, METER_FOLDER, results_dir, run_name
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ class FoldFolder:
     def pretraining_data_file(self) -> Path:
         """Whom a pre-trained network has seen, as keyed digests."""
         return self.path / "pretraining_data.json"
+
+    @property
+    def fitted_steps_file(self) -> Path:
+        """What the plan's fitted steps have learned from the training part; only where the plan has such steps."""
+        return self.path / FITTED_STEPS_FILE
 
     def metered_file(self, epoch: int) -> Path:
         """What the inflation meter has written of the held-out part after an epoch."""

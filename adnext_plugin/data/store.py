@@ -19,7 +19,7 @@ class CaseStore:
         folder: holds `{case}.b2nd`, arrays of (1, Z, Y, X).
         cases: ids of the cases to serve; item k is the k-th of them.
         input_size_voxels: the (Z, Y, X) every volume must have.
-        to_input: turns a stored (Z, Y, X) float32 volume into one of that size; None where they are stored ready.
+        to_input: turns a stored image (C, Z, Y, X), float32, into one of that size; None where they are stored ready.
 
     Raises:
         PathsError: a case has no file.
@@ -77,7 +77,7 @@ class CaseStore:
                 f"{self._path(case)} is damaged ({error}); delete it and run adnext_plan_and_preprocess again"
             ) from error
         if self._to_input is not None:
-            image_czyx = self._to_input(image_czyx[0].astype(np.float32))[None]
+            image_czyx = self._to_input(image_czyx.astype(np.float32))
         if image_czyx.shape != self._shape:
             raise SettingsError(
                 f"{self._path(case)} has shape {image_czyx.shape}, but the plan says {self._shape}; "

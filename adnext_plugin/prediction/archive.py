@@ -13,7 +13,7 @@ from pathlib import Path
 
 from adnext_plugin.errors import BundleError
 
-NAMES = re.compile(r"(manifest|model)\.json|(fold|features)_([0-9]{1,3}|all)\.safetensors")
+NAMES = re.compile(r"(manifest|model)\.json|(fold|features|steps)_([0-9]{1,3}|all)\.safetensors")
 LARGEST_BYTES = 16 * 2**30  # of a whole bundle; five networks of AD-NeXt-L take 1.4 GiB
 LARGEST_JSON_BYTES = 4 * 2**20
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # that zip knows: the same model gives the same bytes, whenever it is exported

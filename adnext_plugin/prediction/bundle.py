@@ -4,6 +4,7 @@
     model.json                  the `ModelDescription`
     fold_0.safetensors, ...     weights of each network
     features_0.safetensors, ... mean and covariance of its training cases' features, where they were measured
+    steps_0.safetensors, ...    what fitted preprocessing steps have learned from its training cases, if there are any
 
 Nothing in it can run code, and nothing in it is of any one person. The hashes show damage; only where a bundle comes
 from says whether to trust it.
@@ -12,6 +13,7 @@ from says whether to trust it.
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import safetensors.numpy
 import safetensors.torch
 import torch
@@ -60,6 +62,8 @@ def write_bundle(model: Model, path: Path) -> None:
             if fold.features is not None:
                 arrays = fold.features.arrays()
                 safetensors.numpy.save_file(arrays, folder / f"features_{description.name}.safetensors")
+            if fold.learned:
+                safetensors.numpy.save_file(dict(fold.learned), folder / f"steps_{description.name}.safetensors")
         files = {
             file.name: to_json(FileNote(bytes=file.stat().st_size, sha256=file_sha256(file)))
             for file in sorted(folder.iterdir())
@@ -163,12 +167,13 @@ def _object(path: Path) -> dict:
 
 
 def _read_fold(folder: Path, name: str) -> FoldModel:
-    weights, features = folder / f"fold_{name}.safetensors", folder / f"features_{name}.safetensors"
+    weights, features, steps = (folder / f"{kind}_{name}.safetensors" for kind in ("fold", "features", "steps"))
     try:
         tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(weights)
         profile = None
         if features.is_file():
             profile = FeatureProfile.from_arrays(safetensors.numpy.load_file(features), str(features))
+        learned: dict[str, np.ndarray] = safetensors.numpy.load_file(steps) if steps.is_file() else {}
     except (OSError, SafetensorError, ValueError) as error:
         raise BundleError(f"{weights} and its features cannot be read ({error}); fetch the bundle again") from error
-    return FoldModel(weights=tensors, features=profile)
+    return FoldModel(weights=tensors, features=profile, learned=learned)

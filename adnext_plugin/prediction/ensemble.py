@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from adnext_plugin.prediction.measured import far_out, measure
 from adnext_plugin.prediction.model import FoldNetwork, Model
 from adnext_plugin.prediction.preparation import prepare_scan
 from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES
-from adnext_plugin.preprocessing.grid.geometry import fit_stock_volume
+from adnext_plugin.preprocessing.fitted import StoredToInput
 from adnext_plugin.preprocessing.preprocessor import CaseJob
 
 CUT_OFF_SHARE = 0.01  # of the brain, beyond the network's input
@@ -226,7 +225,7 @@ def read_stored(inputs: Inputs, index: int, model: ModelDescription) -> Prepared
         properties = read_case_properties(volume_file.with_suffix(".pkl"))
     elif inputs.stored_spacing_mm is not None:
         # nnU-Net notes nothing that could be compared, and chooses voxels for each dataset anew
-        to_input = partial(fit_stock_volume, spacing_mm=inputs.stored_spacing_mm, settings=geometry)
+        to_input = StoredToInput(settings=geometry, stock_spacing_mm=inputs.stored_spacing_mm)
     store = CaseStore(volume_file.parent, [volume_file.stem], geometry.input_size_voxels, to_input)
     return PreparedScan(volume_zyx=store[0][0], properties=properties)
 

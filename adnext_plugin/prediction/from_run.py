@@ -14,6 +14,8 @@ from adnext_plugin.files import read_json, require_file
 from adnext_plugin.plan import Plan, configuration_of, plan_in, read_plans
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
+from adnext_plugin.preprocessing.chain import fitted_steps_of
+from adnext_plugin.preprocessing.fitted import read_states
 from adnext_plugin.records import to_json
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_metrics import Temperature, read_metrics
@@ -68,8 +70,15 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None) -> Model:
         stamps=stamps_of(summary.warning for summary in summaries.values()),
         trained_with=to_json(notes[names[0]].provenance),
     )
-    weights = tuple(FoldModel(weights=checkpoints[name]["network_weights"]) for name in names)
-    return Model(description=description, folds=weights)
+    models = tuple(
+        FoldModel(weights=checkpoints[name]["network_weights"], learned=_learned(run, name, plan)) for name in names
+    )
+    return Model(description=description, folds=models)
+
+
+def _learned(run: RunFolder, name: str, plan: Plan) -> dict[str, np.ndarray]:
+    """What the plan's fitted steps have learned from a fold's training part."""
+    return read_states(run.fold(name).fitted_steps_file) if fitted_steps_of(plan.preprocessing) else {}
 
 
 def _portable(plan: Plan) -> Plan:

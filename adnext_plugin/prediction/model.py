@@ -1,7 +1,7 @@
 """A trained model in memory, and its networks at work."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -10,21 +10,27 @@ from torch import nn
 
 from adnext_plugin.data.augmentation import CentreCrop
 from adnext_plugin.errors import WeightsError
+from adnext_plugin.explanations.method import ExplainedNetwork
 from adnext_plugin.networks.build import build_planned_network
 from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.plan import Plan
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.features import FeatureProfile
+from adnext_plugin.preprocessing.fitted import with_states
 from adnext_plugin.training.covariates import plain_columns
 from adnext_plugin.training.precision import autocast
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldModel:
-    """Tensors of one network, and what its features look like; None where that is not known."""
+    """Tensors of one network, and what its features look like; None where that is not known.
+
+    `learned` is what the plan's fitted preprocessing steps have learned from the fold's training part.
+    """
 
     weights: Mapping[str, torch.Tensor]
     features: FeatureProfile | None = None
+    learned: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +57,8 @@ class FoldNetwork:
         self.description: FoldDescription = model.description.folds[index]
         self.features: FeatureProfile | None = model.folds[index].features
         self._plan: Plan = model.description.plan
+        where = f"what fold {self.description.name} has learned"
+        self._fitted = with_states(self._plan.preprocessing, model.folds[index].learned, where)
         self._device = torch.device(device)
         self._network = build_planned_network(self._plan, model.description.in_channels)
         try:
@@ -63,12 +71,12 @@ class FoldNetwork:
         self._network.eval().to(self._device)
         crop = self._plan.training.get("crop_voxels")
         self._cut = CentreCrop(crop) if crop else None
-        self._seen: list[torch.Tensor] = []
+        self._seen: list[torch.Tensor] | None = None  # inputs of the last layer, while a scan is being predicted
         layer = feature_layer(self._image_network)
         if self.features is not None and (layer is None or layer.in_features != len(self.features.mean)):
             raise WeightsError(f"the features of fold {self.description.name} are of another network; export it again")
         if layer is not None:
-            layer.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+            layer.register_forward_pre_hook(lambda _, inputs: self._see(inputs[0]))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -84,21 +92,43 @@ class FoldNetwork:
             volume_zyx: prepared, float16.
             row: one row with the columns named by `columns`.
         """
-        image_czyx = torch.from_numpy(volume_zyx.astype(np.float32))[None]
-        if self._cut is not None:
-            image_czyx = self._cut(image_czyx, 0)
-        inputs = [image_czyx[None].to(self._device)]
+        inputs = [torch.from_numpy(self.input_of(volume_zyx))[None].to(self._device)]
         if self.columns:
             inputs.append(torch.from_numpy(self._covariates(row)).to(self._device))
-        self._seen.clear()
+        self._seen = []
         with autocast(self._device):
             outputs = self._network(*inputs)
+        seen, self._seen = self._seen, None
         features = None
-        if self._seen:
+        if seen:
             # blocks of one scan are averaged
-            tokens = self._seen[0].float().reshape(-1, self._seen[0].shape[-1])
+            tokens = seen[0].float().reshape(-1, seen[0].shape[-1])
             features = tokens.mean(dim=0).cpu().double().numpy()
         return outputs[0].float().cpu().double().numpy(), features
+
+    def input_of(self, volume_zyx: np.ndarray) -> np.ndarray:
+        """What the network is fed of a prepared scan, (C, Z, Y, X) float32: changed by fitted steps, cut to size."""
+        image_czyx = volume_zyx.astype(np.float32)[None]
+        if self._fitted is not None:
+            # rounded as the stores of training round
+            image_czyx = self._fitted(image_czyx).astype(np.float16).astype(np.float32)
+        return image_czyx if self._cut is None else self._cut(torch.from_numpy(image_czyx), 0).numpy()
+
+    def explained(self, row: pd.DataFrame) -> ExplainedNetwork:
+        """The network as a method of explanation takes it, answering about one person; images are those of `input_of`.
+
+        Args:
+            row: one row with the columns named by `columns`.
+        """
+        covariates_1n = torch.from_numpy(self._covariates(row)) if self.columns else None
+        shape = (1, *self._plan.network_input_voxels)
+        return ExplainedNetwork(
+            network=self._network, task=self._plan.task, image_shape=shape, covariates_1n=covariates_1n
+        )
+
+    def _see(self, features: torch.Tensor) -> None:
+        if self._seen is not None:
+            self._seen.append(features)
 
     @property
     def _image_network(self) -> nn.Module:

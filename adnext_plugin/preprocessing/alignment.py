@@ -41,12 +41,13 @@ def align_to_mni152(brain: Volume, kind: str) -> np.ndarray:
             template, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
         )
         try:
-            found = _register(template, moving, sitk.Euler3DTransform(start))
+            rigid = _register(template, moving, sitk.Euler3DTransform(start))
+            found: sitk.Transform = rigid
             if kind == "affine":
                 affine = sitk.AffineTransform(3)
-                affine.SetMatrix(found.GetMatrix())
-                affine.SetTranslation(found.GetTranslation())
-                affine.SetCenter(found.GetCenter())
+                affine.SetMatrix(rigid.GetMatrix())
+                affine.SetTranslation(rigid.GetTranslation())
+                affine.SetCenter(rigid.GetCenter())
                 found = _register(template, moving, affine)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from adnext_plugin.errors import ImageError, SettingsError, UnknownNameError
+from adnext_plugin.errors import ImageError, RegistryError, SettingsError, UnknownNameError
 from adnext_plugin.images import Volume
-from adnext_plugin.plan import STEP_ORDER, PreprocessingSettings, StepChoice
+from adnext_plugin.plan import STEP_ORDER, Plan, PreprocessingSettings, StepChoice
 from adnext_plugin.preprocessing.step import AnyStep, FittedStep, NoSettings, Scan, Step
 from adnext_plugin.preprocessing.steps.alignment import Alignment, AlignmentSettings
 from adnext_plugin.preprocessing.steps.bias_correction import BiasCorrection, BiasCorrectionSettings
@@ -94,8 +94,8 @@ def steps_of(settings: PreprocessingSettings) -> tuple[PlannedStep, ...]:
         if chosen is not None
     }
     further = [
-        (_place(step, choice), PlannedStep(step=step, settings=chosen, is_own=False))
-        for choice, step, chosen in _further(settings)
+        (place, PlannedStep(step=step, settings=chosen, is_own=False))
+        for place, step, chosen in _further(settings)
         if isinstance(step, Step)
     ]
     steps = []
@@ -125,20 +125,28 @@ def resolved(settings: PreprocessingSettings) -> PreprocessingSettings:
         UnknownNameError, SettingsError: as `steps_of`.
     """
     choices = [
-        StepChoice(name=choice.name, after=_place(step, choice), settings=to_json(chosen), version=step.version)
-        for choice, step, chosen in _further(settings)
+        StepChoice(name=step.name, after=place, settings=to_json(chosen), version=step.version)
+        for place, step, chosen in _further(settings)
     ]
     return replace(settings, steps=tuple(choices))
 
 
-def descriptions(settings: PreprocessingSettings) -> tuple[str, ...]:
+def preparation_in_words(plan: Plan) -> tuple[str, ...]:
     """What is done to every scan, a few words for each step; of a step that is not installed any more, its name."""
+    settings = plan.preprocessing
+    plain = replace(settings, steps=())
     try:
-        return tuple(planned.describe() for planned in (*steps_of(settings), *fitted_steps_of(settings)))
-    except (UnknownNameError, SettingsError):
-        known = steps_of(replace(settings, steps=()))
-        further = (f"{choice.name} (a further step, which is not installed here)" for choice in settings.steps)
-        return (*(planned.describe() for planned in known), *further)
+        steps, fitted = steps_of(settings), fitted_steps_of(settings)
+        further: tuple[str, ...] = ()
+    except (UnknownNameError, SettingsError, RegistryError):
+        steps, fitted = steps_of(plain), ()
+        further = tuple(f"{choice.name}, a further step that is not installed here" for choice in settings.steps)
+    stored: tuple[str, ...]
+    if plan.prepared_by == "nnunet":
+        stored = ("nnU-Net's own preprocessing", steps_of(plain)[-1].describe())
+    else:
+        stored = tuple(planned.describe() for planned in steps)
+    return (*stored, *(planned.describe() for planned in fitted), *further)
 
 
 def load_step(name: str) -> AnyStep:
@@ -190,8 +198,8 @@ def _own_settings(settings: PreprocessingSettings) -> Iterator[Any]:
     )
 
 
-def _further(settings: PreprocessingSettings) -> Iterator[tuple[StepChoice, AnyStep, Any]]:
-    """The plan's further steps with their settings, in the order given."""
+def _further(settings: PreprocessingSettings) -> Iterator[tuple[str, AnyStep, Any]]:
+    """The plan's further steps with what they stand after and their settings, in the order given."""
     for choice in settings.steps:
         step = load_step(choice.name)
         if choice.version not in (None, step.version):
@@ -199,7 +207,8 @@ def _further(settings: PreprocessingSettings) -> Iterator[tuple[StepChoice, AnyS
                 f"step {choice.name!r} is planned with version {choice.version}, but version {step.version} is "
                 "installed; plan and preprocess the dataset again, or install the package as it was"
             )
-        yield choice, step, from_json(step.settings_type, choice.settings, f"step {choice.name}, settings")
+        chosen: Any = from_json(step.settings_type, choice.settings, f"step {choice.name}, settings")
+        yield _place(step, choice), step, chosen
 
 
 def _place(step: AnyStep, choice: StepChoice) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 import safetensors.numpy
@@ -13,6 +13,7 @@ from adnext_plugin.errors import SettingsError, WeightsError
 from adnext_plugin.files import replacing, require_file
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import PlannedStep, fitted_steps_of
+from adnext_plugin.preprocessing.grid.geometry import fit_stock_volume
 from adnext_plugin.preprocessing.step import FittedStep, State
 
 SEPARATOR = "/"  # between step and array in the file
@@ -51,7 +52,35 @@ class FittedSteps:
         }
 
 
-def fit_steps(settings: PreprocessingSettings, training: Sequence[np.ndarray]) -> FittedSteps | None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredToInput:
+    """What happens to a stored image when it is loaded.
+
+    `stock_spacing_mm` (z, y, x) is that of images that nnU-Net's own preprocessing has stored, in any size; None of
+    images of the input size.
+    """
+
+    settings: PreprocessingSettings
+    stock_spacing_mm: tuple[float, ...] | None = None
+    fitted: FittedSteps | None = None
+
+    def __call__(self, image_czyx: np.ndarray) -> np.ndarray:
+        """The network's input of a stored image (C, Z, Y, X), float32."""
+        if self.stock_spacing_mm is not None:
+            fitted_zyx = fit_stock_volume(image_czyx[0], self.stock_spacing_mm, self.settings)
+            # rounded like images that are stored ready, so that fitted steps see the same in training and prediction
+            image_czyx = fitted_zyx[None].astype(np.float16).astype(np.float32)
+        return image_czyx if self.fitted is None else self.fitted(image_czyx)
+
+
+class Images(Protocol):
+    """Images that are read when asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+
+def fit_steps(settings: PreprocessingSettings, training: Images) -> FittedSteps | None:
     """Fit a plan's fitted steps, each on what those before it make of the images; None where the plan has none.
 
     Args:
@@ -120,7 +149,7 @@ def read_states(path: Path) -> dict[str, np.ndarray]:
 class _Changed(Sequence[np.ndarray]):
     """Images as the steps so far make them, each read and made when asked for."""
 
-    def __init__(self, images: Sequence[np.ndarray], fitted: FittedSteps) -> None:
+    def __init__(self, images: Images, fitted: FittedSteps) -> None:
         self._images = images
         self._fitted = fitted
 

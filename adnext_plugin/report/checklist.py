@@ -70,14 +70,13 @@ def checklist(facts: RunFacts) -> Section:
 
 def _answers(facts: RunFacts) -> Mapping[str, str]:
     metrics, plan, task = facts.metrics, facts.plan, facts.task
-    settings, geometry = facts.runs[0]["settings"], facts.plan["preprocessing"]
+    settings = facts.runs[0]["settings"]
     counts = "; ".join(f"{n} {name}" for name, n in facts.people[task.target].value_counts().items())
     absent = [name for name in ("age", "sex", "site") if name not in facts.people]
     covariates = ", ".join(settings.get("covariates") or ()) or "none"
     return {
         "objective": f"Predict {task.target}" + (f" ({', '.join(task.classes)})" if task.classes else ""),
-        "preparation": f"RAS orientation, z-score of the foreground, voxels of {geometry['spacing_mm']} mm, "
-        f"{geometry['input_size_voxels']} voxels, {geometry['fit']}; see Provenance",
+        "preparation": f"Every scan: {'; '.join(facts.preparation)}. See Provenance",
         "predictors": f"One MRI volume; further columns: {covariates}",
         "sample_size": f"{metrics['subjects']} subjects" + (f": {counts}" if task.classes else ""),
         "missing": "Scans without target were not imported"

@@ -18,13 +18,14 @@ class RunFacts:
     run.json, `plan` the `adnext` block of the plans. `learning_curves` are by fold, `roc` and `precision_recall` by
     class: `value`, `low`, `high` over `grid`. `subgroups` have `column`, `value`, `subjects_by_class` and `score`.
     `confusion` counts subjects by true and predicted class; `truth_and_prediction` (2, N) is a regression's.
-    `comparison` is what adnext_compare wrote.
+    `comparison` is what adnext_compare wrote. `preparation` says what every scan went through, a few words a step.
     """
 
     cohort: Cohort
     metrics: Mapping
     runs: Sequence[Mapping]
     plan: Mapping
+    preparation: Sequence[str]
     learning_curves: Mapping[str, Mapping[str, Sequence[float]]]
     grid: Sequence[float] = ()
     roc: Mapping[str, Mapping] | None = None

@@ -30,6 +30,7 @@ def model_card(facts: RunFacts) -> Section:
     rows = (
         ("model", f"{metrics['trainer']}, network {facts.plan['network']['name']}, {len(metrics['folds'])} folds"),
         ("output", f"probability of {', '.join(task.classes)}" if task.classes else f"{task.target} as a number"),
+        ("input", f"one MRI volume; every scan: {'; '.join(facts.preparation)}"),
         ("intended use", "research; it is not a medical device, and no decision about a person may rest on it"),
         ("out of scope", "scans prepared otherwise, other sequences, people unlike the cohort below"),
         ("training data", f"{metrics['dataset']}: {metrics['subjects']} subjects, see Cohort"),

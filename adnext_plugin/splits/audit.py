@@ -132,11 +132,14 @@ def check_corpus(
     )
 
 
-def check_statistics(stored: Mapping[str, Mapping], expected: Mapping[str, Mapping]) -> Check:
-    """Compare what checkpoints hold as scales of target and covariates with those of the fold's training part.
+Learned = Mapping[str, float | np.ndarray]
+
+
+def check_statistics(stored: Mapping[str, Learned], expected: Mapping[str, Learned]) -> Check:
+    """Compare what runs keep as learned from their data, beside weights, with what the fold's training part gives.
 
     Args:
-        stored: by name of a fold: name of a number to its value.
+        stored: by name of a fold: numbers, as scales of target and covariates are, and arrays of fitted steps, by name.
         expected: the same, computed anew from the training part.
     """
     leaks, count = [], 0
@@ -144,10 +147,23 @@ def check_statistics(stored: Mapping[str, Mapping], expected: Mapping[str, Mappi
         for name, value in numbers.items():
             count += 1
             found = stored[fold].get(name)
-            if found is None or not np.isclose(found, value, rtol=1e-6, atol=1e-12):
+            if np.ndim(value) > 0:
+                leaks += [f"{fold}: {name} {difference}" for difference in _differences(found, value)]
+            elif found is None or not np.isclose(found, value, rtol=1e-6, atol=1e-12):
                 leaks.append(f"{fold}: {name} is {found} in the checkpoint, but {value} in the training part")
     looked_at = f"{count} numbers of {len(expected)} folds" if count else "nothing: these runs have no such numbers"
     return Check(name="statistics from outside the training part", looked_at=looked_at, leaks=tuple(leaks))
+
+
+def _differences(found: float | np.ndarray | None, value: float | np.ndarray) -> list[str]:
+    if found is None:
+        return ["is missing in the run"]
+    if np.shape(found) != np.shape(value):
+        return [f"has shape {np.shape(found)}, but of the training part {np.shape(value)}"]
+    most = float(np.abs(np.subtract(found, value, dtype=np.float64)).max())
+    if np.allclose(found, value, rtol=1e-6, atol=1e-12):
+        return []
+    return [f"is not what the training part gives; its numbers differ by up to {most:.3g}"]
 
 
 def refuse_same_people(own: pd.DataFrame, others: pd.DataFrame, *, are_other_people: bool = False) -> None:

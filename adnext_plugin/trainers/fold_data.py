@@ -1,7 +1,7 @@
 """The cases of one fold as a trainer sees them: which part they belong to, their targets, and loaders of them."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -15,7 +15,8 @@ from adnext_plugin.environment import worker_count
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_json, require_file
 from adnext_plugin.plan import Plan, plan_in
-from adnext_plugin.preprocessing.grid.geometry import fit_stock_volume
+from adnext_plugin.preprocessing.chain import fitted_steps_of
+from adnext_plugin.preprocessing.fitted import FittedSteps, StoredToInput, fit_steps
 from adnext_plugin.settings import RunSettings, TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits, take_fraction
 from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file
@@ -92,14 +93,15 @@ class FoldData:
         change: Change | None = None,
         shuffle: bool = False,
         covariates: np.ndarray | None = None,
+        fitted: FittedSteps | None = None,
         on_gpu: bool = False,
         rank: int = 0,
         processes: int = 1,
     ) -> EpochLoader:
-        """A loader of some cases, in the order given or shuffled; by default without covariates."""
+        """A loader of some cases, in the order given or shuffled; by default without covariates and fitted steps."""
         if covariates is None:
             covariates = np.zeros((len(cases), 0), dtype=np.float32)
-        store = self.store(cases)
+        store = self.store(cases, fitted)
         store.keep_in_memory()
         dataset = CaseDataset(store, self.targets(cases), covariates, change, settings.seed)
         sampler = EpochSampler(
@@ -113,23 +115,30 @@ class FoldData:
         workers = worker_count(8 if on_gpu else 0) if shuffle else 0
         return EpochLoader(dataset, sampler, workers=workers, pin_memory=on_gpu)
 
-    def store(self, cases: list[str]) -> CaseStore:
-        """The volumes of some cases, as the network takes them; one store for all who use the same cases."""
-        store = self._stores.get(tuple(cases))
+    def fit_steps(self, training: list[str]) -> FittedSteps | None:
+        """The plan's fitted steps, fitted on some cases and no others; None where the plan has none."""
+        settings = self.plan.preprocessing
+        return fit_steps(settings, self.store(training)) if fitted_steps_of(settings) else None
+
+    def store(self, cases: list[str], fitted: FittedSteps | None = None) -> CaseStore:
+        """The images of some cases, as the network takes them; one store for all who use the same cases."""
+        key = (tuple(cases), fitted)
+        store = self._stores.get(key)
         if store is None:
-            store = self._stores[tuple(cases)] = self._open_store(cases)
+            store = self._stores[key] = self._open_store(cases, fitted)
         return store
 
     @cached_property
-    def _stores(self) -> WeakValueDictionary[tuple[str, ...], CaseStore]:
+    def _stores(self) -> WeakValueDictionary[tuple[tuple[str, ...], FittedSteps | None], CaseStore]:
         return WeakValueDictionary()
 
-    def _open_store(self, cases: list[str]) -> CaseStore:
-        geometry = self.plan.preprocessing
+    def _open_store(self, cases: list[str], fitted: FittedSteps | None) -> CaseStore:
+        settings = self.plan.preprocessing
+        stock_spacing_mm = self.stored_spacing_mm if self.plan.prepared_by == "nnunet" else None
         to_input = None
-        if self.plan.prepared_by == "nnunet":
-            to_input = partial(fit_stock_volume, spacing_mm=self.stored_spacing_mm, settings=geometry)
-        return CaseStore(self.images, cases, geometry.input_size_voxels, to_input)
+        if stock_spacing_mm is not None or fitted is not None:
+            to_input = StoredToInput(settings=settings, stock_spacing_mm=stock_spacing_mm, fitted=fitted)
+        return CaseStore(self.images, cases, settings.input_size_voxels, to_input)
 
     @cached_property
     def _table(self) -> pd.DataFrame:

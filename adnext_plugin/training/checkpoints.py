@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from adnext_plugin.files import disk_full, replacing
-from adnext_plugin.paths import METER_FOLDER
+from adnext_plugin.paths import FITTED_STEPS_FILE, METER_FOLDER
 
 
 def write_checkpoint(checkpoint: dict, path: Path) -> None:
@@ -34,7 +34,8 @@ def set_earlier_run_aside(fold_folder: Path) -> Path | None:
     Returns:
         The folder they are in now; None if there were none.
     """
-    found = [*fold_folder.glob("checkpoint_*.pth"), *fold_folder.glob("validation"), *fold_folder.glob(METER_FOLDER)]
+    names = ("checkpoint_*.pth", "validation", METER_FOLDER, FITTED_STEPS_FILE)
+    found = [path for name in names for path in fold_folder.glob(name)]
     if not found:
         return None
     aside = fold_folder / f"earlier_run_{datetime.now():%Y%m%d_%H%M%S_%f}"

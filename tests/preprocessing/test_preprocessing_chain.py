@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 from adnext_plugin.case_properties import CaseProperties, read_case_properties
 from adnext_plugin.errors import SettingsError, UnknownNameError
 from adnext_plugin.images import Volume, file_sha256, read_volume
-from adnext_plugin.plan import STEP_ORDER, PreprocessingSettings, StepChoice
-from adnext_plugin.preprocessing.chain import OWN, descriptions, load_step, prepare, resolved, steps_of
+from adnext_plugin.plan import STEP_ORDER, Plan, PreprocessingSettings, StepChoice
+from adnext_plugin.preprocessing.chain import OWN, load_step, preparation_in_words, prepare, resolved, steps_of
 from adnext_plugin.preprocessing.keys import case_keys
 from adnext_plugin.preprocessing.preprocessor import CaseJob, prepare_case
 from adnext_plugin.preprocessing.steps.crop import Crop
@@ -150,7 +150,7 @@ def test_another_version_than_planned_is_refused(install) -> None:
 
 
 def test_descriptions_go_through_the_chain_and_name_a_step_that_is_not_there(gamma) -> None:
-    words = descriptions(_with(StepChoice(name="gamma"), alignment="rigid"))
+    words = preparation_in_words(Plan(preprocessing=_with(StepChoice(name="gamma"), alignment="rigid")))
     assert words == (
         "brain extraction by deepbet where there is a skull",
         "RAS orientation",
@@ -161,7 +161,10 @@ def test_descriptions_go_through_the_chain_and_name_a_step_that_is_not_there(gam
         "z-score of the foreground",
         "linear interpolation to voxels of 3.5 × 3.5 × 3.5 mm, padded or cropped to 24 × 24 × 24 voxels (z, y, x)",
     )
-    assert descriptions(_with(StepChoice(name="unheard_of")))[-1].startswith("unheard_of")
+    absent = Plan(preprocessing=_with(StepChoice(name="unheard_of")))
+    assert preparation_in_words(absent)[-1] == "unheard_of, a further step that is not installed here"
+    stock = preparation_in_words(Plan(preprocessing=SMALL, prepared_by="nnunet"))
+    assert stock == ("nnU-Net's own preprocessing", words[-1])
 
 
 @pytest.mark.parametrize(
