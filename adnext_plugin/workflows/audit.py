@@ -184,11 +184,11 @@ def _checks_of_weights(path: str, data: "FoldData") -> "list[Check]":
 
 
 def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
-    """The scales in a run's checkpoints, and whom each of its networks has seen, first weights included."""
+    """What a run has learned beside weights, and whom each of its networks has seen, first weights included."""
     from adnext_plugin.records import from_json
     from adnext_plugin.settings import TrainerSettings
     from adnext_plugin.splits.audit import check_statistics
-    from adnext_plugin.trainers.fold_scales import scales_of, stored_scales
+    from adnext_plugin.trainers.fold_scales import arrays_of, scales_of, stored_arrays, stored_scales
     from adnext_plugin.training.weights import read_checkpoint
 
     stored, expected, checks = {}, {}, []
@@ -198,8 +198,8 @@ def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
         block = read_checkpoint(folder.checkpoint_final)[BLOCK]
         settings = from_json(TrainerSettings, block["settings"], f"{folder.path}, settings")
         of_fold, name = replace(data, fold=int(folder.name)), folder.path.name
-        stored[name] = stored_scales(block)
-        expected[name] = scales_of(of_fold, settings)
+        stored[name] = {**stored_scales(block), **stored_arrays(folder)}
+        expected[name] = {**scales_of(of_fold, settings), **arrays_of(of_fold, settings)}
         checks.append(_check_corpus(of_fold.held_out, block, name))
     return [check_statistics(stored, expected), *checks]
 

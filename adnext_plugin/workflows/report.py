@@ -57,6 +57,7 @@ def write_report(run: RunFolder, dataset_folder: Path, page: Path, comparison: P
     from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
     from adnext_plugin.plan import read_plan
+    from adnext_plugin.preprocessing.chain import preparation_in_words
     from adnext_plugin.records import to_json
     from adnext_plugin.report.facts import RunFacts
     from adnext_plugin.report.html import report_html
@@ -64,11 +65,13 @@ def write_report(run: RunFolder, dataset_folder: Path, page: Path, comparison: P
     metrics = read_json(require_file(run.evaluation.metrics_file, "evaluate the run first"))
     files = read_folds(run, Cohort.open(dataset_folder), "adnext_train")
     folds = range(len(files.cohort.splits))
+    plan = read_plan(run.plans_file, run.configuration)
     facts = RunFacts(
         cohort=files.cohort,
         metrics=metrics,
         runs=[read_json(run.fold(fold).run_file) for fold in folds],
-        plan=to_json(read_plan(run.plans_file, run.configuration)),
+        plan=to_json(plan),
+        preparation=preparation_in_words(plan),
         learning_curves=_learning_curves(run, len(folds)),
         comparison=read_json(comparison) if comparison else None,
         **_of_predictions(files),
