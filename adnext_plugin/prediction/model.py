@@ -123,7 +123,7 @@ class FoldNetwork:
         covariates_1n = torch.from_numpy(self._covariates(row)) if self.columns else None
         shape = (1, *self._plan.network_input_voxels)
         return ExplainedNetwork(
-            network=self._network, task=self._plan.task, image_shape=shape, covariates_1n=covariates_1n
+            network=self._network, task=self._plan.known_task, image_shape=shape, covariates_1n=covariates_1n
         )
 
     def _see(self, features: torch.Tensor) -> None:

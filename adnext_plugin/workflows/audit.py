@@ -191,7 +191,9 @@ def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
     from adnext_plugin.trainers.fold_scales import arrays_of, scales_of, stored_arrays, stored_scales
     from adnext_plugin.training.weights import read_checkpoint
 
-    stored, expected, checks = {}, {}, []
+    stored: dict[str, dict[str, Any]] = {}
+    expected: dict[str, dict[str, Any]] = {}
+    checks = []
     for folder in run.folds():
         if not folder.name.isdigit() or not folder.checkpoint_final.is_file():
             continue
