@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,10 +126,13 @@ def _executor(request: Request) -> AbstractContextManager["Cluster | None"]:
 
 def _plan_and_preprocess(dataset: str, request: Request, cluster: "Cluster | None") -> bool:
     from adnext_plugin.plans.presets import load_preset
+    from adnext_plugin.preprocessing.chain import resolved
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
 
     plan = load_preset(request.preset, request.preprocessing)
+    # a plan says all that its further steps depend on, and what cannot be had is said before any work
+    plan = replace(plan, preprocessing=resolved(plan.preprocessing))
     # absolute, as workers of a cluster run elsewhere
     raw, folder = raw_dir().absolute() / dataset, preprocessed_dir().absolute() / dataset
     task, subjects = read_dataset(raw)

@@ -127,7 +127,7 @@ def with_states(settings: PreprocessingSettings, arrays: Mapping[str, np.ndarray
 def write_states(fitted: FittedSteps, path: Path) -> None:
     """Write what was learned, so that a reader sees the old file or the whole new one."""
     with replacing(path) as temporary:
-        arrays = {name: np.ascontiguousarray(array) for name, array in fitted.arrays.items()}
+        arrays = {name: np.array(array, order="C") for name, array in fitted.arrays.items()}
         temporary.write_bytes(safetensors.numpy.save(arrays))
 
 

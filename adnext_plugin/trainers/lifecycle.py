@@ -27,7 +27,10 @@ from adnext_plugin.files import write_json
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import BLOCK, file_of_fold
 from adnext_plugin.plan import NetworkSettings, plans_with
+from adnext_plugin.preprocessing.chain import fitted_steps_of
+from adnext_plugin.preprocessing.fitted import FittedSteps, read_states, with_states, write_states
 from adnext_plugin.records import from_json, to_json
+from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.settings import RunSettings
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
@@ -412,6 +415,20 @@ class RunTrainer(nnUNetTrainer, ABC):
             stored_spacing_mm=tuple(self.configuration_manager.spacing),
         )
 
+    @cached_property
+    def _fitted_steps(self) -> FittedSteps | None:
+        """The plan's fitted steps: fitted on the training part when a run begins, and kept while it goes on."""
+        settings, path = self.plan.preprocessing, FoldFolder(Path(self.output_folder)).fitted_steps_file
+        if not fitted_steps_of(settings):
+            return None
+        if self.current_epoch > 0:
+            return with_states(settings, read_states(path), str(path))
+        training, _ = self.do_split()
+        fitted = self._data.fit_steps(training)
+        if fitted is not None and self.local_rank == 0 and not self.disable_checkpointing:
+            write_states(fitted, path)
+        return fitted
+
     def _loader(self, cases: list[str], augmentation: Augmentation | None = None) -> EpochLoader:
         return self._data.loader(
             cases,
@@ -419,6 +436,7 @@ class RunTrainer(nnUNetTrainer, ABC):
             change=self.unchanged_view() if augmentation is None else augmentation,
             shuffle=augmentation is not None,
             covariates=self.covariates(cases),
+            fitted=self._fitted_steps,
             on_gpu=self.device.type == "cuda",
             rank=self.local_rank,
             processes=dist.get_world_size() if self.is_ddp else 1,

@@ -96,6 +96,11 @@ def test_what_was_learned_is_written_and_read_to_the_bit(templates, tmp_path) ->
     again = with_states(BOTH, read_states(tmp_path / "steps.safetensors"), "here")
     image = IMAGES[0].astype(np.float32)
     np.testing.assert_array_equal(again(image), fitted(image))
+    assert {name: array.shape for name, array in again.arrays.items()} == {
+        "mean_template/mean": (1, 6, 5, 4),
+        "mean_template/cases": (),
+        "scale/largest": (),
+    }
     (tmp_path / "steps.safetensors").write_bytes(b"\x00" * 40)
     with pytest.raises(WeightsError, match="is damaged"):
         read_states(tmp_path / "steps.safetensors")
