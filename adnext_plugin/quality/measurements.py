@@ -7,10 +7,12 @@ import blosc2
 import numpy as np
 from scipy import ndimage, stats
 
-from adnext_plugin.case_properties import read_case_properties
+from adnext_plugin.case_properties import CaseProperties, read_case_properties
 from adnext_plugin.errors import ImageError, PathsError
 from adnext_plugin.quality.thumbnails import thumbnail
+from adnext_plugin.scalp import has_scalp
 
+LARGEST_BRAIN_LITRES = 3.0  # with the fluid around it; measured: 2.4
 COARSE_VOXELS = 24  # edge of the cube that cases are compared in; a case takes 27 kB of memory there
 
 
@@ -25,7 +27,7 @@ class QualityJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:
-    """Numbers of one case.
+    """Numbers of one case. `is_head`: there is a skull around the brain, or more than a brain can be.
 
     `coarse_zyx` is the network's input in a cube of `COARSE_VOXELS`, float16. `stretch_zyx` are the factors by which
     `resize` has changed the brain's proportions, 1 on average. `thumbnail` is a JPEG file.
@@ -34,6 +36,7 @@ class Measurements:
     case: str
     brain_litres: float
     has_mask: bool
+    is_head: bool
     skewness: float
     stretch_zyx: tuple[float, float, float]
     share_cut_off: float
@@ -62,12 +65,24 @@ def measure_case(job: QualityJob) -> Measurements:
         case=job.case,
         brain_litres=properties.brain_litres,
         has_mask=properties.mask is not None,
+        is_head=_is_head(volume_zyx, properties),
         skewness=float(stats.skew(volume_zyx[volume_zyx != 0])),
         stretch_zyx=tuple((factors / stats.gmean(factors)).tolist()),
         share_cut_off=properties.share_of_foreground_cut_off,
         coarse_zyx=coarsen(volume_zyx).astype(np.float16),
         thumbnail=thumbnail(volume_zyx, job.scan, None if properties.mask is None else Path(properties.mask)),
     )
+
+
+def _is_head(volume_zyx: np.ndarray, properties: CaseProperties) -> bool:
+    if properties.brain_litres > LARGEST_BRAIN_LITRES:
+        return True
+    box_mm = [
+        (stop - start) * edge
+        for (start, stop), edge in zip(properties.foreground_box, properties.spacing_mm, strict=True)
+    ]
+    voxels = properties.resampled_shape_voxels if properties.fit == "pad_crop" else volume_zyx.shape
+    return has_scalp(volume_zyx, [size / count for size, count in zip(box_mm, voxels, strict=True)])
 
 
 def coarsen(volume_zyx: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ SAME_SCAN, SAME_PERSON = 0.9999, 0.97  # correlations of coarse volumes
 FLIP_GAIN = 0.1  # correlation with the mean that another order or direction of the axes has to gain
 BLOCK = 512  # cases compared with all others at once
 
+HEAD = "a head among brains: there is a scalp, or more than a brain can be; extract the brain"
 LEFT_TO_RIGHT = ((0, 1, 2), (1, 1, -1))  # a mirror image of a brain is as like the mean as the brain
 
 
@@ -80,7 +81,7 @@ def find_suspicious(cases: Sequence[Measurements], subject_of: dict[str, str]) -
     for number in NUMBERS:
         _judge(table[number.column], number, suspicion, reasons)
     for index, volume in enumerate(coarse):
-        certain = _flips(volume, mean_zyx) + _duplicates(table.iloc[index], subject_of)
+        certain = [HEAD] * cases[index].is_head + _flips(volume, mean_zyx) + _duplicates(table.iloc[index], subject_of)
         suspicion[index] += CERTAIN * len(certain)
         reasons[index] = certain + reasons[index]
     table["suspicion"], table["reasons"] = suspicion, ["; ".join(found) for found in reasons]

