@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     request = _request(arguments)
 
-    from adnext_plugin.importing.image_checks import check_images
+    from adnext_plugin.importing.image_checks import check_images, doubts_of
     from adnext_plugin.importing.import_report import import_report, report_text
     from adnext_plugin.importing.inclusion import select_cases
     from adnext_plugin.importing.targets import resolve_column
@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = read_source(arguments)
     rule = None if rule is None else resolve_column(rule, source)
     selection = select_cases(source, rule, choice)
-    checked = check_images(selection.cases, processes=request.processes)
-    report = import_report(source, selection)
+    checked = check_images(selection.cases, processes=request.processes, accepted=arguments.accept)
+    report = import_report(source, selection, doubts_of(selection.cases, checked, arguments.accept))
     print(report_text(report))
     if request.dry_run:
         print(f"dry run: nothing was written; {request.folder} is where it would go")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import new_parser
+from adnext_plugin.cli.import_reading import add_reading_options, rules_of
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
 
@@ -25,6 +26,7 @@ def build_parser() -> ArgumentParser:
     _add_source(parser)
     _add_target(parser)
     _add_rows(parser)
+    add_reading_options(parser)
     _add_writing(parser)
     return parser
 
@@ -133,7 +135,7 @@ def read_source(arguments: Namespace) -> "Source":
     by_time = arguments.max_days is not None or arguments.session == "closest"
     max_days = DEFAULT_MAX_DAYS if arguments.max_days is None else arguments.max_days
     for path in arguments.clinical:
-        table = read_table(path, columns, is_one_of_many=True)
+        table = read_table(path, columns, is_one_of_many=True, rules=rules_of(arguments))
         source = join_table(source, table, by_time=by_time, max_days=max_days)
     return source
 
@@ -144,14 +146,19 @@ def _read_images(arguments: Namespace, columns: Mapping[str, str | None]) -> "So
     from adnext_plugin.importing.sources.loni import read_loni_source
     from adnext_plugin.importing.sources.table import TableOptions, read_table_source
 
+    rules = rules_of(arguments)
     if arguments.table is not None:
         return read_table_source(
             TableOptions(
-                table=arguments.table, images=arguments.images, image_pattern=arguments.image_pattern, columns=columns
+                table=arguments.table,
+                images=arguments.images,
+                image_pattern=arguments.image_pattern,
+                columns=columns,
+                rules=rules,
             )
         )
     if arguments.loni is not None:
-        return read_loni_source(arguments.loni, arguments.images)
+        return read_loni_source(arguments.loni, arguments.images, columns, rules)
     return read_bids_source(
         BidsOptions(
             root=arguments.bids,
@@ -161,7 +168,7 @@ def _read_images(arguments: Namespace, columns: Mapping[str, str | None]) -> "So
             caps_pipeline=arguments.caps_pipeline,
             entities=parse_entities(arguments.entity),
             columns={} if arguments.clinical else columns,
-            needs_participants=arguments.bids is not None and not arguments.clinical,
+            rules=rules,
         )
     )
 

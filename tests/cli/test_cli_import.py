@@ -324,3 +324,60 @@ def test_guessing_names_the_layout_and_proposes_a_command_that_works(fresh, caps
     assert "folder of images, 17 files" in text and "file            'path'" in text
     words = text.splitlines()[-1].removeprefix("try: adnext_import 101 NAME ").replace("'", "").split()
     assert _run(capsys, *words, "-np", "1", "--overwrite")[0] == 0
+
+
+def _with_sform(path: Path, scale: float) -> None:
+    image = nibabel.load(path)
+    image.set_sform(np.diag([2 * scale, 2 * scale, 2 * scale, 1]), code=1)
+    image.header.set_zooms((2, 2, 2))
+    nibabel.save(image, path)
+
+
+def test_a_header_without_a_safe_reading_is_refused_until_the_user_has_looked(fresh, capsys) -> None:
+    table = write_cohort(fresh.source)
+    for name in ("sub03_M00", "sub05_M00"):
+        _with_sform(fresh.source / f"{name}.nii.gz", 1.25)
+    code, errors = _run(capsys, "--table", table, *LABELS)
+    assert code == 2 and len(errors) == 1 and _nothing_written(fresh)
+    assert "2 of 17 scans, the first" in errors[0] and "sub03_M00.nii.gz: size: voxels are of 2.5 × 2.5" in errors[0]
+    assert "--accept size" in errors[0]
+    assert _run(capsys, "--table", table, *LABELS, "--accept", "shape")[0] == 2
+    assert _run(capsys, "--table", table, *LABELS, "--accept", "size")[0] == 0
+    report = json.loads((fresh.raw / "Dataset009_Toy" / "import_report.json").read_text())
+    assert report["headers"]["size"]["scans"] == 2 and report["headers"]["size"]["accepted"]
+    assert any("2 scans, the first" in note and "(--accept size)" in note for note in report["notes"])
+
+
+def test_what_has_a_safe_reading_is_said_with_the_count_and_the_first_file(fresh, capsys) -> None:
+    table = write_cohort(fresh.source)
+    for index in (2, 4):
+        volume = toy_brain(index, has_hole=False)
+        write_scan(fresh.source / f"sub{index:02d}_M00.nii.gz", np.where(volume == 0, np.nan, volume))
+    assert import_dataset.main([*NAME, "--table", str(table), *LABELS, "--with-masks"]) == 0
+    assert "2 scans, the first" in (out := capsys.readouterr().out) and "the background is NaN" in out
+    mask = nibabel.load(fresh.raw / "Dataset009_Toy" / "labelsTr" / "sub02_M00.nii.gz").get_fdata()
+    np.testing.assert_array_equal(mask > 0, toy_brain(2, has_hole=False) > 0)
+
+
+def test_codes_dates_and_replacements_are_told_on_the_command_line(fresh, capsys) -> None:
+    table = write_cohort(fresh.source)
+    _edit(table, "AD,63,F", "AD,999,D")
+    _edit(table, "AD,65", "AD,-9")
+    assert _run(capsys, "--table", table, *LABELS)[0] == 2
+    options = ["--missing", "-9", "age=999", "--covariate-map", "sex", "D=", "M=F", "--date-format", "day-first"]
+    assert _run(capsys, "--table", table, *LABELS, *options)[0] == 0
+    subjects = pd.read_csv(fresh.raw / "Dataset009_Toy" / "subjects.csv", dtype=str, keep_default_na=False)
+    rows = subjects.set_index("case_id")
+    assert rows.loc[["sub03_M00", "sub05_M00"], "age"].tolist() == ["", ""]
+    assert rows.loc["sub03_M00", "sex"] == "" and set(rows["sex"]) == {"", "F"}
+    code, errors = _run(capsys, "--table", table, *LABELS, "--covariate-map", "sex", "D", "--overwrite")
+    assert code == 2 and "write CELL=VALUE" in errors[0]
+
+
+def test_a_bids_tree_without_participants_is_imported_for_pretraining(fresh, capsys) -> None:
+    root = fresh.source / "bids"
+    for index in range(3):
+        write_scan(root / f"sub-{index}" / "anat" / f"sub-{index}_T1w.nii.gz", toy_brain(index, has_hole=False))
+    assert _run(capsys, "--bids", root, "--unlabelled", "-np", "1")[0] == 0
+    code, errors = _run(capsys, "--bids", root, "--target", "dx", "-np", "1", "--overwrite")
+    assert code == 2 and "no column 'dx' for sub-0" in errors[0]

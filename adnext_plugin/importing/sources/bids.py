@@ -40,7 +40,6 @@ class BidsOptions:
     entities: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str | None] = field(default_factory=dict)
     rules: CellRules = NO_RULES
-    needs_participants: bool = False  # no tree needs that table
 
 
 def read_bids_source(options: BidsOptions) -> Source:
