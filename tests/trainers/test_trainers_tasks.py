@@ -47,7 +47,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             ("311", "Stages", own, stages),
             ("312", "Severity", own, severity),
             ("313", "OtherStages", others, stages),
-            ("314", "is for regression of severity, but the model for classification of CN, MCI, AD; give scans"),
+            ("314", "OtherSeverity", others, severity),
             ("315", "Coarse", others, stages),
         ):
             assert import_dataset.main([number, name, "--table", str(table), *target, "-np", "1"]) == 0
