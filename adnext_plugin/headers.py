@@ -7,13 +7,13 @@ too. So it is said when scans are imported and predicted, and the import refuses
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import nibabel
 import numpy as np
 from nibabel.analyze import AnalyzeHeader
 from nibabel.freesurfer.mghformat import MGHHeader
-from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti1 import Nifti1Header, Nifti1Image
 from nibabel.spatialimages import SpatialImage
 
 Kind = Literal["size", "pixdim", "orientation", "no-orientation", "tilted", "complex", "nan-background"]
@@ -40,7 +40,7 @@ def header_doubts(image: SpatialImage) -> tuple[Doubt, ...]:
     header = image.header
     found: list[Doubt] = []
     if isinstance(header, Nifti1Header):
-        found += _of_nifti(image)
+        found += _of_nifti(cast(Nifti1Image, image))
     elif isinstance(header, AnalyzeHeader) or (isinstance(header, MGHHeader) and int(header["goodRASFlag"]) < 1):
         found += _no_orientation()
     with np.errstate(all="ignore"):  # an affine that cannot be inverted is refused by whoever reads the voxels
@@ -60,7 +60,7 @@ def file_doubts(path: Path) -> tuple[Doubt, ...]:
     Raises:
         Exception: whatever a reader of images raises about a damaged file.
     """
-    image = nibabel.load(path)
+    image = cast(SpatialImage, nibabel.load(path))
     doubts = header_doubts(image)
     if image.get_data_dtype().kind != "f":
         return doubts
@@ -75,8 +75,8 @@ def nan_background() -> Doubt:
     )
 
 
-def _of_nifti(image: SpatialImage) -> list[Doubt]:
-    header = image.header
+def _of_nifti(image: Nifti1Image) -> list[Doubt]:
+    header: Any = image.header
     has_qform, has_sform = int(header["qform_code"]) > 0, int(header["sform_code"]) > 0
     sizes_mm = raw_sizes_mm(image)
     affine_mm = np.linalg.norm(image.affine[:3, :3], axis=0)
@@ -112,7 +112,8 @@ def raw_sizes_mm(image: SpatialImage) -> np.ndarray:
     """The voxel's edges as the file has them, in x, y, z order; nibabel's header has 1 where this has 0."""
     holder = image.file_map.get("header") or image.file_map["image"]
     with holder.get_prepare_fileobj("rb") as stream:
-        raw = type(image.header).from_fileobj(stream, check=False)
+        reader: Any = type(image.header)
+        raw = reader.from_fileobj(stream, check=False)
     return np.abs(np.asarray(raw["pixdim"][1:4], dtype=np.float64))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import nibabel
 import numpy as np
@@ -60,7 +61,7 @@ def read_volume(path: Path) -> Volume:
     if not path.is_file():
         raise ImageError(f"{path} does not exist; check the path in your table")
     try:
-        image = nibabel.load(path)
+        image = cast(SpatialImage, nibabel.load(path))
         shape = _check_shape(image, path)
         doubts = header_doubts(image)
         volume_xyz = _intensities(image).reshape(shape)

@@ -11,7 +11,7 @@ from adnext_plugin.errors import ImageError
 from adnext_plugin.headers import file_doubts
 from adnext_plugin.images import read_volume
 from adnext_plugin.plan import PreprocessingSettings
-from adnext_plugin.preprocessing.steps import prepare
+from adnext_plugin.preprocessing.chain import prepare
 
 BRAIN = toy_brain(3, has_hole=False)
 

@@ -79,8 +79,10 @@ def _refuse_doubles(cases: Sequence[Case]) -> None:
     for case in cases:
         session = (case.scan.subject_id, session_key(case.scan.session_id))
         # file systems of some users do not tell upper from lower case
-        for firsts, key in ((first_by_name, case.case_id.lower()), (first_by_session, session)):
-            earlier = firsts.setdefault(key, case)
+        for earlier in (
+            first_by_name.setdefault(case.case_id.lower(), case),
+            first_by_session.setdefault(session, case),
+        ):
             if earlier is not case:
                 raise TableError(
                     f"two scans would become case {case.case_id}: {earlier.scan.image} and {case.scan.image}; give "

@@ -105,7 +105,7 @@ def check_image(path: Path) -> CheckedImage:
     except OSError as error:  # such as a name that is too long for any file
         raise ImageError(f"{str(path)[:200]} cannot be opened ({error.strerror}); correct the path") from error
     digest = sha256(repr(volume.volume_zyx.shape).encode())
-    digest.update(volume.volume_zyx)
+    digest.update(volume.volume_zyx.data)
     return CheckedImage(file_sha256=file_sha256(path), voxels_sha256=digest.hexdigest(), doubts=volume.doubts)
 
 

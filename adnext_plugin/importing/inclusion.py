@@ -118,10 +118,11 @@ def _chosen_sessions(scans: list[Scan], wanted: SessionChoice) -> list[Scan]:
         if wanted == "baseline":
             order = time_order([(scan.session_id, scan.moment) for scan in own], subject)
         else:
-            order = [scan.gap_days for scan in own]
-            if None in order:
+            unknown = [scan for scan in own if scan.gap_days is None]
+            order = [scan.gap_days for scan in own if scan.gap_days is not None]
+            if unknown:
                 raise TableError(
-                    f"--session closest: how far {own[order.index(None)]} is from its clinical visit is not known; "
+                    f"--session closest: how far {unknown[0]} is from its clinical visit is not known; "
                     "give the visits with --clinical, and dates or days on both sides"
                 )
         first = own[order.index(min(order))]
@@ -185,7 +186,7 @@ def _classes(labelled: Labelled, rule: TargetRule) -> tuple[str, ...]:
         if len(present) < 2:
             raise TableError(f"{rule.column} is {labelled[0][1]} for every scan; there is nothing to predict")
         return ()
-    classes = rule.classes or tuple(sorted(present))
+    classes = rule.classes or tuple(sorted(str(name) for name in present))
     if not rule.classes:
         _refuse_one_class_in_two_spellings(classes, present, rule)
     if len(classes) < 2 or any(present[name] == 0 for name in classes):

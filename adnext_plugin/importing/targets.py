@@ -79,13 +79,13 @@ def resolve_column(rule: TargetRule, source: Source) -> TargetRule:
     is_there = not source.scans or column in source.scans[0].row
     if is_there and (column != "age" or source.columns.get("age") is None):
         return rule
-    column = source.columns.get("cdr" if rule.is_cdr and not column else column.lower())
-    if column is None:
+    named = source.columns.get("cdr" if rule.is_cdr and not column else column.lower())
+    if named is None:
         if rule.is_cdr and not rule.column:
             raise TableError("no column has a usual name of the Clinical Dementia Rating; name it: --from-cdr COLUMN")
         return rule
-    bins = tuple((replace(condition, column=column), name) for condition, name in rule.bins)
-    return replace(rule, column=column, bins=bins)
+    bins = tuple((replace(condition, column=named), name) for condition, name in rule.bins)
+    return replace(rule, column=named, bins=bins)
 
 
 def parse_label_map(items: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:

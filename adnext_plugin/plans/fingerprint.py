@@ -1,6 +1,7 @@
 """nnU-Net's dataset fingerprint for datasets without segmentations."""
 
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,9 @@ class ADNeXtFingerprintExtractor(fingerprint_extractor.DatasetFingerprintExtract
             measure, images, processes=self.num_processes, description="Fingerprint", cluster=self.cluster
         )
         by_index = dict(outcomes)
-        usable = [by_index[index] for index in sorted(by_index) if not isinstance(by_index[index], AdnextError)]
+        usable = [
+            found for _, found in sorted(by_index.items(), key=itemgetter(0)) if not isinstance(found, AdnextError)
+        ]
         if not usable:
             raise ImageError(f"no scan of {self.dataset_name} can be used; the first: {by_index[0]}")
         fingerprint = _fingerprint(usable)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+LISTING = "get_filenames_of_train_images_and_targets"  # of nnU-Net
 CHANNEL = re.compile(r"(.+)_\d{4}")
 
 
@@ -27,13 +28,13 @@ def list_cases(raw_folder: str, dataset_json: dict) -> dict[str, dict]:
 @contextmanager
 def listing_in_linear_time(module: ModuleType) -> Iterator[None]:
     """Within the block a module of nnU-Net lists cases by `list_cases`, unless its dataset.json lists them itself."""
-    theirs = module.get_filenames_of_train_images_and_targets
+    theirs = getattr(module, LISTING)
 
     def ours(raw_folder: str, dataset_json: dict) -> dict[str, dict]:
         return theirs(raw_folder, dataset_json) if "dataset" in dataset_json else list_cases(raw_folder, dataset_json)
 
-    module.get_filenames_of_train_images_and_targets = ours
+    setattr(module, LISTING, ours)
     try:
         yield
     finally:
-        module.get_filenames_of_train_images_and_targets = theirs
+        setattr(module, LISTING, theirs)

@@ -105,13 +105,13 @@ class ModelDescription:
     @property
     def threshold(self) -> float | None:
         """From where the mean probability is called positive, the mean over folds; None without two classes."""
-        thresholds = [fold.threshold for fold in self.folds]
-        return None if None in thresholds else float(np.mean(thresholds))
+        known = [fold.threshold for fold in self.folds if fold.threshold is not None]
+        return float(np.mean(known)) if len(known) == len(self.folds) else None
 
     def _check(self, fold: FoldDescription, covariates: tuple[str, ...]) -> None:
         needed = {
-            "target_scale": self.plan.task.kind == "regression",
-            "threshold": len(self.plan.task.classes) == 2,
+            "target_scale": self.plan.known_task.kind == "regression",
+            "threshold": len(self.plan.known_task.classes) == 2,
             "covariate_scale": bool(covariates),
         }
         for name, is_needed in needed.items():

@@ -58,7 +58,7 @@ class Ensemble:
 
     def __init__(self, model: Model, device: str) -> None:
         self._model = model.description
-        self._task = model.description.plan.task
+        self._task = model.description.plan.known_task
         self._networks = [FoldNetwork(model, index, device) for index in range(len(model.folds))]
 
     @property
@@ -156,8 +156,10 @@ class Ensemble:
             return None, False
         ratios, far = [], []
         for network, values in zip(self._networks, features, strict=True):
+            assert network.features is not None and values is not None  # else they were not checked
             distance = float(network.features.distances(values[None])[0])
             usual = network.description.feature_distance
+            assert usual is not None
             ratios.append(distance / usual.median)
             far.append(distance > usual.limits[1])
         return float(np.mean(ratios)), sum(far) * 2 > len(far)

@@ -55,8 +55,8 @@ class FeatureProfile:
             raise BundleError(f"{where} is not the mean and covariance of features; export the model again")
         profile = cls(**{name: arrays[name] for name in names})
         try:
-            usable = all(np.isfinite(array).all() for array in arrays.values()) and (profile.spread > 0).all()
-            usable = usable and len(profile._root) == width
+            is_finite = all(np.isfinite(array).all() for array in arrays.values())
+            usable = is_finite and bool((profile.spread > 0).all()) and len(profile._root) == width
         except np.linalg.LinAlgError:
             usable = False
         if not usable:

@@ -223,7 +223,7 @@ def _refuse_other_task(folder: Path, model: ModelDescription) -> None:
     if BLOCK not in content:  # of nnU-Net's own planning
         return
     task = task_of(content, str(path))
-    own = model.plan.task
+    own = model.plan.known_task
     if task.kind != "unlabelled" and (task.kind, task.classes) != (own.kind, own.classes):
         raise SettingsError(
             f"{folder.name} is for {task.in_words}, but the model for {own.in_words}; give scans without classes (a "

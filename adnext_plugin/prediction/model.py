@@ -137,7 +137,7 @@ class FoldNetwork:
     def _covariates(self, row: pd.DataFrame) -> np.ndarray:
         if self.description.covariate_scale is not None:
             return self.description.covariate_scale.apply(row)
-        return plain_columns(row, self.columns, self._plan.task, self._plan.network.name)
+        return plain_columns(row, self.columns, self._plan.known_task, self._plan.network.name or "of the plan")
 
 
 def feature_layer(network: nn.Module) -> nn.Linear | None:

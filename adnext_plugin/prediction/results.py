@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -61,7 +62,7 @@ def _who(scan: ScanInput) -> dict[str, str]:
 
 
 def _csv_columns(outcome: Prediction | AdnextError, model: ModelDescription) -> dict:
-    classes = model.plan.task.classes
+    classes = model.plan.known_task.classes
     names = [f"prob_{name}" for name in classes] or ["prediction"]
     if isinstance(outcome, AdnextError):
         return {**dict.fromkeys([*names, "spread"]), "error": _one_line(outcome)}
@@ -81,8 +82,9 @@ def _csv_columns(outcome: Prediction | AdnextError, model: ModelDescription) -> 
 def _json_entry(outcome: Prediction | AdnextError, model: ModelDescription) -> dict:
     if isinstance(outcome, AdnextError):
         return {"error": _one_line(outcome)}
-    classes = model.plan.task.classes
-    if classes:
+    classes = model.plan.known_task.classes
+    answer: dict[str, Any]
+    if outcome.called is not None:
         answer = {
             "probabilities": dict(zip(classes, outcome.answer.tolist(), strict=True)),
             "called": classes[outcome.called],

@@ -58,5 +58,5 @@ def flips_and_turns(probability: float) -> list[Transform]:
 
 def blur(largest_voxels: float, probability: float) -> list[Transform]:
     """A Gaussian of random width; MONAI draws it for each axis by itself."""
-    widths = [(0.0, largest_voxels)] * 3
-    return [RandGaussianSmooth(*widths, prob=probability)]
+    width = (0.0, largest_voxels)
+    return [RandGaussianSmooth(width, width, width, prob=probability)]

@@ -5,7 +5,7 @@ Source: Vickers and Elkin 2006, Med Decis Making 26:565.
 
 import numpy as np
 
-from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
+from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, bootstrap
 from adnext_plugin.run_metrics import NetBenefit
 
 THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
@@ -43,11 +43,12 @@ def decision_curve(is_positive: np.ndarray, probabilities: np.ndarray, resamples
 
     found = bootstrap(curves, resamples)
     return tuple(
-        NetBenefit(
-            threshold=threshold,
-            model=found[f"model{index}"],
-            treat_all=found[f"all{index}"],
-            gain_over_both=found[f"model{index}"].value - max(0.0, found[f"all{index}"].value),
-        )
+        _net_benefit(threshold, found[f"model{index}"], found[f"all{index}"])
         for index, threshold in enumerate(THRESHOLDS)
     )
+
+
+def _net_benefit(threshold: float, model: Estimate, treat_all: Estimate) -> NetBenefit:
+    assert model.value is not None and treat_all.value is not None  # they exist wherever there is a subject
+    gain = model.value - max(0.0, treat_all.value)
+    return NetBenefit(threshold=threshold, model=model, treat_all=treat_all, gain_over_both=gain)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ class Baseline:
     """A name, a scikit-learn classifier or regressor, and what it sees of each case."""
 
     name: str
-    model: object
+    model: Any
     features: pd.DataFrame | np.ndarray
 
 
@@ -94,7 +95,7 @@ def _linear(task: Task, strength: float = 1.0) -> LogisticRegression | RidgeCV:
     return LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
 
 
-def _predict(model: object, features: pd.DataFrame | np.ndarray, task: Task) -> dict[str, np.ndarray]:
+def _predict(model: Any, features: pd.DataFrame | np.ndarray, task: Task) -> dict[str, np.ndarray]:
     if task.kind == "regression":
         return {"prediction": model.predict(features)}
     probabilities = model.predict_proba(features)
@@ -106,7 +107,7 @@ def _rows(features: pd.DataFrame | np.ndarray, rows: list[int]) -> pd.DataFrame 
     return features.iloc[rows] if isinstance(features, pd.DataFrame) else features[rows]
 
 
-def _limited(model: object, cases: int) -> object:
+def _limited(model: Any, cases: int) -> Any:
     # there are no more principal components than cases
     if hasattr(model, "named_steps") and "pca" in model.named_steps:
         return model.set_params(pca__n_components=min(VOXEL_COMPONENTS, cases - 1))

@@ -13,7 +13,7 @@ from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.evaluation.scores.within_site import WithinSite, describe_within_site
 from adnext_plugin.evaluation.studies.baselines import Baseline, cross_validate
 from adnext_plugin.evaluation.studies.details import ClassifierDetails, describe_classifier
-from adnext_plugin.evaluation.subjects.predictions import per_subject
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject
 from adnext_plugin.evaluation.subjects.values import OfSubjects, values_per_subject
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, panel_estimates, resamples_of
@@ -76,11 +76,12 @@ def evaluate(
             )
         )
     folds = tuple(_fold_scores(network, fold, scores) for fold in np.unique(network.folds))
-    details = None
-    if task.kind == "classification":
+    details, within_site = None, None
+    if isinstance(network, SubjectPredictions):
         details = describe_classifier(
             predictions, network, task, drawn, sensitivity=sensitivity, prevalences=prevalences
         )
+        within_site = describe_within_site(network, cohort.subjects, drawn)
     evaluation = Evaluation(
         subjects=len(network.targets),
         primary_score=network.primary,
@@ -89,7 +90,7 @@ def evaluate(
         scores=panel_estimates(network, drawn, scores),
         baselines=tuple(results),
         details=details,
-        within_site=None if details is None else describe_within_site(network, cohort.subjects, drawn),
+        within_site=within_site,
     )
     return evaluation, network
 

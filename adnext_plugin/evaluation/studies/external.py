@@ -27,13 +27,14 @@ def judge_external(
     if task.kind == "classification":
         judged = per_subject(predictions, task)
         if len(task.classes) == 2:
-            judged = replace(judged, thresholds=np.full(len(judged.targets), np.mean(thresholds)))
+            mean = np.mean([one for one in thresholds if one is not None])
+            judged = replace(judged, thresholds=np.full(len(judged.targets), mean))
         return judged
-    judged = values_per_subject(predictions)
+    values = values_per_subject(predictions)
     selection = own_predictions[own_predictions["part"] == "selection"]
     lines = [
         fit_bias_correction(rows["target"].to_numpy(), rows["prediction"].to_numpy())
         for _, rows in selection.groupby("fold")
     ]
-    corrected = np.mean([line.corrected(judged.targets, judged.values) for line in lines], axis=0)
-    return replace(judged, corrected=corrected)
+    corrected = np.mean([line.corrected(values.targets, values.values) for line in lines], axis=0)
+    return replace(values, corrected=corrected)

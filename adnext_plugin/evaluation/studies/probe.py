@@ -6,6 +6,7 @@ the features of some and asked about the others. Source: Alain and Bengio 2016, 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ def probe(
     """
     rows = pd.DataFrame(features).assign(subject=list(subject_ids), fold=folds)
     rows["label"] = column.where(column.notna(), "").astype(str).to_numpy()
-    wanted = {**dict.fromkeys(range(features.shape[1]), "mean"), "label": "first"}
+    wanted: dict[int | str, str] = {**dict.fromkeys(range(features.shape[1]), "mean"), "label": "first"}
     people = rows.groupby(["fold", "subject"], sort=True, as_index=False).agg(wanted)
     people = people[people["label"] != ""]
     # one row for every class and fold, also where a fold has nobody of a class
@@ -57,7 +58,8 @@ def _guess(people: pd.DataFrame, width: int, classes: tuple[str, ...]) -> Subjec
     """Probabilities of the classes for every subject, by a model that others of the same fold were fitted to."""
     parts = [_guess_in_fold(rows, width, classes) for _, rows in people.groupby("fold", sort=True)]
     fields = ("subject_ids", "targets", "folds", "probabilities", "thresholds")
-    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
+    return replace(parts[0], **joined)
 
 
 def _guess_in_fold(rows: pd.DataFrame, width: int, classes: tuple[str, ...]) -> SubjectPredictions:

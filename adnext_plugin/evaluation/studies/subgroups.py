@@ -57,8 +57,8 @@ def _groupings(people: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
             yield column, values
     if "age" in people and people["age"].notna().any():
         names = [f"{low} to {high - 1}" for low, high in pairwise((0, *AGE_EDGES))]
-        names = np.array([*names, f"{AGE_EDGES[-1]} and over"])
-        bands = names[np.digitize(people["age"].to_numpy(dtype=float), AGE_EDGES).clip(max=len(AGE_EDGES))]
+        by_band = np.array([*names, f"{AGE_EDGES[-1]} and over"])
+        bands = by_band[np.digitize(people["age"].to_numpy(dtype=float), AGE_EDGES).clip(max=len(AGE_EDGES))]
         yield "age", np.where(people["age"].notna(), bands, "")
 
 

@@ -88,8 +88,8 @@ def area_interval(is_positive: np.ndarray, scores: np.ndarray, folds: np.ndarray
     error = np.sqrt(variance)
     half_width = norm.ppf((1 + CONFIDENCE) / 2) * error / (area * (1 - area))
     low, high = expit(logit(area) + np.array([-half_width, half_width]))
-    note = _few(is_positive, folds)
-    return AreaInterval(value=area, standard_error=float(error), low=float(low), high=float(high), note=note)
+    few = _few(is_positive, folds)
+    return AreaInterval(value=area, standard_error=float(error), low=float(low), high=float(high), note=few)
 
 
 def paired_test(
@@ -120,8 +120,8 @@ def paired_test(
     if variance > NO_VARIANCE:
         error = np.sqrt(variance)
         p = float(2 * norm.sf(abs(difference) / error))
-        note = _few(is_positive, folds)
-        return AreaTest(difference=difference, standard_error=float(error), p=p, correlation=correlation, note=note)
+        few = _few(is_positive, folds)
+        return AreaTest(difference=difference, standard_error=float(error), p=p, correlation=correlation, note=few)
     if abs(difference) < np.sqrt(NO_VARIANCE):
         note = "the two order the subjects alike"
         return AreaTest(difference=0.0, standard_error=0.0, p=1.0, correlation=correlation, note=note)

@@ -56,10 +56,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
     Source: Holm 1979, Scand J Stat 6:65.
     """
-    known = [index for index, p in enumerate(p_values) if p is not None]
+    known = {index: p for index, p in enumerate(p_values) if p is not None}
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0
-    for rank, index in enumerate(sorted(known, key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(known) - rank) * p_values[index]))
+    for rank, index in enumerate(sorted(known, key=known.__getitem__)):
+        largest = max(largest, min(1.0, (len(known) - rank) * known[index]))
         corrected[index] = largest
     return corrected

@@ -104,8 +104,9 @@ def time_order(sessions: Iterable[tuple[str, Moment]], whose: str) -> list[float
     doubts = [moment.doubt for _, moment in sessions if moment.doubt]
     if len({session_key(session) for session, _ in sessions}) == 1:
         return [0] * len(sessions)
-    numbered = [NUMBERED.fullmatch(session.strip().lower()) for session, _ in sessions]
-    if None in numbered or len({match[1] for match in numbered}) > 1:
+    found = (NUMBERED.fullmatch(session.strip().lower()) for session, _ in sessions)
+    numbered = [match for match in found if match is not None]
+    if len(numbered) < len(sessions) or len({match[1] for match in numbered}) > 1:
         if doubts:
             raise TableError(doubts[0])
         names = ", ".join(sorted({session or "(none)" for session, _ in sessions}))

@@ -66,9 +66,10 @@ def _assigned(names: Iterable[Name], claimants: Iterable[Name], keys: Sequence[C
             groups[tuple(key(part) for key, part in zip(keys, item, strict=True))].append(item)
         return groups
 
-    names, rows, found = set(names), by_key(names), {}
+    known, rows = set(names), by_key(names)
+    found: dict[Name, Name] = {}
     for key, folders in by_key(claimants).items():
-        found |= {folder: folder for folder in folders if folder in names}
+        found |= {folder: folder for folder in folders if folder in known}
         if len(folders) == len(rows.get(key, ())) == 1:
             found[folders[0]] = rows[key][0]
     return found
@@ -113,7 +114,8 @@ class BidsTables:
         for stem, rows in self.phenotypes.items():
             names = (subject, session)[: len(rows.columns)]
             row |= {f"{stem}.{name}" if name in row else name: cell for name, cell in rows.row_of(*names).items()}
-        return row | self.sessions(subject).row_of(session) | self.scans(subject, session).get(image.name, NO_ROW)
+        scan = self.scans(subject, session).get(image.name, NO_ROW)
+        return {**row, **self.sessions(subject).row_of(session), **scan}
 
     def unmatched(self, found: Iterable[tuple[str, str]]) -> list[str]:
         """Participants without an image, and listed sessions without one; `found` are subjects and their sessions."""

@@ -82,13 +82,14 @@ def read_loni_source(
 
 
 def _scan(row: dict[str, str], path: Path, table: Table) -> Scan:
-    subject = row[table.columns["subject"]]
+    column_of = {role: name or "" for role, name in table.columns.items()}
+    subject = row[column_of["subject"]]
     if is_missing(subject):
         raise TableError(f"{table.path}: image {row['Image Data ID']} has no subject; complete the row")
     in_path = [part for part in path.parts if ADNI_SUBJECT.fullmatch(part)]
     if in_path and person_of(in_path[-1]) != person_of(subject):
         raise TableError(f"{table.path} gives image {row['Image Data ID']} to {subject}, but it lies at {path}")
-    cell = {role: row[table.columns[role]] if table.columns[role] else "" for role in ("session", "date")}
+    cell = {role: row[column_of[role]] if column_of[role] else "" for role in ("session", "date")}
     return Scan(
         image=path,
         subject_id=subject,

@@ -50,14 +50,17 @@ def join_table(source: Source, table: Table, *, by_time: bool, max_days: int = D
     people = people_of([*(scan.subject_id for scan in source.scans), *(visit.subject for visit in visits)])
     _refuse_ambiguous_subjects(source, people)
     visits_of = defaultdict(list)
-    for visit in visits:
-        visits_of[people[visit.subject]].append(visit)
+    for one in visits:
+        visits_of[people[one.subject]].append(one)
     has_times = any(table.columns[role] is not None for role in ("date", "days"))
     has_several = any(len(several) > 1 for several in visits_of.values())
     wants_nearest = by_time or table.kind.joins_by_time
     has_visits = table.columns["session"] is not None or (has_times and (has_several or wants_nearest))
     by_time = has_visits and (wants_nearest or table.columns["session"] is None)
-    joined, without_row, used, too_far = [], [], set(), 0
+    joined: list[Scan] = []
+    without_row: list[str] = []
+    used: set[int] = set()
+    too_far = 0
     for scan in source.scans:
         own = visits_of.get(people[scan.subject_id], [])
         visit = _nearest(scan, own, max_days, table) if by_time else _same_session(scan, own, has_visits, table)

@@ -223,7 +223,7 @@ def _completed(row: dict[str, str], kind: TableKind) -> dict[str, str]:
     elif kind.name == "IXI":
         number = known_number(_cell(row, "ixi_id"))
         added = {"subject_id": "" if number is None else f"IXI{number:03.0f}"}
-    elif kind.name == "ADNIMERGE":
+    elif kind.age_at_entry is not None and kind.name == "ADNIMERGE":
         age = _cell(row, kind.age_at_entry)
         added = {AGE_AT_VISIT: age_after(age, years_since_entry(row, _cell(row, "viscode")))}
     return {**added, **row}

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from adnext_plugin.errors import TableError, nearest_names
@@ -45,7 +45,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return _with_decimal_points(rows) if separator == ";" else rows
 
 
-def find_column(wanted: str | None, usual: Iterable[str], row: Mapping[str, str], what: str) -> str | None:
+def find_column(wanted: str | None, usual: Iterable[str], row: Collection[str], what: str) -> str | None:
     """Name of a column: the one asked for, or one of the usual names in any case of letters.
 
     Args:

@@ -84,9 +84,12 @@ def extract_masks(
         MaskJob(case=case, image=image, folder=folder, settings=settings, threads=threads)
         for case, image in images.items()
     ]
-    masks, left_alone, failed, reused = {}, {}, {}, 0
-    where = {"processes": processes, "cluster": cluster}
-    for index, outcome in for_each(extract_mask, jobs, description="Brain extraction", **where):
+    masks: dict[str, Path] = {}
+    left_alone: dict[str, list[str]] = {}
+    failed: dict[str, str] = {}
+    reused = 0
+    outcomes = for_each(extract_mask, jobs, description="Brain extraction", processes=processes, cluster=cluster)
+    for index, outcome in outcomes:
         case = jobs[index].case
         if isinstance(outcome, (PathsError, SettingsError, WeightsError)):  # concerns every case
             raise outcome
