@@ -22,7 +22,7 @@ from adnext_plugin.images import read_volume
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.records import to_json
-from adnext_plugin.splits.likeness import find_resemblance, fingerprint
+from adnext_plugin.splits.likeness import coarse_copy, find_resemblance
 from adnext_plugin.training.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "leak_audit.json"
@@ -44,7 +44,7 @@ def main() -> None:
     whole, smaller, voxel_by_voxel = [], [], None
     for name, settings in GEOMETRIES.items():
         with ProcessPoolExecutor(usable_cpus()) as pool:
-            vectors = np.stack(list(pool.map(partial(_fingerprint, settings), [*oasis, *ixi], chunksize=8)))
+            vectors = np.stack(list(pool.map(partial(_coarse_copy, settings), [*oasis, *ixi], chunksize=8)))
         rows = {"OASIS-1": np.arange(len(oasis)), "IXI": np.arange(len(oasis), len(people))}
         rows["both"] = np.arange(len(people))
         for cohort, chosen in rows.items():
@@ -118,8 +118,8 @@ def _voxel_by_voxel(paths: list[Path], people: np.ndarray, vectors: np.ndarray) 
     return correlations
 
 
-def _fingerprint(settings: PreprocessingSettings, path: Path) -> np.ndarray:
-    return fingerprint(prepare(read_volume(path), settings).volume_zyx, settings.spacing_mm)
+def _coarse_copy(settings: PreprocessingSettings, path: Path) -> np.ndarray:
+    return coarse_copy(prepare(read_volume(path), settings).volume_zyx, settings.spacing_mm)
 
 
 def _first_people(paths: list[Path], count: int | None) -> list[Path]:

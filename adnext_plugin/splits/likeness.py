@@ -1,9 +1,8 @@
 """Recognising a person by the brain: coarse volumes of two scans of one person resemble each other like no two people.
 
-A fingerprint is the network's input, moved so that the brain's centre of mass is in the middle, averaged over blocks of
-about 8 mm, less its mean, at unit length. What many
-people share (size, pose in the box, site, age) is taken out as the mean and the first principal components of the
-dataset; two fingerprints are compared by the cosine of what remains.
+A coarse copy is the network's input, moved so that the brain's centre of mass is in the middle, averaged over blocks of
+about 8 mm, less its mean, at unit length. What many people share (size, pose in the box, site, age) is taken out as the
+mean and the first principal components of the dataset; the likeness of two scans is the cosine of what remains.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.files import replacing
 
-CACHE_FILE = "audit_fingerprints.npz"
+CACHE_FILE = "audit_coarse_copies.npz"
 BLOCK_MM = 8.0
 SHARED_COMPONENTS = 10  # at most; one for ten scans in small datasets
 # Between the largest cosine of distinct people and the smallest of one person's two sessions on OASIS-1 and IXI; see
@@ -45,7 +44,7 @@ class Resemblance:
     strangers: tuple[float, float, float]
 
 
-def fingerprint(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+def coarse_copy(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Means over blocks of about 8 mm of the centred volume, less their mean, at unit length; float16.
 
     Args:
@@ -60,19 +59,19 @@ def fingerprint(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarr
     return _at_unit_length(means[None] - means.mean())[0].astype(np.float16)
 
 
-def cached_fingerprints(
+def cached_coarse_copies(
     files: Sequence[Path],
     read_volume_zyx: Callable[[int], np.ndarray],
     spacing_mm: Sequence[float],
     cache: Path,
 ) -> np.ndarray:
-    """Fingerprints of stored volumes, (N, blocks); only of files whose content is new.
+    """Coarse copies of stored volumes, (N, blocks); only of files whose content is new.
 
     Args:
         files: one per case.
         read_volume_zyx: gives the volume of the k-th.
         spacing_mm: voxel size of all.
-        cache: file that keeps fingerprints by the hash of the stored file; written where it lacks one.
+        cache: file that keeps copies by the hash of the stored file; written where it lacks one.
     """
     grid = "x".join(f"{edge:g}" for edge in spacing_mm)
     with ThreadPoolExecutor(usable_cpus()) as pool:
@@ -81,28 +80,28 @@ def cached_fingerprints(
         new = [index for index, key in enumerate(keys) if key not in known]
         if not new:
             return np.stack([known[key] for key in keys])
-        made = pool.map(lambda index: fingerprint(read_volume_zyx(index), spacing_mm), new)
+        made = pool.map(lambda index: coarse_copy(read_volume_zyx(index), spacing_mm), new)
         known |= {keys[index]: found for index, found in zip(new, made, strict=True)}
-    fingerprints = np.stack([known[key] for key in keys])
+    copies = np.stack([known[key] for key in keys])
     with replacing(cache) as temporary, temporary.open("wb") as file:
-        np.savez(file, keys=np.array(keys), fingerprints=fingerprints)
-    return fingerprints
+        np.savez(file, keys=np.array(keys), copies=copies)
+    return copies
 
 
-def find_resemblance(fingerprints: np.ndarray, people: Sequence[str]) -> Resemblance:
+def find_resemblance(copies: np.ndarray, people: Sequence[str]) -> Resemblance:
     """Pairs of scans of different people, by their ids, that look like one person's.
 
     The threshold is 0.6, or 6 robust standard deviations of what strangers have where that is more, but no more than
     0.95.
 
     Args:
-        fingerprints: (N, blocks).
+        copies: (N, blocks).
         people: whose each is.
     """
     whose = np.asarray(people)
-    if len(fingerprints) < FEWEST_SCANS:
+    if len(copies) < FEWEST_SCANS:
         return Resemblance(pairs=(), threshold=CERTAIN, strangers=(0.0, 0.0, 0.0))
-    own = _without_what_is_shared(fingerprints)
+    own = _without_what_is_shared(copies)
     cosines = _cosines_of_strangers(own, whose)
     deviation = 1.4826 * np.median(np.abs(cosines - np.median(cosines)))
     threshold = float(np.clip(np.median(cosines) + DEVIATIONS * deviation, ALIKE, CERTAIN))
@@ -130,10 +129,10 @@ def _centred(volume_zyx: np.ndarray) -> np.ndarray:
     return ndimage.shift(volume_zyx, middle - ndimage.center_of_mass(volume_zyx != 0), order=1)
 
 
-def _without_what_is_shared(fingerprints: np.ndarray) -> np.ndarray:
+def _without_what_is_shared(copies: np.ndarray) -> np.ndarray:
     """What sets each scan apart, (N, blocks) float32 at unit length."""
-    ever_inside = np.ptp(fingerprints, axis=0) > 0
-    values = fingerprints[:, ever_inside].astype(np.float32)
+    ever_inside = np.ptp(copies, axis=0) > 0
+    values = copies[:, ever_inside].astype(np.float32)
     count = min(SHARED_COMPONENTS, max(1, len(values) // 10))
     shared = PCA(count, svd_solver="randomized", random_state=0).fit(values)
     return _at_unit_length(values - shared.inverse_transform(shared.transform(values)))
@@ -169,6 +168,6 @@ def _read_cache(path: Path) -> dict[str, np.ndarray]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return dict(zip(stored["keys"].tolist(), stored["fingerprints"], strict=True))
+            return dict(zip(stored["keys"].tolist(), stored["copies"], strict=True))
     except (OSError, ValueError, KeyError):
         return {}  # a damaged cache is made again

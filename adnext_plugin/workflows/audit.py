@@ -74,11 +74,11 @@ def audit(request: Request) -> Result:
 
 
 def quick_checks(data: "FoldData") -> "list[Check]":
-    """The checks of a dataset and its folds; seconds, once fingerprints of its scans are stored."""
+    """The checks of a dataset and its folds; seconds, once coarse copies of its scans are stored."""
     from adnext_plugin.people import people_of
     from adnext_plugin.splits.audit import Check, check_files, check_ids, check_images
     from adnext_plugin.splits.folds import ensure_splits
-    from adnext_plugin.splits.likeness import CACHE_FILE, cached_fingerprints, find_resemblance
+    from adnext_plugin.splits.likeness import CACHE_FILE, cached_coarse_copies, find_resemblance
 
     subjects, task = data.subjects, data.plan.task
     assert task is not None  # `open_data` has filled it in
@@ -89,14 +89,14 @@ def quick_checks(data: "FoldData") -> "list[Check]":
     except SplitError as error:
         checks.append(Check(name="folds that fit the subjects", looked_at="the folds", leaks=(str(error),)))
     store = data.store(subjects["case_id"].tolist())
-    fingerprints = cached_fingerprints(
+    copies = cached_coarse_copies(
         [data.images / f"{case}.b2nd" for case in store.cases],
         lambda index: store[index][0],
         data.plan.preprocessing.spacing_mm,
         data.dataset_folder / CACHE_FILE,
     )
     people = people_of(subjects["subject_id"])
-    resemblance = find_resemblance(fingerprints, subjects["subject_id"].map(people).tolist())
+    resemblance = find_resemblance(copies, subjects["subject_id"].map(people).tolist())
     return [
         *checks,
         check_ids(subjects, splits),

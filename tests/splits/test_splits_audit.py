@@ -11,7 +11,7 @@ from adnext_plugin.people import spellings
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.splits.audit import check_corpus, check_files, check_ids, check_images, check_statistics
-from adnext_plugin.splits.likeness import cached_fingerprints, find_resemblance, fingerprint
+from adnext_plugin.splits.likeness import cached_coarse_copies, coarse_copy, find_resemblance
 from adnext_plugin.training.corpus import describe_corpus, digests, joined, project_key
 
 COARSE = PreprocessingSettings(spacing_mm=(4.0, 4.0, 4.0), input_size_voxels=(40, 48, 40))
@@ -44,7 +44,7 @@ def test_a_copy_of_a_toy_brain_is_found_and_strangers_are_not() -> None:
     vectors = []
     for brain in [*brains, copy]:
         volume = Volume(volume_zyx=np.ascontiguousarray(brain.T), affine=np.diag([2.0, 2.0, 2.0, 1.0]))
-        vectors.append(fingerprint(prepare(volume, settings).volume_zyx, settings.spacing_mm))
+        vectors.append(coarse_copy(prepare(volume, settings).volume_zyx, settings.spacing_mm))
     found = find_resemblance(np.stack(vectors), [str(index) for index in range(31)])
     assert [pair[:2] for pair in found.pairs] == [(3, 30)]
     subjects = _subjects(*(f"s{index}" for index in range(31)))
@@ -55,7 +55,7 @@ def test_a_copy_of_a_toy_brain_is_found_and_strangers_are_not() -> None:
     assert not find_resemblance(np.stack(vectors), [*(str(index) for index in range(30)), "3"]).pairs
 
 
-def test_fingerprints_are_made_again_only_where_a_file_has_changed(tmp_path: Path) -> None:
+def test_coarse_copies_are_made_again_only_where_a_file_has_changed(tmp_path: Path) -> None:
     volumes = np.random.default_rng(0).normal(size=(3, 12, 12, 12))
     files = [tmp_path / f"{index}.b2nd" for index in range(3)]
     for index, path in enumerate(files):
@@ -67,7 +67,7 @@ def test_fingerprints_are_made_again_only_where_a_file_has_changed(tmp_path: Pat
         return volumes[index]
 
     def get() -> np.ndarray:
-        return cached_fingerprints(files, read_volume_zyx, (2.0, 2.0, 2.0), tmp_path / "cache.npz")
+        return cached_coarse_copies(files, read_volume_zyx, (2.0, 2.0, 2.0), tmp_path / "cache.npz")
 
     first = get()
     assert sorted(read) == [0, 1, 2]
@@ -119,7 +119,7 @@ def test_all_repeated_sessions_of_oasis_are_found_under_scrambled_ids(real_data:
     repeated = {path.name[:9] for path in paths if "_MR2" in path.name}
     others = [path for path in paths if path.name[:9] not in repeated][::5]
     chosen = [path for path in paths if path.name[:9] in repeated] + others
-    vectors = [fingerprint(prepare(read_volume(path), COARSE).volume_zyx, COARSE.spacing_mm) for path in chosen]
+    vectors = [coarse_copy(prepare(read_volume(path), COARSE).volume_zyx, COARSE.spacing_mm) for path in chosen]
     found = find_resemblance(np.stack(vectors), [f"scrambled{index}" for index in range(len(chosen))])
     pairs = [(chosen[first].name[:9], chosen[second].name[:9]) for first, second, _ in found.pairs]
     assert len(repeated) == 20
