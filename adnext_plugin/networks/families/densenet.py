@@ -1,6 +1,6 @@
 """3D DenseNets: MONAI's, with the encoder set apart.
 
-Source: Huang et al. 2017; the 121-layer one is a baseline of AD-NeXt (Table 4) and of Dhinagar et al. 2023, the tiny
+Source: Huang et al. 2017; the 121-layer one is compared with in AD-NeXt (Table 4) and in Dhinagar et al. 2023, the tiny
 one of the latter, in the configuration its originators call exp9 (Dufumier et al. 2021). The 1.8 M parameters quoted
 for the tiny one include a head of 1000 classes.
 """

@@ -1,6 +1,6 @@
 """3D ResNets: MONAI's with its default arguments, the encoder set apart.
 
-Source: He et al. 2016 and Hara et al. 2018; baselines of AD-NeXt (Table 4). The first convolution has stride 1, which
+Source: He et al. 2016 and Hara et al. 2018; AD-NeXt is compared with them (Table 4). The first convolution has stride 1, which
 is why they are so costly.
 """
 

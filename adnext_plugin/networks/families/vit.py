@@ -1,6 +1,6 @@
 """Vision transformers on patches of 16³ voxels: MONAI's ViT, the encoder set apart.
 
-`vit_b16` is the ViT-B baseline of AD-NeXt (Table 4; Kunanbayev et al. 2024), there pre-trained as a masked autoencoder.
+`vit_b16` is the ViT-B that AD-NeXt is compared with (Table 4; Kunanbayev et al. 2024), there pre-trained as a masked autoencoder.
 It departs in that the class token has no position of its own, which nothing could tell apart from the token itself.
 
 `vit_small_mim` is the scaled-down ViT of Dhinagar et al. 2023, there pre-trained by masked image modelling. The paper
