@@ -8,7 +8,7 @@
 A block that leads down expands as much as the level it leads to. MONAI's ready-made MedNeXt takes the level above
 instead, which makes another network.
 
-Source: Roy et al. 2023 (MedNeXt); its B encoder, without blocks at the bottleneck, is compared with in AD-NeXt (Table 4).
+Source: Roy et al. 2023 (MedNeXt); AD-NeXt is compared with its B encoder (Table 4), without blocks at the bottleneck.
 MedNeXt-v2 (2025) adds global response norm to every block; its widths are followed as far as they are published. The
 response is divided by its mean over channels, as in ConvNeXt V2; a reading of MedNeXt-v2 that divides by the sum
 instead differs by a constant factor, which the learned gamma takes up.

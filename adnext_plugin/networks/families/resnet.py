@@ -1,7 +1,7 @@
 """3D ResNets: MONAI's with its default arguments, the encoder set apart.
 
-Source: He et al. 2016 and Hara et al. 2018; AD-NeXt is compared with them (Table 4). The first convolution has stride 1, which
-is why they are so costly.
+Source: He et al. 2016 and Hara et al. 2018; AD-NeXt is compared with them (Table 4). The first convolution has stride
+1, which is why they are so costly.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,8 @@
 """Vision transformers on patches of 16³ voxels: MONAI's ViT, the encoder set apart.
 
-`vit_b16` is the ViT-B that AD-NeXt is compared with (Table 4; Kunanbayev et al. 2024), there pre-trained as a masked autoencoder.
-It departs in that the class token has no position of its own, which nothing could tell apart from the token itself.
+`vit_b16` is the ViT-B that AD-NeXt is compared with (Table 4; Kunanbayev et al. 2024), there pre-trained as a masked
+autoencoder. It departs in that the class token has no position of its own, which nothing could tell apart from the
+token itself.
 
 `vit_small_mim` is the scaled-down ViT of Dhinagar et al. 2023, there pre-trained by masked image modelling. The paper
 contradicts itself: it states 6 layers and 12 heads with the hidden and MLP sizes of ViT-B/16 unchanged, which makes
