@@ -11,6 +11,7 @@ PLANS_NAME = "ADNeXtPlans"
 BRAIN_MASKS = "brain_masks"  # folder of a preprocessed dataset, with one inside for each method
 BLOCK = "adnext"  # key of what is ours in files that nnU-Net reads, too: dataset.json, plans, checkpoints
 DATASET_FILE = "dataset.json"
+BUNDLES = "bundles"  # folder of installed bundles in nnUNet_results
 SUBJECTS_FILE = "subjects.csv"
 SPLITS_FILE = "splits_final.json"
 PERMUTED_FOLDER = "permuted_"  # and a seed: folder of results of labels dealt out anew under it

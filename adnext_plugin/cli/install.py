@@ -1,26 +1,12 @@
 """`adnext_install`: a model bundle, checked as a file from a stranger, becomes a model for `adnext_predict`."""
 
-import re
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.predict import BUNDLES
-from adnext_plugin.errors import SettingsError
-from adnext_plugin.paths import results_dir
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What was asked for on the command line."""
-
-    bundle: Path
-    folder: Path
-    overwrite: bool
+from adnext_plugin.paths import BUNDLES
+from adnext_plugin.workflows.install import Request, install
 
 
 def build_parser() -> ArgumentParser:
@@ -36,22 +22,6 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    arguments = build_parser().parse_args(argv)
-    name = arguments.name or arguments.bundle.stem
-    if not NAME.fullmatch(name):
-        raise SettingsError(f"a model cannot be called {name!r}; give letters, digits, '-', '_' and '.' with --name")
-    into = arguments.into or results_dir() / BUNDLES
-    request = Request(bundle=arguments.bundle, folder=into / name, overwrite=arguments.overwrite)
-
-    from adnext_plugin.images import file_sha256
-    from adnext_plugin.prediction.bundle import install_bundle
-
-    model = install_bundle(request.bundle, request.folder, overwrite=request.overwrite).description
-    task = model.plan.task
-    print(
-        f"{len(model.folds)} networks of {model.trainer}, trained on {model.dataset}: "
-        f"{', '.join(task.classes) or task.target}"
-    )
-    print(f"SHA-256 {file_sha256(request.bundle)}")
-    print(f"Use it with adnext_predict -m {name if arguments.into is None else request.folder}")
+    result = install(Request(**vars(build_parser().parse_args(argv))), print)
+    print(f"Use it with adnext_predict -m {result.found_by}")
     return 0

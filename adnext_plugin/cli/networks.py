@@ -4,31 +4,20 @@ import csv
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
-from adnext_plugin.registry import NETWORKS, registered_names
+from adnext_plugin.workflows.networks import Request, compare_with_table4, count_costs
+
+if TYPE_CHECKING:
+    from adnext_plugin.networks.costs import NetworkCosts
+    from adnext_plugin.networks.table4 import Comparison
+    from adnext_plugin.networks.training_costs import TrainingCosts
 
 PARAMETERS, MULTIPLY_ADDS, PEAK, STEP = "parameters", "multiply-adds", "peak memory (GiB)", "step (s)"
 FORMATS = ("table", "csv", "markdown")
 DEVICES = ("auto", "cpu", "cuda")
 TRANSPOSED_NOTE = "In the paper's row of S, the two numbers stand in each other's place: 3.72 M and 3.63 G are meant."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What was asked for on the command line; no names: all."""
-
-    input_size: tuple[int, ...]
-    channels: int
-    outputs: int
-    names: tuple[str, ...]
-    batch_size: int
-    measure: bool
-    device: str
-    table4: bool
-    format: str
 
 
 def build_parser() -> ArgumentParser:
@@ -56,87 +45,54 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    arguments = vars(build_parser().parse_args(argv))
-    request = Request(**{**arguments, "input_size": tuple(arguments["input_size"]), "names": tuple(arguments["names"])})
-    _check(request)
-    if request.table4:
-        _print_rows(_table4_rows(request), request.format)
-        print(TRANSPOSED_NOTE, file=sys.stderr if request.format == "csv" else sys.stdout)
-    else:
-        _print_rows(_rows(request), request.format)
+    arguments = build_parser().parse_args(argv)
+    request = Request(
+        input_size_voxels=tuple(arguments.input_size),
+        in_channels=arguments.channels,
+        num_outputs=arguments.outputs,
+        names=tuple(arguments.names),
+        batch_size=arguments.batch_size,
+        measure=arguments.measure,
+        device=arguments.device,
+    )
+    if arguments.table4:
+        _print_rows([_table4_row(row) for row in compare_with_table4(request.names)], arguments.format)
+        print(TRANSPOSED_NOTE, file=sys.stderr if arguments.format == "csv" else sys.stdout)
+        return 0
+    costs = count_costs(request, _write_beside_progress).networks
+    _print_rows([_row(scan, step if request.measure else None) for scan, step in costs], arguments.format)
     return 0
 
 
-def _check(request: Request) -> None:
-    known = registered_names(NETWORKS)
-    for name in request.names:
-        if name not in known:
-            raise UnknownNameError(f"no network {name!r}{nearest_names(name, known)}")
-    for option, values in (
-        ("--input-size", request.input_size),
-        ("--channels", (request.channels,)),
-        ("--outputs", (request.outputs,)),
-        ("--batch-size", (request.batch_size,)),
-    ):
-        if min(values) < 1:
-            raise SettingsError(f"{option} must be positive, got {' '.join(map(str, values))}")
-
-
-def _rows(request: Request) -> list[dict]:
-    """One row per network, unrounded; what is wrong with one goes to standard error."""
-    import torch
+def _write_beside_progress(text: str) -> None:
     from tqdm import tqdm
 
-    from adnext_plugin.networks.costs import count
-    from adnext_plugin.networks.training_costs import TrainingCosts, measure
-
-    device = request.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("--device cuda: PyTorch sees no GPU here; measure with --device cpu")
-    rows = []
-    for name in tqdm(request.names or registered_names(NETWORKS), unit="network"):
-        build = (name, request.channels, request.outputs, request.input_size)
-        costs, step = count(*build), TrainingCosts()
-        if request.measure and not costs.problem:
-            step = measure(*build, request.batch_size, device)
-        if problem := costs.problem or step.problem:
-            tqdm.write(f"{name}: {problem}", file=sys.stderr)
-        row = {
-            "network": name,
-            PARAMETERS: costs.parameters,
-            MULTIPLY_ADDS: costs.multiply_adds,
-            "batch norm": {True: "yes", False: "no"}.get(costs.has_batch_norm),
-        }
-        rows.append(
-            {**row, PEAK: step.peak_bytes and step.peak_bytes / 2**30, STEP: step.step_s} if request.measure else row
-        )
-    return rows
+    tqdm.write(text, file=sys.stderr)
 
 
-def _table4_rows(request: Request) -> list[dict]:
-    from tqdm import tqdm
+def _row(scan: "NetworkCosts", step: "TrainingCosts | None") -> dict:
+    """Of one network, unrounded."""
+    row = {
+        "network": scan.name,
+        PARAMETERS: scan.parameters,
+        MULTIPLY_ADDS: scan.multiply_adds,
+        "batch norm": None if scan.has_batch_norm is None else {True: "yes", False: "no"}[scan.has_batch_norm],
+    }
+    if step is None:
+        return row
+    return {**row, PEAK: step.peak_bytes and step.peak_bytes / 2**30, STEP: step.step_s}
 
-    from adnext_plugin.networks.table4 import PAPER, compare
 
-    asked_for = [row for row in PAPER if not request.names or row.name in request.names]
-    if not asked_for:
-        raise SettingsError(f"--names: Table 4 has {', '.join(row.name for row in PAPER)}")
-    rows = []
-    for comparison in map(compare, tqdm(asked_for, unit="network")):
-        paper = comparison.paper
-        rows.append(
-            {
-                "network": paper.label,
-                "parameters, paper (M)": paper.parameters_m,
-                "parameters, ours (M)": comparison.parameters_m,
-                "multiply-adds, paper (G)": paper.multiply_adds_g,
-                "multiply-adds, ours (G)": comparison.multiply_adds_g,
-                "agree": "yes" if comparison.agrees else "NO",
-            }
-        )
-    return rows
+def _table4_row(comparison: "Comparison") -> dict:
+    paper = comparison.paper
+    return {
+        "network": paper.label,
+        "parameters, paper (M)": paper.parameters_m,
+        "parameters, ours (M)": comparison.parameters_m,
+        "multiply-adds, paper (G)": paper.multiply_adds_g,
+        "multiply-adds, ours (G)": comparison.multiply_adds_g,
+        "agree": "yes" if comparison.agrees else "NO",
+    }
 
 
 def _print_rows(rows: list[dict], style: str) -> None:

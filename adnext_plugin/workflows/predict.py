@@ -1,0 +1,175 @@
+"""A trained model on new scans, with warnings where they are unlike those it was trained on."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adnext_plugin.environment import usable_cpus
+from adnext_plugin.errors import AdnextError, PathsError, SettingsError
+from adnext_plugin.files import PARTIAL
+from adnext_plugin.paths import BUNDLES, preprocessed_dir, results_dir
+from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.workflows.common import Tell, choose_device
+
+if TYPE_CHECKING:
+    from adnext_plugin.prediction.ensemble import Ensemble
+    from adnext_plugin.prediction.inputs import Inputs
+    from adnext_plugin.prediction.model import Model
+    from adnext_plugin.prediction.results import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Scans, a model, and the folder for `predictions.csv` and `predictions.json`.
+
+    `input`: an image, a folder, a table, a BIDS tree or a dataset. `model`: folder of a run, or folder or name of an
+    installed bundle. `folds`: of the model's networks, None for all there are. `device`: cpu, cuda or mps; None for a
+    GPU where there is one. `images`, `image_pattern` and `columns` (role to column) are for tables, `bids_suffix` is
+    for BIDS trees.
+    """
+
+    input: str
+    output: Path
+    model: Path
+    folds: tuple[str, ...] | None = None
+    device: str | None = None
+    processes: int = field(default_factory=lambda: min(4, usable_cpus()))
+    images: Path | None = None
+    image_pattern: str | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    bids_suffix: str = "T1w"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The files written; how many scans were predicted, with warnings among them; why others failed, by case id."""
+
+    predictions_file: Path
+    details_file: Path
+    predicted: int
+    warned: int
+    failed: tuple[tuple[str, str], ...]
+
+
+def predict(request: Request, tell: Tell) -> Result:
+    """Predict scans and write what was found; a scan that fails has its reason in the files.
+
+    Raises:
+        PathsError: scans, model or a file of either are missing, or `output` is a file.
+        WeightsError, BundleError: the model is damaged.
+        SettingsError: the model needs what is not known, or there is no such fold or device.
+    """
+    if request.output.exists() and not request.output.is_dir():
+        raise PathsError(f"-o {request.output} is a file; give a folder")
+
+    from adnext_plugin.prediction.ensemble import Ensemble
+    from adnext_plugin.prediction.inputs import read_inputs
+    from adnext_plugin.prediction.results import write_results
+
+    device = choose_device(request.device)
+    model = read_model(request.model, request.folds)
+    ensemble = Ensemble(model, device)
+    table_options = {"images": request.images, "image_pattern": request.image_pattern, "columns": request.columns}
+    inputs = read_inputs(request.input, model.description, ensemble.columns, table_options, request.bids_suffix)
+    if inputs.left_out:
+        tell(f"{len(inputs.left_out)} images or rows of {request.input} were left out: {inputs.left_out[0]}, ...")
+    _tell_model(model, ensemble.not_checked, device, tell)
+    request.output.mkdir(parents=True, exist_ok=True)
+    outcomes = predict_scans(ensemble, inputs, request.output, request.processes)
+    write_results(outcomes, model.description, ensemble.not_checked, request.output)
+    failed = [(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, AdnextError)]
+    return Result(
+        predictions_file=request.output / "predictions.csv",
+        details_file=request.output / "predictions.json",
+        predicted=len(outcomes) - len(failed),
+        warned=sum(bool(outcome.warnings) for _, outcome in outcomes if not isinstance(outcome, AdnextError)),
+        failed=tuple((scan.case_id, " ".join(str(error).split())) for scan, error in failed),
+    )
+
+
+def predict_scans(ensemble: "Ensemble", inputs: "Inputs", folder: Path, processes: int) -> "list[Outcome]":
+    """Predict scans, in their order.
+
+    Args:
+        ensemble: the networks.
+        inputs: the scans.
+        folder: in which prepared volumes are for a while.
+        processes: how many scans to prepare at once; at least one.
+    """
+    found = {}
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as work:
+        for scan, outcome in ensemble.predict(inputs, Path(work) / "volumes", max(1, processes)):
+            found[scan] = outcome
+    return [(scan, found[scan]) for scan in inputs.scans]
+
+
+def read_model(path: Path, folds: Sequence[str] | None = None) -> "Model":
+    """Read a trained model.
+
+    Args:
+        path: folder of a run, TRAINER__PLANS__CONFIGURATION; or folder or name of an installed bundle.
+        folds: of its networks; None for all there are.
+
+    Raises:
+        PathsError: it is neither, or a file is missing.
+        WeightsError, BundleError: it is damaged.
+        SettingsError: it has no such fold, or has learned no task.
+    """
+    from adnext_plugin.prediction.bundle import is_bundle, read_bundle
+    from adnext_plugin.prediction.from_run import read_run
+
+    folder = path
+    if not folder.exists() and len(folder.parts) == 1 and (results_dir() / BUNDLES / folder).is_dir():
+        folder = results_dir() / BUNDLES / folder
+    if folder.is_file():
+        raise PathsError(f"-m {folder} is a file; install a bundle with adnext_install first, or give a run's folder")
+    if not is_bundle(folder):
+        return _with_ranges(read_run(RunFolder(folder.resolve()), folds))
+    model = read_bundle(folder)
+    return model if folds is None else only_folds(model, folds)
+
+
+def only_folds(model: "Model", folds: Sequence[str]) -> "Model":
+    """The model with some of its networks.
+
+    Raises:
+        SettingsError: it has no such fold.
+    """
+    known = [fold.name for fold in model.description.folds]
+    unknown = [name for name in folds if name not in known]
+    if unknown:
+        raise SettingsError(f"--folds: the model has no fold {unknown[0]}; it has {', '.join(known)}")
+    chosen = [known.index(name) for name in dict.fromkeys(folds)]
+    description = replace(model.description, folds=tuple(model.description.folds[index] for index in chosen))
+    return replace(model, description=description, folds=tuple(model.folds[index] for index in chosen))
+
+
+def _with_ranges(model: "Model") -> "Model":
+    """A run has no ranges of its own; they are measured where its preprocessed dataset still is."""
+    from adnext_plugin.prediction.training_cases import with_ranges
+
+    try:
+        return with_ranges(model, preprocessed_dir() / model.description.dataset)
+    except AdnextError:
+        return model
+
+
+def _tell_model(model: "Model", not_checked: Sequence[str], device: str, tell: Tell) -> None:
+    description = model.description
+    task = description.plan.task
+    tell(
+        f"{len(description.folds)} networks of {description.trainer}, trained on {description.dataset}: "
+        f"{', '.join(task.classes) or task.target}; on {device}"
+    )
+    for stamp in description.stamps:
+        tell(stamp)
+    uncertain = [fold.name for fold in description.folds if fold.temperature_at_limit]
+    if uncertain:
+        tell(f"Calibration is rough: few or perfectly separated people to calibrate on (fold {', '.join(uncertain)})")
+    if not_checked:
+        tell(
+            f"Not compared with the training scans: {', '.join(not_checked)} (adnext_export measures them where the "
+            "preprocessed dataset is)"
+        )

@@ -1,0 +1,90 @@
+"""A look at all prepared cases of a dataset: a contact sheet, a table, and those that stand out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adnext_plugin.environment import usable_cpus
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.files import read_json, require_file
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, preprocessed_dir, raw_dir
+from adnext_plugin.workflows.common import Tell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from adnext_plugin.quality.measurements import QualityJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A preprocessed dataset, by number or name; `top`: suspicious cases to tell of at most."""
+
+    dataset: str
+    plans: str = PLANS_NAME
+    top: int = 20
+    processes: int = field(default_factory=lambda: min(8, usable_cpus()))
+
+    def __post_init__(self) -> None:
+        if self.top < 0 or self.processes < 1:
+            raise SettingsError(f"--top {self.top} and -np {self.processes}: at least 0 and 1 are needed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The files written (None where no case could be measured), and why some cases could not be, by case id.
+
+    `table` has a row per measured case, the most suspicious first.
+    """
+
+    table: "pd.DataFrame | None"
+    sheet: Path | None
+    table_file: Path | None
+    failed: dict[str, str]
+
+
+def look_at_cases(request: Request, tell: Tell) -> Result:
+    """Measure every prepared case, and write the contact sheet and the table of a dataset.
+
+    Raises:
+        PathsError: there is no such dataset, or it is not preprocessed.
+    """
+    from adnext_plugin.parallel import for_each
+    from adnext_plugin.quality.measurements import Measurements, measure_case
+    from adnext_plugin.quality.sheet import write_report
+    from adnext_plugin.quality.suspicion import find_suspicious
+    from adnext_plugin.subjects import read_dataset
+
+    dataset = dataset_folder_name(request.dataset, [preprocessed_dir()])
+    folder = preprocessed_dir() / dataset
+    plans = require_file(folder / f"{request.plans}.json", f"run adnext_plan_and_preprocess -d {dataset}")
+    data = folder / read_json(plans)["configurations"][CONFIGURATION]["data_identifier"]
+    _, subjects = read_dataset(folder)
+    jobs = _jobs(dataset, data, subjects)
+    outcomes = dict(for_each(measure_case, jobs, processes=request.processes, description="Quality"))
+    cases = [outcomes[index] for index in range(len(jobs)) if isinstance(outcomes[index], Measurements)]
+    failed = {
+        jobs[index].case: str(outcomes[index])
+        for index in range(len(jobs))
+        if not isinstance(outcomes[index], Measurements)
+    }
+    if not cases:
+        return Result(table=None, sheet=None, table_file=None, failed=failed)
+    table = find_suspicious(cases, dict(zip(subjects["case_id"], subjects["subject_id"], strict=True)))
+    sheet, table_file = write_report(table, cases, dataset, folder / "quality")
+    suspicious = table[table["suspicion"] > 0]
+    tell(
+        f"{len(suspicious)} of {len(table)} cases of {dataset} stand out; the {min(request.top, len(suspicious))} most"
+    )
+    for row in suspicious.head(request.top).itertuples():
+        tell(f"  {row.case_id}: {row.reasons}")
+    return Result(table=table, sheet=sheet, table_file=table_file, failed=failed)
+
+
+def _jobs(dataset: str, data: Path, subjects: "pd.DataFrame") -> "list[QualityJob]":
+    from adnext_plugin.quality.measurements import QualityJob
+
+    scans = raw_dir() / dataset / "imagesTr"
+    return [
+        QualityJob(case=case, folder=data, scan=scans / f"{case}_0000.nii.gz") for case in sorted(subjects["case_id"])
+    ]
