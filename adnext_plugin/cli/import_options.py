@@ -1,20 +1,14 @@
-"""The arguments of `adnext_import`, and the records that its stages want of them."""
+"""The arguments of `adnext_import`, and the request that they make."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import new_parser
-from adnext_plugin.cli.import_reading import add_reading_options, rules_of
+from adnext_plugin.cli.import_reading import add_reading_options
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
-
-if TYPE_CHECKING:
-    from adnext_plugin.importing.scans import Source
-    from adnext_plugin.importing.targets import TargetRule
-
-COLUMN_ROLES = ("file", "subject", "session", "date", "age", "sex", "site")
+from adnext_plugin.workflows.import_dataset import SESSIONS, Request
+from adnext_plugin.workflows.import_source import CAPS_PIPELINES, COLUMN_ROLES, SourceChoice, TargetChoice
 
 
 def build_parser() -> ArgumentParser:
@@ -44,7 +38,7 @@ def _add_source(parser: ArgumentParser) -> None:
     source.add_argument(
         "--entity", nargs="+", default=[], metavar="KEY=VALUE", help="BIDS entities, e.g. acq=mprage space=none"
     )
-    source.add_argument("--caps-pipeline", default="t1-linear", choices=("t1-linear", "t1-volume"))
+    source.add_argument("--caps-pipeline", default=CAPS_PIPELINES[0], choices=CAPS_PIPELINES)
     source.add_argument(
         "--clinical",
         type=Path,
@@ -80,8 +74,8 @@ def _add_rows(parser: ArgumentParser) -> None:
     )
     rows.add_argument(
         "--session",
-        default="all",
-        choices=("all", "baseline", "closest"),
+        default=SESSIONS[0],
+        choices=SESSIONS,
         help="of each subject all scans (default), the first in time, or the nearest to a clinical visit",
     )
     rows.add_argument(
@@ -101,93 +95,60 @@ def _add_writing(parser: ArgumentParser) -> None:
     write.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
 
 
-def check_options(arguments: Namespace) -> None:
-    """Refuse options that do not go together.
+def request_of(arguments: Namespace) -> Request:
+    """What parsed arguments ask for.
 
     Raises:
-        SettingsError: they do not.
+        SettingsError: they do not go together.
     """
-    sources = (arguments.table, arguments.bids or arguments.caps, arguments.loni)
-    if sum(source is not None for source in sources) != 1:
-        raise SettingsError("give either --table or --bids, or else --caps or --loni")
-    if arguments.loni is not None and arguments.images is None:
-        raise SettingsError("--loni needs --images, the tree of folders that LONI's download unpacks to")
-    if arguments.caps is not None and arguments.bids is None and not arguments.clinical and not arguments.unlabelled:
-        raise SettingsError("--caps has images only; give their tables with --bids or --clinical")
-    if arguments.derivative is not None and (arguments.bids is None or arguments.caps is not None):
-        raise SettingsError("--derivative goes with --bids")
-    targets = (arguments.target, arguments.from_cdr, arguments.target_bins, arguments.regress)
-    if sum(option is not None for option in targets) + arguments.unlabelled != 1:
-        raise SettingsError("give one of --target, --from-cdr, --target-bins, --regress and --unlabelled")
-    if arguments.label_map and arguments.target is None:
-        raise SettingsError("--label-map goes with --target")
-    if arguments.max_days is not None and (arguments.max_days < 0 or not arguments.clinical):
-        raise SettingsError("--max-days goes with --clinical, and is a number of days, 0 or more")
-
-
-def read_source(arguments: Namespace) -> "Source":
-    """The scans of the source that the user names, joined with the clinical tables."""
-    from adnext_plugin.importing.tables.joining import DEFAULT_MAX_DAYS, join_table
-    from adnext_plugin.importing.tables.kinds import read_table
-
-    columns = {role: getattr(arguments, f"{role}_column") for role in COLUMN_ROLES}
-    source = _read_images(arguments, columns)
-    by_time = arguments.max_days is not None or arguments.session == "closest"
-    max_days = DEFAULT_MAX_DAYS if arguments.max_days is None else arguments.max_days
-    for path in arguments.clinical:
-        table = read_table(path, columns, is_one_of_many=True, rules=rules_of(arguments))
-        source = join_table(source, table, by_time=by_time, max_days=max_days)
-    return source
-
-
-def _read_images(arguments: Namespace, columns: Mapping[str, str | None]) -> "Source":
-    from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
-    from adnext_plugin.importing.sources.bids_names import parse_entities
-    from adnext_plugin.importing.sources.loni import read_loni_source
-    from adnext_plugin.importing.sources.table import TableOptions, read_table_source
-
-    rules = rules_of(arguments)
-    if arguments.table is not None:
-        return read_table_source(
-            TableOptions(
-                table=arguments.table,
-                images=arguments.images,
-                image_pattern=arguments.image_pattern,
-                columns=columns,
-                rules=rules,
-            )
-        )
-    if arguments.loni is not None:
-        return read_loni_source(arguments.loni, arguments.images, columns, rules)
-    return read_bids_source(
-        BidsOptions(
-            root=arguments.bids,
-            suffix=arguments.suffix,
-            derivative=arguments.derivative,
-            caps=arguments.caps,
-            caps_pipeline=arguments.caps_pipeline,
-            entities=parse_entities(arguments.entity),
-            columns={} if arguments.clinical else columns,
-            rules=rules,
-        )
+    if arguments.number is None or arguments.name is None:
+        raise SettingsError("give a number and a name for the dataset, e.g. adnext_import 101 AD --bids ROOT")
+    return Request(
+        number=arguments.number,
+        name=arguments.name,
+        source=_source_of(arguments),
+        target=_target_of(arguments),
+        where=tuple(arguments.where),
+        session=arguments.session,
+        keep=tuple(column.strip() for column in arguments.keep.split(",") if column.strip()),
+        skip_unlabelled=arguments.skip_unlabelled,
+        extra_ids=arguments.extra_ids,
+        accept=tuple(arguments.accept),
+        copy=arguments.copy,
+        with_masks=arguments.with_masks,
+        overwrite=arguments.overwrite,
+        dry_run=arguments.dry_run,
+        processes=arguments.processes,
     )
 
 
-def target_rule(arguments: Namespace) -> "TargetRule | None":
-    """How the target follows from a row; None for scans without targets."""
-    from adnext_plugin.importing.targets import TargetRule, parse_bins, parse_label_map
+def _source_of(arguments: Namespace) -> SourceChoice:
+    return SourceChoice(
+        table=arguments.table,
+        bids=arguments.bids,
+        caps=arguments.caps,
+        loni=arguments.loni,
+        images=arguments.images,
+        image_pattern=arguments.image_pattern,
+        suffix=arguments.suffix,
+        derivative=arguments.derivative,
+        entities=tuple(arguments.entity),
+        caps_pipeline=arguments.caps_pipeline,
+        clinical=tuple(arguments.clinical),
+        max_days=arguments.max_days,
+        missing=tuple(arguments.missing),
+        date_order=arguments.date_format,
+        covariate_map=tuple(tuple(group) for group in arguments.covariate_map),
+        columns={role: getattr(arguments, f"{role}_column") for role in COLUMN_ROLES},
+    )
 
-    if arguments.unlabelled:
-        return None
-    if arguments.from_cdr is not None:
-        return TargetRule(column=arguments.from_cdr, is_cdr=True, classes=("CN", "AD"))
-    if arguments.target_bins is not None:
-        column, *items = arguments.target_bins
-        bins = parse_bins(column, items)
-        return TargetRule(column=column, bins=bins, classes=tuple(dict.fromkeys(name for _, name in bins)))
-    if arguments.regress is not None:
-        return TargetRule(column=arguments.regress, is_number=True)
-    if arguments.label_map is None:
-        return TargetRule(column=arguments.target, is_number=arguments.target.lower() == "age")
-    label_map, classes = parse_label_map(arguments.label_map)
-    return TargetRule(column=arguments.target, label_map=label_map, classes=classes)
+
+def _target_of(arguments: Namespace) -> TargetChoice:
+    return TargetChoice(
+        target=arguments.target,
+        from_cdr=arguments.from_cdr,
+        target_bins=None if arguments.target_bins is None else tuple(arguments.target_bins),
+        regress=arguments.regress,
+        unlabelled=arguments.unlabelled,
+        label_map=tuple(arguments.label_map or ()),
+    )

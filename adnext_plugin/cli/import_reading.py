@@ -1,10 +1,6 @@
 """The options of `adnext_import` that say how cells of tables and headers of images are to be read."""
 
-from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from adnext_plugin.importing.tables.cells import CellRules
+from argparse import ArgumentParser
 
 
 def add_reading_options(parser: ArgumentParser) -> None:
@@ -38,19 +34,4 @@ def add_reading_options(parser: ArgumentParser) -> None:
         default=[],
         metavar="KIND",
         help="doubts about headers that you have looked into: size, orientation, pixdim",
-    )
-
-
-def rules_of(arguments: Namespace) -> "CellRules":
-    """How cells are to be read, as the arguments say.
-
-    Raises:
-        SettingsError: a replacement has no "=".
-    """
-    from adnext_plugin.importing.tables.cells import CellRules, parse_missing, parse_replacements
-
-    return CellRules(
-        missing=parse_missing(arguments.missing),
-        date_order=arguments.date_format,
-        replacements=parse_replacements(arguments.covariate_map),
     )

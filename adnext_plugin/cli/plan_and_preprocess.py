@@ -1,45 +1,21 @@
 """`adnext_plan_and_preprocess`: fingerprint, plans, network inputs and folds of a raw dataset."""
 
-import math
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.environment import cpu_threads, usable_cpus
+from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.paths import (
-    BRAIN_MASKS,
-    CONFIGURATION,
-    PLANS_NAME,
-    dataset_folder_name,
-    preprocessed_dir,
-    raw_dir,
-    results_dir,
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
+from adnext_plugin.workflows.plan_and_preprocess import (
+    PROCESSES,
+    Request,
+    open_executor,
+    plan_and_preprocess,
+    require_dataset,
 )
-
-if TYPE_CHECKING:
-    from adnext_plugin.dask_cluster import Cluster
-
-PROCESSES = "processes"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What was asked for on the command line."""
-
-    datasets: tuple[str, ...]
-    preset: str
-    preprocessing: dict[str, Any]
-    plans: str
-    processes: int
-    executor: str
-    only_plan: bool
-    splits: bool
 
 
 def build_parser() -> ArgumentParser:
@@ -80,18 +56,36 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    request = _request(build_parser().parse_args(argv))
-    with _executor(request) as cluster:
-        outcomes = [_plan_and_preprocess(dataset, request, cluster) for dataset in request.datasets]
-    return 0 if all(outcomes) else 2
-
-
-def _request(arguments: Namespace) -> Request:
+    arguments = build_parser().parse_args(argv)
     if arguments.configurations != [CONFIGURATION]:
         raise SettingsError(f"-c {' '.join(arguments.configurations)}: the only configuration is {CONFIGURATION}")
-    if arguments.processes < 1:
-        raise SettingsError(f"-np must be at least 1, got {arguments.processes}")
-    preprocessed_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
+    requests = _requests(arguments)
+    for request in requests:  # a wrong name is to be found before the first dataset is prepared
+        require_dataset(request.dataset)
+    status = 0
+    with open_executor(arguments.executor, arguments.processes) as cluster:
+        for request in requests:
+            problems = plan_and_preprocess(request, print, cluster).problems
+            for problem in problems:
+                print(f"error: {problem}", file=sys.stderr)
+            status = 2 if problems else status
+    return status
+
+
+def _requests(arguments: Namespace) -> list[Request]:
+    options: dict[str, Any] = {
+        "preset": arguments.preset,
+        "preprocessing": _preprocessing(arguments),
+        "plans": arguments.plans,
+        "processes": arguments.processes,
+        "only_plan": arguments.no_pp,
+        "splits": not arguments.no_splits,
+    }
+    return [Request(dataset=dataset, **options) for dataset in arguments.dataset]
+
+
+def _preprocessing(arguments: Namespace) -> dict[str, Any]:
+    """Settings that the command line changes."""
     given = {
         "fit": arguments.fit,
         "interpolation": arguments.interpolation,
@@ -104,137 +98,4 @@ def _request(arguments: Namespace) -> Request:
         "bias_correction": arguments.bias_correction,
         "alignment": arguments.alignment,
     }
-    return Request(
-        datasets=tuple(dataset_folder_name(dataset, [raw_dir()]) for dataset in arguments.dataset),
-        preset=arguments.preset,
-        preprocessing={name: value for name, value in given.items() if value is not None},
-        plans=arguments.plans,
-        processes=arguments.processes,
-        executor=arguments.executor,
-        only_plan=arguments.no_pp,
-        splits=not arguments.no_splits,
-    )
-
-
-def _executor(request: Request) -> AbstractContextManager["Cluster | None"]:
-    if request.executor == PROCESSES:
-        return nullcontext()
-    from adnext_plugin.dask_cluster import open_cluster
-
-    return open_cluster(request.executor, request.processes)
-
-
-def _plan_and_preprocess(dataset: str, request: Request, cluster: "Cluster | None") -> bool:
-    from adnext_plugin.plans.presets import load_preset
-    from adnext_plugin.preprocessing.chain import resolved
-    from adnext_plugin.splits.folds import ensure_splits
-    from adnext_plugin.subjects import read_dataset
-
-    plan = load_preset(request.preset, request.preprocessing)
-    # a plan says all that its further steps depend on, and what cannot be had is said before any work
-    plan = replace(plan, preprocessing=resolved(plan.preprocessing))
-    # absolute, as workers of a cluster run elsewhere
-    raw, folder = raw_dir().absolute() / dataset, preprocessed_dir().absolute() / dataset
-    task, subjects = read_dataset(raw)
-
-    from adnext_plugin.plans.fingerprint import ADNeXtFingerprintExtractor
-    from adnext_plugin.plans.planner import ADNeXtPlanner
-
-    ADNeXtFingerprintExtractor(dataset, request.processes, cluster=cluster).run()
-    plans = ADNeXtPlanner(dataset, plan, request.plans).plan_experiment()
-    print(f"Plans are in {folder / request.plans}.json")
-    if request.splits:
-        splits = ensure_splits(folder, subjects, task)
-        print(f"{len(splits)} folds of subjects are in {folder / 'splits_final.json'}")
-        _print_power(subjects, task)
-        _print_advice(subjects, task, splits, plan)
-    if request.only_plan:
-        return True
-    identifier = plans["configurations"][CONFIGURATION]["data_identifier"]
-    images = {case: raw / "imagesTr" / f"{case}_0000.nii.gz" for case in sorted(subjects["case_id"])}
-    where = {"processes": request.processes, "cluster": cluster}
-    masks, failed = _brain_masks(images, subjects, folder, plan.preprocessing, **where)
-    return _preprocess(images, masks, failed, folder / identifier, plan.preprocessing, **where)
-
-
-def _print_power(subjects: Any, task: Any) -> None:
-    """What the cohort can show at all; for two classes, whose areas have a known variance."""
-    if len(task.classes) != 2:
-        return
-    from adnext_plugin.evaluation.uncertainty.detectable import cohort_in_words
-
-    counts = subjects.groupby(task.target)["subject_id"].nunique()
-    negatives, positives = (int(counts.get(name, 0)) for name in task.classes)
-    print(f"{negatives} {task.classes[0]} and {positives} {task.classes[1]}. {cohort_in_words(positives, negatives)}")
-
-
-def _print_advice(subjects: Any, task: Any, splits: list[Any], plan: Any) -> None:
-    """Which trainer to begin with; nothing for scans without a target."""
-    if task.kind == "unlabelled":
-        return
-    import torch
-
-    from adnext_plugin.plans.advice import SMALL, advice
-
-    training = subjects[subjects["case_id"].isin(splits[0]["train"])]["subject_id"].nunique()
-    threads = None if torch.cuda.is_available() else cpu_threads()
-    print(advice(training, math.prod(plan.preprocessing.input_size_voxels), SMALL.epochs, len(splits), threads))
-
-
-def _brain_masks(
-    images: dict[str, Path], subjects: Any, folder: Path, settings: Any, **where: Any
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Masks of the scans that need one, and the cases for which none could be had."""
-    method = settings.brain_extraction
-    if method == "none":
-        return {}, {}
-    if method == "mask_files":
-        from adnext_plugin.preprocessing.brains.mask_files import find_masks
-
-        masks, failed = find_masks(settings.brain_mask_files, subjects)
-        print(f"{len(masks)} brain masks found by {settings.brain_mask_files}")
-        return masks, failed
-
-    from adnext_plugin.preprocessing.brains.brain_masks import extract_masks
-
-    report = extract_masks(images, folder / BRAIN_MASKS / method, settings, **where)
-    for reason, cases in report.left_alone.items():
-        print(f"{len(cases)} scans are {reason}: no brain is extracted, for example from {cases[0]}")
-    if report.masks:
-        new = len(images) - report.reused - len(report.failed)
-        print(f"{len(report.masks)} brains extracted by {method}, in {folder / BRAIN_MASKS / method} ({new} scans new)")
-    return report.masks, report.failed
-
-
-def _preprocess(
-    images: dict[str, Path],
-    masks: dict[str, Path],
-    without_mask: dict[str, str],
-    folder: Path,
-    settings: Any,
-    **where: Any,
-) -> bool:
-    from adnext_plugin.preprocessing.preprocessor import CaseJob, preprocess
-
-    jobs = [
-        CaseJob(case=case, image=image, mask=masks.get(case), folder=folder, settings=settings)
-        for case, image in images.items()
-        if case not in without_mask
-    ]
-    report = preprocess(jobs, folder, **where)
-    print(f"{len(report.prepared)} cases prepared, {len(report.reused)} were finished already, in {folder}")
-    if report.cut_off:
-        worst = max(report.cut_off, key=report.cut_off.get)
-        print(
-            f"warning: {len(report.cut_off)} brains are larger than {list(settings.input_size_voxels)} voxels; {worst} "
-            f"loses {report.cut_off[worst]:.1%} of its voxels. Use a larger --input-size, or --fit resize"
-        )
-    failed = {**without_mask, **report.failed}
-    for case, message in sorted(failed.items()):
-        print(f"error: {case}: {message}", file=sys.stderr)
-    if failed:
-        print(
-            f"error: {len(failed)} of {len(images)} cases failed; repair or exclude them and run this again",
-            file=sys.stderr,
-        )
-    return not failed
+    return {name: value for name, value in given.items() if value is not None}

@@ -13,6 +13,7 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.plan import Plan
 from adnext_plugin.records import record, with_overrides
 from adnext_plugin.settings import Protocol, TrainerSettings
+from adnext_plugin.task import Task
 from adnext_plugin.training.checkpoint_notes import TargetScale
 from adnext_plugin.training.covariates import CovariateScale
 
@@ -101,6 +102,20 @@ class ModelDescription:
         covariates = with_overrides(TrainerSettings(), self.plan.training, "the model's plan, training").covariates
         for fold in self.folds:
             self._check(fold, covariates)
+
+    @property
+    def task(self) -> Task:
+        """What was learned."""
+        assert self.plan.task is not None  # checked when made
+        return self.plan.task
+
+    @property
+    def in_words(self) -> str:
+        """What it is, as a line for a person."""
+        return (
+            f"{len(self.folds)} networks of {self.trainer}, trained on {self.dataset}: "
+            f"{', '.join(self.task.classes) or self.task.target}"
+        )
 
     @property
     def threshold(self) -> float | None:

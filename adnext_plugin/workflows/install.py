@@ -59,11 +59,7 @@ def install(request: Request, tell: Tell) -> Result:
     from adnext_plugin.prediction.bundle import install_bundle
 
     model = install_bundle(request.bundle, folder, overwrite=request.overwrite).description
-    task = model.plan.task
-    tell(
-        f"{len(model.folds)} networks of {model.trainer}, trained on {model.dataset}: "
-        f"{', '.join(task.classes) or task.target}"
-    )
+    tell(model.in_words)
     sha256 = file_sha256(request.bundle)
     tell(f"SHA-256 {sha256}")
     found_by = request.model_name if request.into is None else str(folder)

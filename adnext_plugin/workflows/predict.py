@@ -158,11 +158,7 @@ def _with_ranges(model: "Model") -> "Model":
 
 def _tell_model(model: "Model", not_checked: Sequence[str], device: str, tell: Tell) -> None:
     description = model.description
-    task = description.plan.task
-    tell(
-        f"{len(description.folds)} networks of {description.trainer}, trained on {description.dataset}: "
-        f"{', '.join(task.classes) or task.target}; on {device}"
-    )
+    tell(f"{description.in_words}; on {device}")
     for stamp in description.stamps:
         tell(stamp)
     uncertain = [fold.name for fold in description.folds if fold.temperature_at_limit]

@@ -61,12 +61,13 @@ def look_at_cases(request: Request, tell: Tell) -> Result:
     data = folder / read_json(plans)["configurations"][CONFIGURATION]["data_identifier"]
     _, subjects = read_dataset(folder)
     jobs = _jobs(dataset, data, subjects)
-    outcomes = dict(for_each(measure_case, jobs, processes=request.processes, description="Quality"))
-    cases = [outcomes[index] for index in range(len(jobs)) if isinstance(outcomes[index], Measurements)]
+    found = dict(for_each(measure_case, jobs, processes=request.processes, description="Quality"))
+    outcomes = [found[index] for index in range(len(jobs))]
+    cases = [outcome for outcome in outcomes if isinstance(outcome, Measurements)]
     failed = {
-        jobs[index].case: str(outcomes[index])
-        for index in range(len(jobs))
-        if not isinstance(outcomes[index], Measurements)
+        job.case: str(outcome)
+        for job, outcome in zip(jobs, outcomes, strict=True)
+        if not isinstance(outcome, Measurements)
     }
     if not cases:
         return Result(table=None, sheet=None, table_file=None, failed=failed)
@@ -76,8 +77,8 @@ def look_at_cases(request: Request, tell: Tell) -> Result:
     tell(
         f"{len(suspicious)} of {len(table)} cases of {dataset} stand out; the {min(request.top, len(suspicious))} most"
     )
-    for row in suspicious.head(request.top).itertuples():
-        tell(f"  {row.case_id}: {row.reasons}")
+    for case, reasons in suspicious.head(request.top)[["case_id", "reasons"]].itertuples(index=False):
+        tell(f"  {case}: {reasons}")
     return Result(table=table, sheet=sheet, table_file=table_file, failed=failed)
 
 

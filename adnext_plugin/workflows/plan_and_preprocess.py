@@ -1,0 +1,242 @@
+"""Fingerprint, plans, network inputs and folds of a raw dataset."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adnext_plugin.environment import cpu_threads, usable_cpus
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.paths import (
+    BRAIN_MASKS,
+    CONFIGURATION,
+    PLANS_NAME,
+    dataset_folder_name,
+    preprocessed_dir,
+    raw_dir,
+    results_dir,
+)
+from adnext_plugin.workflows.common import Tell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from adnext_plugin.dask_cluster import Cluster
+    from adnext_plugin.plan import Plan, PreprocessingSettings
+    from adnext_plugin.task import Task
+
+PROCESSES = "processes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A raw dataset, by number or name, and how to prepare it.
+
+    `preset`: a shipped preset's name, or a JSON file. `preprocessing`: fields of `PreprocessingSettings` to use instead
+    of the preset's. `only_plan`: prepare no scans. `splits`: draw folds.
+    """
+
+    dataset: str
+    preset: str = "default"
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    plans: str = PLANS_NAME
+    processes: int = field(default_factory=lambda: min(8, usable_cpus()))
+    only_plan: bool = False
+    splits: bool = True
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise SettingsError(f"-np must be at least 1, got {self.processes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was written, and what became of the scans.
+
+    `prepared_folder` holds the prepared cases; None after planning alone. `prepared` and `reused` are ids of cases, the
+    latter finished before. `failed` says of others why.
+    """
+
+    folder: Path
+    plans_file: Path
+    folds: int
+    scans: int
+    prepared_folder: Path | None = None
+    prepared: tuple[str, ...] = ()
+    reused: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """A line for each case that failed, and one on all of them; nothing where all is well."""
+        if not self.failed:
+            return ()
+        each = [f"{case}: {message}" for case, message in sorted(self.failed.items())]
+        return (*each, f"{len(each)} of {self.scans} cases failed; repair or exclude them and run this again")
+
+
+def open_executor(name: str, processes: int) -> "AbstractContextManager[Cluster | None]":
+    """What cases are prepared on: None for processes of this machine, or a Dask cluster.
+
+    Args:
+        name: "processes"; "dask", a cluster of this machine; "dask://HOST:PORT", that of a scheduler.
+        processes: how many cases at once on this machine.
+
+    Raises:
+        SettingsError: there is no such thing, or it does not answer.
+    """
+    if name == PROCESSES:
+        return nullcontext()
+    from adnext_plugin.dask_cluster import open_cluster
+
+    return open_cluster(name, processes)
+
+
+def require_dataset(dataset: str) -> str:
+    """Full name of a raw dataset, given by number or name.
+
+    Raises:
+        PathsError: there is none, or a folder of nnU-Net is not named by its environment variable.
+    """
+    preprocessed_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
+    return dataset_folder_name(dataset, [raw_dir()])
+
+
+def plan_and_preprocess(request: Request, tell: Tell, cluster: "Cluster | None" = None) -> Result:
+    """Plan a dataset, prepare its scans and draw its folds; scans that fail are part of the result.
+
+    Raises:
+        PathsError: there is no such dataset, or the disk is full.
+        UnknownNameError: no such preset.
+        SettingsError: a setting is unknown, impossible or needs what is not installed.
+        SplitError: there are too few subjects for folds.
+    """
+    dataset = require_dataset(request.dataset)
+
+    from adnext_plugin.plans.presets import load_preset
+    from adnext_plugin.preprocessing.chain import resolved
+    from adnext_plugin.splits.folds import ensure_splits
+    from adnext_plugin.subjects import read_dataset
+
+    plan = load_preset(request.preset, dict(request.preprocessing))
+    # a plan says all that its further steps depend on, and what cannot be had is said before any work
+    plan = replace(plan, preprocessing=resolved(plan.preprocessing))
+    # absolute, as workers of a cluster run elsewhere
+    raw, folder = raw_dir().absolute() / dataset, preprocessed_dir().absolute() / dataset
+    task, subjects = read_dataset(raw)
+
+    from adnext_plugin.plans.fingerprint import ADNeXtFingerprintExtractor
+    from adnext_plugin.plans.planner import ADNeXtPlanner
+
+    ADNeXtFingerprintExtractor(dataset, request.processes, cluster=cluster).run()
+    plans = ADNeXtPlanner(dataset, plan, request.plans).plan_experiment()
+    plans_file = folder / f"{request.plans}.json"
+    tell(f"Plans are in {plans_file}")
+    splits: list[dict] = []
+    if request.splits:
+        splits = ensure_splits(folder, subjects, task)
+        tell(f"{len(splits)} folds of subjects are in {folder / 'splits_final.json'}")
+        _tell_power(subjects, task, tell)
+        _tell_advice(subjects, task, splits, plan, tell)
+    scans = sorted(subjects["case_id"])
+    planned: dict[str, Any] = {
+        "folder": folder,
+        "plans_file": plans_file,
+        "folds": len(splits),
+        "scans": len(set(scans)),
+    }
+    if request.only_plan:
+        return Result(**planned)
+    images = {case: raw / "imagesTr" / f"{case}_0000.nii.gz" for case in scans}
+    prepared_folder = folder / plans["configurations"][CONFIGURATION]["data_identifier"]
+    where = {"processes": request.processes, "cluster": cluster}
+    masks, without_mask = _brain_masks(images, subjects, folder, plan.preprocessing, tell, **where)
+    prepared = _prepare(images, masks, without_mask, prepared_folder, plan.preprocessing, tell, **where)
+    return Result(**planned, prepared_folder=prepared_folder, **prepared)
+
+
+def _tell_power(subjects: "pd.DataFrame", task: "Task", tell: Tell) -> None:
+    """What the cohort can show at all; for two classes, whose areas have a known variance."""
+    if len(task.classes) != 2:
+        return
+    from adnext_plugin.evaluation.uncertainty.detectable import cohort_in_words
+
+    counts = subjects.groupby(task.target)["subject_id"].nunique()
+    negatives, positives = (int(counts.get(name, 0)) for name in task.classes)
+    tell(f"{negatives} {task.classes[0]} and {positives} {task.classes[1]}. {cohort_in_words(positives, negatives)}")
+
+
+def _tell_advice(
+    subjects: "pd.DataFrame", task: "Task", splits: Sequence[Mapping[str, Any]], plan: "Plan", tell: Tell
+) -> None:
+    """Which trainer to begin with; nothing for scans without a target."""
+    if task.kind == "unlabelled":
+        return
+    import torch
+
+    from adnext_plugin.plans.advice import SMALL, advice
+
+    training = subjects[subjects["case_id"].isin(splits[0]["train"])]["subject_id"].nunique()
+    threads = None if torch.cuda.is_available() else cpu_threads()
+    tell(advice(training, math.prod(plan.preprocessing.input_size_voxels), SMALL.epochs, len(splits), threads))
+
+
+def _brain_masks(
+    images: dict[str, Path],
+    subjects: "pd.DataFrame",
+    folder: Path,
+    settings: "PreprocessingSettings",
+    tell: Tell,
+    **where: Any,
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Masks of the scans that need one, and the cases for which none could be had."""
+    method = settings.brain_extraction
+    if method == "none":
+        return {}, {}
+    if method == "mask_files":
+        from adnext_plugin.preprocessing.brains.mask_files import find_masks
+
+        assert settings.brain_mask_files is not None  # the settings need both or neither
+        masks, failed = find_masks(settings.brain_mask_files, subjects)
+        tell(f"{len(masks)} brain masks found by {settings.brain_mask_files}")
+        return masks, failed
+
+    from adnext_plugin.preprocessing.brains.brain_masks import extract_masks
+
+    report = extract_masks(images, folder / BRAIN_MASKS / method, settings, **where)
+    for reason, cases in report.left_alone.items():
+        tell(f"{len(cases)} scans are {reason}: no brain is extracted, for example from {cases[0]}")
+    if report.masks:
+        new = len(images) - report.reused - len(report.failed)
+        tell(f"{len(report.masks)} brains extracted by {method}, in {folder / BRAIN_MASKS / method} ({new} scans new)")
+    return report.masks, report.failed
+
+
+def _prepare(
+    images: dict[str, Path],
+    masks: dict[str, Path],
+    without_mask: dict[str, str],
+    folder: Path,
+    settings: "PreprocessingSettings",
+    tell: Tell,
+    **where: Any,
+) -> dict[str, Any]:
+    """Prepare the cases that have a mask or need none; the fields of the result that say what became of them."""
+    from adnext_plugin.preprocessing.preprocessor import CaseJob, preprocess
+
+    jobs = [
+        CaseJob(case=case, image=image, mask=masks.get(case), folder=folder, settings=settings)
+        for case, image in images.items()
+        if case not in without_mask
+    ]
+    report = preprocess(jobs, folder, **where)
+    tell(f"{len(report.prepared)} cases prepared, {len(report.reused)} were finished already, in {folder}")
+    if report.cut_off:
+        worst = max(report.cut_off, key=lambda case: report.cut_off[case])
+        tell(
+            f"warning: {len(report.cut_off)} brains are larger than {list(settings.input_size_voxels)} voxels; {worst} "
+            f"loses {report.cut_off[worst]:.1%} of its voxels. Use a larger --input-size, or --fit resize"
+        )
+    return {"prepared": report.prepared, "reused": report.reused, "failed": {**without_mask, **report.failed}}
