@@ -1,5 +1,6 @@
 """The shipped plan presets, and users' own."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -35,4 +36,13 @@ def load_preset(name_or_file: str, preprocessing: dict[str, Any]) -> Plan:
     elif not path.is_file():
         raise UnknownNameError(f"no preset or file {name_or_file!r}{nearest_names(name_or_file, preset_names())}")
     plan = from_json(Plan, read_json(path), str(path))
+    return change_preprocessing(plan, preprocessing)
+
+
+def change_preprocessing(plan: Plan, preprocessing: Mapping[str, Any]) -> Plan:
+    """The plan with some fields of its `PreprocessingSettings` replaced.
+
+    Raises:
+        SettingsError: unknown keys or impossible values.
+    """
     return replace(plan, preprocessing=with_overrides(plan.preprocessing, preprocessing, "the command line"))

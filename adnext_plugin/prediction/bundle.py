@@ -89,18 +89,33 @@ def install_bundle(path: Path, folder: Path, *, overwrite: bool) -> Model:
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise PathsError(f"{folder} exists and is no installed bundle, so --overwrite will not replace it")
     with replacing_folder(folder) as temporary:
-        unpack(path, temporary)
-        try:
-            model = read_bundle(temporary)
-            require_own_weights(model, str(temporary / DESCRIPTION))
-            for index in range(len(model.folds)):
-                FoldNetwork(model, index, "cpu")
-        except AdnextError as error:
-            # the temporary folder means nothing to anybody
-            raise BundleError(str(error).replace(str(temporary), str(path))) from error
-        except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise BundleError(f"{path} is refused: no network can be built of its plan ({reason})") from error
+        return _unpack_and_check(path, temporary)
+
+
+def read_bundle_file(path: Path) -> Model:
+    """Read a bundle from anywhere without installing it, checked as if it were installed.
+
+    Raises:
+        BundleError: the archive is refused, with the reason.
+    """
+    with tempfile.TemporaryDirectory(prefix=PARTIAL) as name:
+        return _unpack_and_check(path, Path(name))
+
+
+def _unpack_and_check(path: Path, folder: Path) -> Model:
+    """Unpack an archive into an empty folder, read it, and build its networks once."""
+    unpack(path, folder)
+    try:
+        model = read_bundle(folder)
+        require_own_weights(model, str(folder / DESCRIPTION))
+        for index in range(len(model.folds)):
+            FoldNetwork(model, index, "cpu")
+    except AdnextError as error:
+        # the temporary folder means nothing to anybody
+        raise BundleError(str(error).replace(str(folder), str(path))) from error
+    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BundleError(f"{path} is refused: no network can be built of its plan ({reason})") from error
     return model
 
 

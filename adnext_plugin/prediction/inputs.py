@@ -124,7 +124,7 @@ def _read(path: str, model: ModelDescription, columns: Sequence[str], table_opti
     if reason := not_fetched(place):
         raise PathsError(f"{place} {reason}")
     if place.is_file() and is_image(place):
-        return _of_files([place], place.parent)
+        return of_files([place], place.parent)
     if place.is_file() and place.suffix.lower() in TABLE_SUFFIXES:
         source = read_table_source(TableOptions(table=place, **table_options))
         return _of_source(source, columns, source.rows_without_image)
@@ -148,14 +148,15 @@ def _read(path: str, model: ModelDescription, columns: Sequence[str], table_opti
     images = images_below(place)
     if not images:
         raise PathsError(f"{place} has no image ({', '.join(IMAGE_SUFFIXES)}) in it or in folders within")
-    return _of_files(images, place)
+    return of_files(images, place)
 
 
 def _may_be_dataset(path: str) -> bool:
     return path.isdigit() or path.startswith("Dataset")
 
 
-def _of_files(images: Sequence[Path], root: Path) -> Inputs:
+def of_files(images: Sequence[Path], root: Path) -> Inputs:
+    """Images, called by their paths from `root` on, without the ending where that tells them apart."""
     names = [image.relative_to(root).as_posix() for image in images]
     short = [_without_suffix(name) for name in names]
     times = Counter(short)
@@ -190,7 +191,7 @@ def _of_source(source: Source, columns: Sequence[str], left_out: Sequence[str]) 
 
 def _of_raw(folder: Path, model: ModelDescription) -> Inputs:
     _refuse_other_task(folder, model)
-    return _with_subjects(_of_files(images_in(folder / "imagesTr"), folder / "imagesTr"), folder)
+    return _with_subjects(of_files(images_in(folder / "imagesTr"), folder / "imagesTr"), folder)
 
 
 def _with_subjects(inputs: Inputs, folder: Path) -> Inputs:

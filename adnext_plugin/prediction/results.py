@@ -31,7 +31,7 @@ def write_results(
         not_checked: what could not be compared with the training scans.
         folder: to write into.
     """
-    table = pd.DataFrame([{**_who(scan), **_csv_columns(outcome, model)} for scan, outcome in outcomes])
+    table = predictions_table(outcomes, model)
     with replacing(folder / "predictions.csv") as temporary:
         table.to_csv(temporary, index=False)
     content = {
@@ -50,6 +50,11 @@ def write_results(
         "scans": [{**_who(scan), **_json_entry(outcome, model)} for scan, outcome in outcomes],
     }
     write_json(content, folder / "predictions.json")
+
+
+def predictions_table(outcomes: Sequence[Outcome], model: ModelDescription) -> pd.DataFrame:
+    """What `predictions.csv` says: a row per scan, in this order."""
+    return pd.DataFrame([{**_who(scan), **_csv_columns(outcome, model)} for scan, outcome in outcomes])
 
 
 def _who(scan: ScanInput) -> dict[str, str]:

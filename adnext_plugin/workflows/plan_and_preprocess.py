@@ -34,12 +34,12 @@ PROCESSES = "processes"
 class Request:
     """A raw dataset, by number or name, and how to prepare it.
 
-    `preset`: a shipped preset's name, or a JSON file. `preprocessing`: fields of `PreprocessingSettings` to use instead
-    of the preset's. `only_plan`: prepare no scans. `splits`: draw folds.
+    `preset`: a shipped preset's name, a JSON file, or a plan. `preprocessing`: fields of `PreprocessingSettings` to use
+    instead of the preset's. `only_plan`: prepare no scans. `splits`: draw folds.
     """
 
     dataset: str
-    preset: str = "default"
+    preset: "str | Plan" = "default"
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     plans: str = PLANS_NAME
     processes: int = field(default_factory=lambda: min(8, usable_cpus()))
@@ -115,12 +115,15 @@ def plan_and_preprocess(request: Request, tell: Tell, cluster: "Cluster | None" 
     """
     dataset = require_dataset(request.dataset)
 
-    from adnext_plugin.plans.presets import load_preset
+    from adnext_plugin.plans.presets import change_preprocessing, load_preset
     from adnext_plugin.preprocessing.chain import resolved
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.subjects import read_dataset
 
-    plan = load_preset(request.preset, dict(request.preprocessing))
+    if isinstance(request.preset, str):
+        plan = load_preset(request.preset, dict(request.preprocessing))
+    else:
+        plan = change_preprocessing(request.preset, request.preprocessing)
     # a plan says all that its further steps depend on, and what cannot be had is said before any work
     plan = replace(plan, preprocessing=resolved(plan.preprocessing))
     # absolute, as workers of a cluster run elsewhere
