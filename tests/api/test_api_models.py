@@ -1,4 +1,4 @@
-"""Models in the Python API: the rows of `adnext_predict`, from files, images and arrays; one clear line for mistakes."""
+"""Models in the Python API: the rows of `adnext_predict` from files, images and arrays, and clear refusals."""
 
 import shutil
 import subprocess
