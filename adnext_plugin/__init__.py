@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from adnext_plugin.api.datasets import import_dataset, plan_and_preprocess
     from adnext_plugin.api.models import LoadedModel, load_model, prepare_scan
     from adnext_plugin.api.networks import create_network, list_networks, list_trainers
+    from adnext_plugin.api.results import RunResults, read_results
     from adnext_plugin.errors import AdnextError
 
 __version__ = version("adnext_plugin")
@@ -19,6 +20,7 @@ __version__ = version("adnext_plugin")
 __all__ = [
     "AdnextError",
     "LoadedModel",
+    "RunResults",
     "create_network",
     "import_dataset",
     "list_networks",
@@ -26,11 +28,13 @@ __all__ = [
     "load_model",
     "plan_and_preprocess",
     "prepare_scan",
+    "read_results",
 ]
 
 _PLACES = {
     "AdnextError": "errors",
     "LoadedModel": "api.models",
+    "RunResults": "api.results",
     "create_network": "api.networks",
     "import_dataset": "api.datasets",
     "list_networks": "api.networks",
@@ -38,6 +42,7 @@ _PLACES = {
     "load_model": "api.models",
     "plan_and_preprocess": "api.datasets",
     "prepare_scan": "api.models",
+    "read_results": "api.results",
 }
 
 
