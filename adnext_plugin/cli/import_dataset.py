@@ -17,8 +17,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(guess(arguments.guess))
         return 0
     result = import_dataset(request_of(arguments), print)
-    if result.is_written:
-        print(f"{result.cases} cases are in {result.folder}")
-    else:
+    if not result.is_written:
         print(f"dry run: nothing was written; {result.folder} is where it would go")
     return 0

@@ -113,6 +113,7 @@ def import_dataset(request: Request, tell: Tell) -> Result:
             with_masks=request.with_masks,
             overwrite=request.overwrite,
         )
+        tell(f"{len(selection.cases)} cases are in {folder}")
     return Result(folder=folder, task=task, cases=len(selection.cases), report=report, is_written=not request.dry_run)
 
 
