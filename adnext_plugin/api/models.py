@@ -178,17 +178,13 @@ def prepare_scan(
 def _plan_of(plan: "LoadedModel | Plan | str | PathLike[str]") -> "Plan":
     from adnext_plugin.files import read_json
     from adnext_plugin.paths import CONFIGURATION
-    from adnext_plugin.plan import Plan
+    from adnext_plugin.plan import Plan, read_plan
     from adnext_plugin.plans.presets import load_preset
-    from adnext_plugin.records import from_json
 
     if isinstance(plan, LoadedModel):
         return plan.plan
     if isinstance(plan, Plan):
         return plan
-    if Path(plan).is_file():
-        content = read_json(Path(plan))
-        if isinstance(content, dict) and "configurations" in content:
-            configuration = content["configurations"].get(CONFIGURATION, {})
-            return from_json(Plan, configuration.get("adnext", {}), f"{plan}, adnext")
+    if Path(plan).is_file() and "configurations" in read_json(Path(plan)):
+        return read_plan(Path(plan), CONFIGURATION)
     return load_preset(str(plan), {})
