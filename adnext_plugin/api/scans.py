@@ -13,7 +13,7 @@ from nibabel.spatialimages import SpatialImage
 
 from adnext_plugin.errors import ImageError, PathsError, SettingsError, TableError, nearest_names
 from adnext_plugin.images import UNREADABLE
-from adnext_plugin.importing.cases import SEXES
+from adnext_plugin.importing.covariates import SEXES
 from adnext_plugin.importing.image_files import is_image
 from adnext_plugin.importing.tables.cells import as_number, is_missing
 from adnext_plugin.prediction.inputs import ScanInput, of_files
