@@ -41,11 +41,11 @@ class Geometry:
         name = "affine_xyz" if self.spacing_zyx_mm is None else "spacing_zyx_mm"
         numbers = np.asarray(wanted, dtype=np.float64)
         if numbers.shape != shape or not np.isfinite(numbers).all():
-            raise SettingsError(f"{name} must have the shape {shape} and be finite, got {wanted}")
+            raise SettingsError(f"{name} must have the shape {shape} and be finite, got {numbers.tolist()}")
         if shape == (4, 4):
             return numbers
         if numbers.min() <= 0:
-            raise SettingsError(f"spacing_zyx_mm must be positive, got {wanted}")
+            raise SettingsError(f"spacing_zyx_mm must be positive, got {numbers.tolist()}")
         return np.diag([*numbers[::-1], 1.0])
 
 

@@ -66,10 +66,10 @@ def test_files_images_and_arrays_of_the_same_scans_get_the_same_rows(model, scan
     assert by_path["warnings"].str.contains("sex is not known").tolist() == [False, False, True]
     answers = ["prob_CN", "prob_AD", "spread", "called", "feature_distance"]
     images = [nibabel.load(scan) for scan in scans]
-    by_image = model.predict(images, people=pd.DataFrame(PEOPLE))
+    by_image = model.predict(images, people=pd.DataFrame(PEOPLE), processes=1)
     arrays = [_volume_zyx(scan) for scan in scans]
-    by_affine = model.predict(arrays, affine_xyz=images[0].affine, people=PEOPLE)
-    by_spacing = model.predict(arrays, spacing_zyx_mm=(2, 2, 2), people=PEOPLE)
+    by_affine = model.predict(arrays, affine_xyz=images[0].affine, people=PEOPLE, processes=1)
+    by_spacing = model.predict(arrays, spacing_zyx_mm=(2, 2, 2), people=PEOPLE, processes=1)
     for other in (by_image, by_affine, by_spacing):
         assert other["case_id"].tolist() == ["scan_0", "scan_1", "scan_2"]
         assert other["file"].tolist() == ["", "", ""]
@@ -78,11 +78,11 @@ def test_files_images_and_arrays_of_the_same_scans_get_the_same_rows(model, scan
 
 def test_one_scan_needs_no_list_and_a_mixture_keeps_its_order(model, scans) -> None:
     people = {"age": [60], "sex": ["M"]}
-    alone = model.predict(scans[0], people=people)
-    array = model.predict(_volume_zyx(scans[0]), spacing_zyx_mm=(2, 2, 2), people=people)
+    alone = model.predict(scans[0], people=people, processes=1)
+    array = model.predict(_volume_zyx(scans[0]), spacing_zyx_mm=(2, 2, 2), people=people, processes=1)
     np.testing.assert_array_equal(alone["prob_AD"], array["prob_AD"])
     mixture = [_volume_zyx(scans[1]), scans[0]]
-    mixed = model.predict(mixture, spacing_zyx_mm=(2, 2, 2), people={"age": [61, 60], "sex": ["M", "M"]})
+    mixed = model.predict(mixture, spacing_zyx_mm=(2, 2, 2), people={"age": [61, 60], "sex": ["M", "M"]}, processes=1)
     assert mixed["case_id"].tolist() == ["scan_0", "sub00_M00"]
     assert mixed["prob_AD"].iloc[1] == alone["prob_AD"].iloc[0]
 
@@ -92,8 +92,8 @@ def test_an_array_in_the_wrong_axis_order_is_another_scan(model, scans) -> None:
     people = {"age": [60], "sex": ["M"]}
     volume_zyx = _volume_zyx(scans[0])
     assert volume_zyx.shape == (38, 40, 36)
-    right = model.predict(volume_zyx, spacing_zyx_mm=(2, 2, 2), people=people)
-    wrong = model.predict(volume_zyx.T, spacing_zyx_mm=(2, 2, 2), people=people)
+    right = model.predict(volume_zyx, spacing_zyx_mm=(2, 2, 2), people=people, processes=1)
+    wrong = model.predict(volume_zyx.T, spacing_zyx_mm=(2, 2, 2), people=people, processes=1)
     assert right["prob_AD"].iloc[0] != wrong["prob_AD"].iloc[0]
 
 
@@ -105,7 +105,7 @@ def test_a_scan_that_fails_has_its_reason_and_costs_no_other(model, scans, tmp_p
     damaged = tmp_path / "damaged.nii.gz"
     damaged.write_bytes(b"not an image")
     volumes = [np.zeros((20, 20, 20)), damaged, scans[0]]
-    table = model.predict(volumes, spacing_zyx_mm=(2, 2, 2), people=PEOPLE)
+    table = model.predict(volumes, spacing_zyx_mm=(2, 2, 2), people=PEOPLE, processes=1)
     assert table["error"].iloc[0].startswith("scan_0.nii is constant")
     assert str(damaged) in table["error"].iloc[1]
     assert table["error"].iloc[2] == "" and table["prob_AD"].notna().tolist() == [False, False, True]
@@ -118,7 +118,7 @@ def test_a_run_a_bundle_file_and_an_installed_bundle_are_the_same_model(trained,
     assert by_run.covariates == by_file.covariates == ("age", "sex")
     assert [fold.name for fold in by_file.description.folds] == ["0", "2"]
     people = {"age": [60], "sex": ["M"]}
-    found = [one.predict(scans[:1], people=people)["prob_AD"].iloc[0] for one in (by_run, by_file)]
+    found = [one.predict(scans[:1], people=people, processes=1)["prob_AD"].iloc[0] for one in (by_run, by_file)]
     assert found[0] == found[1]
     assert not (trained.workspace.results / "bundles").exists()
     assert "needs age, sex" in repr(by_file) and "2 networks of ADNeXtTrainer_T" in repr(by_file)
