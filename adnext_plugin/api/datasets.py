@@ -13,6 +13,7 @@ from adnext_plugin.workflows import plan_and_preprocess as planning
 from adnext_plugin.workflows.import_source import SourceChoice, TargetChoice
 
 if TYPE_CHECKING:
+    from adnext_plugin.importing.sources.bids import CapsPipeline
     from adnext_plugin.plan import Plan
 
 PathLikes = str | PathLike[str]
@@ -31,6 +32,7 @@ def import_dataset(
     suffix: str = "T1w",
     derivative: str | None = None,
     entities: Mapping[str, str] | None = None,
+    caps_pipeline: "CapsPipeline" = "t1-linear",
     clinical: Sequence[PathLikes] = (),
     max_days: int | None = None,
     columns: Mapping[str, str] | None = None,
@@ -44,7 +46,9 @@ def import_dataset(
     session: Literal["all", "baseline", "closest"] = "all",
     keep: Sequence[str] = (),
     skip_unlabelled: bool = False,
+    extra_ids: PathLikes | None = None,
     copy: bool = False,
+    with_masks: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     processes: int | None = None,
@@ -59,6 +63,7 @@ def import_dataset(
         images: folder that the paths of a table or of LONI's list start from.
         image_pattern: path of a row's image, for example "images/{ID}.nii.gz".
         suffix, derivative, entities: which images of a BIDS tree; entities such as `{"acq": "mprage"}`.
+        caps_pipeline: which images of a CAPS folder, "t1-linear" or "t1-volume".
         clinical: further tables, joined by subject and session; with `max_days`, by time.
         columns: columns by role (file, subject, session, date, age, sex, site), where they have no usual name.
         target: column of the class, or "age".
@@ -70,7 +75,9 @@ def import_dataset(
         session: of each subject all scans, the first in time, or the nearest to a clinical visit.
         keep: further columns of numbers for `subjects.csv`.
         skip_unlabelled: leave scans without a label out, which is else an error.
+        extra_ids: CSV file with rows of ids that are one person, of which the first is used.
         copy: copy images instead of linking to them.
+        with_masks: write foreground masks, for nnU-Net's own planning.
         overwrite: replace a dataset of this name.
         dry_run: check everything, write nothing.
         processes: how many images to check at once.
@@ -95,6 +102,7 @@ def import_dataset(
             suffix=suffix,
             derivative=derivative,
             entities=tuple(f"{key}={value}" for key, value in (entities or {}).items()),
+            caps_pipeline=caps_pipeline,
             clinical=tuple(Path(path) for path in clinical),
             max_days=max_days,
             columns=columns or {},
@@ -111,7 +119,9 @@ def import_dataset(
         session=session,
         keep=tuple(keep),
         skip_unlabelled=skip_unlabelled,
+        extra_ids=_path(extra_ids),
         copy=copy,
+        with_masks=with_masks,
         overwrite=overwrite,
         dry_run=dry_run,
         processes=processes or min(8, usable_cpus()),
