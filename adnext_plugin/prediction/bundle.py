@@ -10,6 +10,7 @@ Nothing in it can run code, and nothing in it is of any one person. The hashes s
 from says whether to trust it.
 """
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def read_bundle_file(path: Path) -> Model:
     Raises:
         BundleError: the archive is refused, with the reason.
     """
-    with tempfile.TemporaryDirectory(prefix=PARTIAL) as name:
+    with tempfile.TemporaryDirectory(prefix="adnext_") as name:
         return _unpack_and_check(path, Path(name))
 
 

@@ -1,6 +1,5 @@
 """A trained model on new scans, with warnings where they are unlike those it was trained on."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
-from adnext_plugin.files import PARTIAL
+from adnext_plugin.partial_files import partial_folder
 from adnext_plugin.paths import BUNDLES, preprocessed_dir, results_dir
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import Tell, choose_device
@@ -99,8 +98,8 @@ def predict_scans(ensemble: "Ensemble", inputs: "Inputs", folder: Path, processe
         processes: how many scans to prepare at once; at least one.
     """
     found = {}
-    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as work:
-        for scan, outcome in ensemble.predict(inputs, Path(work) / "volumes", max(1, processes)):
+    with partial_folder(folder) as work:
+        for scan, outcome in ensemble.predict(inputs, work / "volumes", max(1, processes)):
             found[scan] = outcome
     return [(scan, found[scan]) for scan in inputs.scans]
 
