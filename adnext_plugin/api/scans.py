@@ -12,7 +12,7 @@ import pandas as pd
 from nibabel.spatialimages import SpatialImage
 
 from adnext_plugin.errors import ImageError, PathsError, SettingsError, TableError, nearest_names
-from adnext_plugin.images import UNREADABLE
+from adnext_plugin.files import not_fetched
 from adnext_plugin.importing.covariates import SEXES
 from adnext_plugin.importing.image_files import is_image
 from adnext_plugin.importing.tables.cells import as_number, is_missing
@@ -146,6 +146,8 @@ def _cell(value: Any, column: str, case: str) -> str | float:
 
 def _image_file(path: str | PathLike[str]) -> Path:
     file = Path(path)
+    if reason := not_fetched(file):
+        raise PathsError(f"{file} {reason}")
     if not file.is_file():
         what = "is a folder; give it alone, not in a list" if file.is_dir() else "does not exist; check the path"
         raise PathsError(f"{file} {what}")
@@ -172,7 +174,7 @@ def _nifti(scan: Scan, name: str, geometry: Geometry) -> nibabel.Nifti1Image:
     if isinstance(scan, SpatialImage):
         try:
             image = nibabel.Nifti1Image(np.asarray(scan.get_fdata(dtype=np.float32)), scan.affine, scan.header)
-        except UNREADABLE as error:
+        except Exception as error:  # readers of a dozen formats have errors of their own about damaged files
             raise ImageError(f"{name} cannot be read ({error}); the image is damaged") from error
         image.set_data_dtype(np.float32)
         image.header.set_slope_inter(1, 0)
