@@ -14,6 +14,7 @@ from adnext_plugin.workflows.import_source import SourceChoice, TargetChoice
 
 if TYPE_CHECKING:
     from adnext_plugin.importing.sources.bids import CapsPipeline
+    from adnext_plugin.importing.tables.cells import DateOrder
     from adnext_plugin.plan import Plan
 
 PathLikes = str | PathLike[str]
@@ -36,6 +37,9 @@ def import_dataset(
     clinical: Sequence[PathLikes] = (),
     max_days: int | None = None,
     columns: Mapping[str, str] | None = None,
+    missing: Sequence[str] = (),
+    date_order: "DateOrder | None" = None,
+    covariate_map: Mapping[str, Mapping[str, str]] | None = None,
     target: str | None = None,
     classes: Mapping[str, Sequence[str]] | None = None,
     target_bins: Sequence[str] | None = None,
@@ -47,6 +51,7 @@ def import_dataset(
     keep: Sequence[str] = (),
     skip_unlabelled: bool = False,
     extra_ids: PathLikes | None = None,
+    accept: Sequence[str] = (),
     copy: bool = False,
     with_masks: bool = False,
     overwrite: bool = False,
@@ -66,6 +71,9 @@ def import_dataset(
         caps_pipeline: which images of a CAPS folder, "t1-linear" or "t1-volume".
         clinical: further tables, joined by subject and session; with `max_days`, by time.
         columns: columns by role (file, subject, session, date, age, sex, site), where they have no usual name.
+        missing: cells that mean "not known", of all columns, "-9", or of one, "age=999".
+        date_order: "day-first" or "month-first", where no date of a column tells.
+        covariate_map: what cells of a column stand for, for example `{"sex": {"w": "F", "D": ""}}`.
         target: column of the class, or "age".
         classes: class to values of that column, for example `{"CN": ["CN", "SMC"], "AD": ["AD"]}`; the last of two
             classes is the positive one.
@@ -76,6 +84,7 @@ def import_dataset(
         keep: further columns of numbers for `subjects.csv`.
         skip_unlabelled: leave scans without a label out, which is else an error.
         extra_ids: CSV file with rows of ids that are one person, of which the first is used.
+        accept: doubts about headers that you have looked into: "size", "orientation", "pixdim".
         copy: copy images instead of linking to them.
         with_masks: write foreground masks, for nnU-Net's own planning.
         overwrite: replace a dataset of this name.
@@ -106,6 +115,12 @@ def import_dataset(
             clinical=tuple(Path(path) for path in clinical),
             max_days=max_days,
             columns=columns or {},
+            missing=tuple(missing),
+            date_order=date_order,
+            covariate_map=tuple(
+                (column, *(f"{cell}={value}" for cell, value in cells.items()))
+                for column, cells in (covariate_map or {}).items()
+            ),
         ),
         target=TargetChoice(
             target=target,
@@ -120,6 +135,7 @@ def import_dataset(
         keep=tuple(keep),
         skip_unlabelled=skip_unlabelled,
         extra_ids=_path(extra_ids),
+        accept=tuple(accept),
         copy=copy,
         with_masks=with_masks,
         overwrite=overwrite,
