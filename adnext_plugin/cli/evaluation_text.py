@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from adnext_plugin.evaluation.scores.score import Score
     from adnext_plugin.evaluation.scores.within_site import WithinSite
     from adnext_plugin.evaluation.studies.crossval import Evaluation
     from adnext_plugin.evaluation.studies.details import ClassifierDetails
@@ -14,28 +15,20 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
     from adnext_plugin.workflows import evaluate, evaluate_external
 
-# of all scores, those that begin so
-SHOWN = (
-    *("auc", "average_precision", "accuracy", "balanced_accuracy", "recall_of", "sensitivity", "specificity"),
-    *("ppv_at", "npv_at", "mcc", "brier", "ece", "rmse", "pearson_r", "bias_slope"),
-)
-# by primary score: what is shown of every model
-HEADLINES = {
-    "auc_mean_of_folds": {"auc_mean_of_folds": "AUC, mean of folds", "balanced_accuracy": "balanced accuracy"},
-    "mae": {"mae": "mean absolute error", "r2": "R²"},
-}
-
 
 def print_evaluation(result: "evaluate.Result") -> None:
     """Print scores by fold, the network beside its baselines, all other scores, a conclusion, seeds and the meter."""
+    from adnext_plugin.evaluation.scores.table import lines_for
+
     if result.warning:
         print(result.warning)
-    _print_scores_beside_baselines(result.run.trainer, result.evaluation)
+    lines = lines_for(result.predictions)
+    _print_scores_beside_baselines(result.run.trainer, result.evaluation, lines)
     for note in result.notes:
         print(f"note: {note}")
     _conclude(result.evaluation)
     if result.seeds is not None:
-        _print_seeds(result.seeds, result.evaluation.primary_score)
+        _print_seeds(result.seeds, lines)
     if result.inflation_meter is not None:
         _print_inflation(result.inflation_meter)
 
@@ -51,46 +44,52 @@ def print_files(result: "evaluate.Result") -> None:
 
 def print_external(result: "evaluate_external.Result") -> None:
     """Print scores on a dataset of other people, and where everything is."""
+    from adnext_plugin.evaluation.scores.table import lines_for
+
     if result.warning:
         print(result.warning)
     networks = f"{len(result.model.folds)} networks trained on {result.trained_on} together"
     print(f"{len(result.predictions.targets)} subjects of {result.external}, {networks}")
-    print_scores(result.scores)
+    lines = lines_for(result.predictions)
+    # headlines are of folds, of which there are none here
+    titles = {name: one.title for name, one in lines.items() if "headline" not in one.shown}
+    print_scores({titles.get(name, name): value for name, value in result.scores.items()})
     if result.recalibration is not None:
         print(result.recalibration.warning)
         print_scores({f"{name}, recalibrated": value for name, value in result.recalibration.recalibrated.items()})
     print(f"Predictions, metrics and figures are in {result.folder.path}")
 
 
-def _print_scores_beside_baselines(trainer: str, evaluation: "Evaluation") -> None:
+def _print_scores_beside_baselines(trainer: str, evaluation: "Evaluation", lines: "Mapping[str, Score]") -> None:
     print(f"{evaluation.subjects} held-out subjects in {len(evaluation.folds)} folds, 95 % intervals over subjects")
-    for name in ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "mae", "r2"):
-        if name in evaluation.means_of_folds:
+    for name in (one.within_fold for one in lines.values() if "terminal by fold" in one.shown):
+        if name is not None and name in evaluation.means_of_folds:
             by_fold = "  ".join(_number(fold.scores[name]) for fold in evaluation.folds)
             over = evaluation.means_of_folds[name]
             spread = f"mean {_number(over.mean)}, SD {_number(over.standard_deviation)}"
             print(f"{name.replace('_', ' ') + ' by fold':28}{by_fold}   {spread}")
-    headline = HEADLINES[evaluation.primary_score]
-    print(f"{'':24}{''.join(f'{title:26}' for title in headline.values())}gain of the network")
+    headline = [one for one in lines.values() if "headline" in one.shown]
+    print(f"{'':24}{''.join(f'{one.title:26}' for one in headline)}gain of the network")
     for name, scores, gain in (
         (trainer, evaluation.scores, None),
         *((baseline.name, baseline.scores, baseline.gain_of_network) for baseline in evaluation.baselines),
     ):
-        cells = "".join(f"{in_words(scores[key]):26}" for key in headline)
+        cells = "".join(f"{in_words(scores[one.name]):26}" for one in headline)
         print(f"{name:24}{cells}{in_words(gain) if gain else ''}".rstrip())
     print("all held-out subjects together:")
-    print_scores({k: value for k, value in evaluation.scores.items() if k not in headline and k.startswith(SHOWN)})
+    shown = {name: one.title for name, one in lines.items() if "terminal" in one.shown}
+    print_scores({title: evaluation.scores[name] for name, title in shown.items()})
     if evaluation.details is not None:
         _print_details(evaluation.details)
     if evaluation.within_site is not None:
         _print_within_site(evaluation.within_site)
 
 
-def _print_seeds(spread: "SeedSpread", primary: str) -> None:
+def _print_seeds(spread: "SeedSpread", lines: "Mapping[str, Score]") -> None:
     """Print what another seed changes, which no interval over subjects holds."""
     names = ", ".join(map(str, spread.seeds))
     print(f"{len(spread.seeds)} seeds ({names}), apart from the intervals over subjects:")
-    for name in HEADLINES[primary]:
+    for name in (name for name, one in lines.items() if "headline" in one.shown):
         score = spread.scores[name]
         each = "  ".join(map(_number, score.by_seed))
         print(

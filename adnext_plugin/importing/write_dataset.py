@@ -13,7 +13,7 @@ from adnext_plugin.files import replacing_folder, write_json
 from adnext_plugin.images import foreground, read_volume
 from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.image_checks import CheckedImage
-from adnext_plugin.paths import SUBJECTS_FILE
+from adnext_plugin.paths import BLOCK, SUBJECTS_FILE
 from adnext_plugin.records import to_json
 from adnext_plugin.subjects import write_subjects
 from adnext_plugin.task import Task
@@ -65,7 +65,7 @@ def _description(task: Task, cases: int) -> dict:
         "numTraining": cases,
         "file_ending": ".nii.gz",
         "overwrite_image_reader_writer": "NibabelIOWithReorient",
-        "adnext": to_json(task),
+        BLOCK: to_json(task),
     }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
 
 from adnext_plugin.files import read_json, replacing, write_json
-from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, SUBJECTS_FILE, preprocessed_dir
+from adnext_plugin.paths import BLOCK, CONFIGURATION, PLANS_NAME, SUBJECTS_FILE, preprocessed_dir
 from adnext_plugin.plan import Plan
 from adnext_plugin.plans.listing import listing_in_linear_time
 from adnext_plugin.records import to_json
@@ -91,5 +91,5 @@ class ADNeXtPlanner(default_experiment_planner.ExperimentPlanner):
             # the network is in the adnext block; nnU-Net only asks that the key exists
             "architecture": {"network_class_name": "", "arch_kwargs": {}, "_kw_requires_import": []},
             "batch_dice": False,
-            "adnext": to_json(self.plan),
+            BLOCK: to_json(self.plan),
         }

@@ -11,6 +11,7 @@ from adnext_plugin.errors import PathsError, WeightsError
 from adnext_plugin.evaluation.scores.calibration import fit_temperature
 from adnext_plugin.evaluation.subjects.predictions import subject_means
 from adnext_plugin.files import read_json, require_file
+from adnext_plugin.findings import Temperature
 from adnext_plugin.plan import Plan, configuration_of, plan_in, read_plans
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
@@ -18,7 +19,7 @@ from adnext_plugin.preprocessing.chain import fitted_steps_of
 from adnext_plugin.preprocessing.fitted import read_states
 from adnext_plugin.records import to_json
 from adnext_plugin.run_folder import RunFolder
-from adnext_plugin.run_metrics import Temperature, read_metrics
+from adnext_plugin.run_metrics import read_metrics
 from adnext_plugin.run_records import FoldSummary, read_fold_summary
 from adnext_plugin.stamps import stamps_of
 from adnext_plugin.task import Task

@@ -8,7 +8,7 @@ import pandas as pd
 
 from adnext_plugin.errors import PathsError, SettingsError, TableError
 from adnext_plugin.files import read_json, replacing_folder, require_file, write_json
-from adnext_plugin.paths import CONFIGURATION, SUBJECTS_FILE
+from adnext_plugin.paths import BLOCK, CONFIGURATION, SUBJECTS_FILE
 from adnext_plugin.plan import plan_of, read_plans
 from adnext_plugin.records import to_json
 from adnext_plugin.subjects import ID_COLUMNS, read_dataset, write_subjects
@@ -52,7 +52,7 @@ def merge_datasets(sources: Sequence[Path], target: Path, plans_name: str) -> tu
         write_json(merged, folder / f"{plans_name}.json")
         description = read_json(sources[0] / "dataset.json")
         write_json(
-            {**description, "numTraining": len(subjects), "adnext": to_json(task)},
+            {**description, "numTraining": len(subjects), BLOCK: to_json(task)},
             folder / "dataset.json",
         )
         fingerprints = {source.name: read_json(source / "dataset_fingerprint.json") for source in sources}

@@ -70,7 +70,8 @@ def checklist(facts: RunFacts) -> Section:
 
 def _answers(facts: RunFacts) -> Mapping[str, str]:
     metrics, plan, task = facts.metrics, facts.plan, facts.task
-    settings = facts.runs[0]["settings"]
+    made_with = facts.runs[0].provenance
+    settings = facts.runs[0].settings
     counts = "; ".join(f"{n} {name}" for name, n in facts.people[task.target].value_counts().items())
     absent = [name for name in ("age", "sex", "site") if name not in facts.people]
     covariates = ", ".join(settings.get("covariates") or ()) or "none"
@@ -78,23 +79,23 @@ def _answers(facts: RunFacts) -> Mapping[str, str]:
         "objective": f"Predict {task.target}" + (f" ({', '.join(task.classes)})" if task.classes else ""),
         "preparation": f"Every scan: {'; '.join(facts.preparation)}. See Provenance",
         "predictors": f"One MRI volume; further columns: {covariates}",
-        "sample_size": f"{metrics['subjects']} subjects" + (f": {counts}" if task.classes else ""),
+        "sample_size": f"{metrics.subjects} subjects" + (f": {counts}" if task.classes else ""),
         "missing": "Scans without target were not imported"
         + (f"; {', '.join(absent)} unknown for all" if absent else "; see Cohort for unknown ages and sexes"),
-        "partition": f"{len(metrics['folds'])} folds of subjects, drawn before training, hash "
-        f"{metrics['splits_sha256'][:16]}; train, selection and held-out parts are disjoint in subjects",
+        "partition": f"{len(metrics.folds)} folds of subjects, drawn before training, hash "
+        f"{metrics.splits_sha256[:16]}; train, selection and held-out parts are disjoint in subjects",
         "handling": f"Augmentation '{settings['augmentation']}' in training only; scales from training parts only",
         "model": f"{plan['network']['name']}; {settings['epochs']} epochs, epoch chosen on "
-        f"{'the held-out part (OPTIMISTIC)' if metrics['protocol'] == 'paper' else 'selection'}; "
+        f"{'the held-out part (OPTIMISTIC)' if metrics.protocol == 'paper' else 'selection'}; "
         f"weights: {'pre-trained' if settings.get('pretrained_weights') else 'random'}",
         "heterogeneity": "See Subgroups" if len(facts.subgroups) > 1 else "",
-        "measures": f"See Results; {metrics['resamples']} resamples of subjects",
+        "measures": f"See Results; {metrics.resamples} resamples of subjects",
         "imbalance": f"Class weights: {settings['class_weights']}" if task.classes else "not applicable: a quantity",
         "output": "Probability of each class; thresholds chosen on selection" if task.classes else "A number",
         "differences": "Held-out subjects are of the same cohort; no external data are part of this page",
-        "code": f"adnext_plugin {facts.runs[0].get('adnext_plugin')}, commit {facts.runs[0].get('commit')}",
+        "code": f"adnext_plugin {made_with.adnext_plugin}, commit {made_with.commit}",
         "participants": "See Cohort; flow before import is to be described by the authors",
         "specification": "Network and settings under Provenance; weights in the run's checkpoints",
-        "performance": estimate(metrics["scores"][metrics["primary_score"]]) + f" ({metrics['primary_score']}); "
+        "performance": estimate(metrics.scores[metrics.primary_score]) + f" ({metrics.primary_score}); "
         "see Results and Subgroups",
     }

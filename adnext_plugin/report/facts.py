@@ -1,12 +1,15 @@
 """All that a report knows of a run, gathered before anything is worded or drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from adnext_plugin.cohort import Cohort
+from adnext_plugin.findings import BinaryDetails, Estimate, ScoreLine, Subgroup
+from adnext_plugin.run_metrics import RunMetrics
+from adnext_plugin.run_records import RunInfo
 from adnext_plugin.task import Task
 
 
@@ -16,21 +19,22 @@ class RunFacts:
 
     `cohort` has the targets that were trained on. `metrics` is content of metrics.json, `runs` that of each fold's
     run.json, `plan` the `adnext` block of the plans. `learning_curves` are by fold, `roc` and `precision_recall` by
-    class: `value`, `low`, `high` over `grid`. `subgroups` have `column`, `value`, `subjects_by_class` and `score`.
+    class: `value`, `low`, `high` over `grid`. `score_lines` say of each score how it is called and where it stands.
     `confusion` counts subjects by true and predicted class; `truth_and_prediction` (2, N) is a regression's.
     `comparison` is what adnext_compare wrote. `preparation` says what every scan went through, a few words a step.
     """
 
     cohort: Cohort
-    metrics: Mapping
-    runs: Sequence[Mapping]
+    metrics: RunMetrics
+    runs: Sequence[RunInfo]
     plan: Mapping
     preparation: Sequence[str]
     learning_curves: Mapping[str, Mapping[str, Sequence[float]]]
     grid: Sequence[float] = ()
     roc: Mapping[str, Mapping] | None = None
     precision_recall: Mapping[str, Mapping] | None = None
-    subgroups: Sequence[Mapping] = ()
+    subgroups: Sequence[Subgroup] = ()
+    score_lines: Mapping[str, ScoreLine] = field(default_factory=dict)
     confusion: np.ndarray | None = None
     truth_and_prediction: np.ndarray | None = None
     comparison: Mapping | None = None
@@ -51,9 +55,14 @@ class RunFacts:
         return self.cohort.people
 
     @property
-    def binary(self) -> Mapping | None:
+    def binary(self) -> BinaryDetails | None:
         """What metrics.json says of two classes beyond scores; None where it does not."""
-        return (self.metrics.get("details") or {}).get("binary")
+        return None if self.metrics.details is None else self.metrics.details.binary
+
+    def line_of(self, score: str) -> ScoreLine:
+        """What is known of a score; of one whose package is gone by now, its name."""
+        unknown = ScoreLine(title=score.replace("_", " "), within_fold=None, in_report=True, by_fold=False, chance=None)
+        return self.score_lines.get(score, unknown)
 
     @property
     def positive(self) -> str:
@@ -66,10 +75,10 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
 
 
-def estimate(content: Mapping | None) -> str:
+def estimate(content: Estimate | None) -> str:
     """A score with its interval."""
-    if content is None or content.get("value") is None:
+    if content is None or content.value is None:
         return "–"
-    if content.get("low") is None:
-        return number(content["value"])
-    return f"{number(content['value'])} ({number(content['low'])} to {number(content['high'])})"
+    if content.low is None:
+        return number(content.value)
+    return f"{number(content.value)} ({number(content.low)} to {number(content.high)})"

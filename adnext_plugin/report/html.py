@@ -27,9 +27,9 @@ def report_html(facts: RunFacts) -> str:
         checklist(facts),
     )
     metrics = facts.metrics
-    warning = metrics.get("warning")
+    warning = metrics.warning
     page = Page(
-        title=f"{metrics['dataset']}, {metrics['trainer']}",
+        title=f"{metrics.dataset}, {metrics.trainer}",
         subtitle="Cross-validation, scored on held-out subjects. Nobody's id is on this page.",
         warnings=(warning,) if warning else (),
         sections=tuple(section for section in made if section is not None),

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from adnext_plugin.findings import Estimate, NetBenefit, ReliabilityBin
 from adnext_plugin.report.figures import AS_WRITTEN
 
 SIZE_INCHES = (5.2, 4.4)
@@ -75,13 +76,14 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
 
 
 @AS_WRITTEN
-def draw_reliability(curves: Mapping[str, Sequence[Mapping]], positive: str) -> str:
+def draw_reliability(curves: Mapping[str, Sequence[ReliabilityBin]], positive: str) -> str:
     """Observed against predicted shares, with intervals, by name of the curve."""
     figure, axes = _figure()
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     for (name, bins), colour, marker in zip(curves.items(), _cycle(len(curves)), "osv", strict=False):
-        predicted = [point["mean_probability"] for point in bins]
-        observed = np.array([[point["observed"][key] for key in ("value", "low", "high")] for point in bins])
+        predicted = [point.mean_probability for point in bins]
+        estimates = [point.observed for point in bins]
+        observed = np.array([[one.value, one.low, one.high] for one in estimates], dtype=float)
         spread = np.abs(observed[:, 1:] - observed[:, :1]).T
         axes.errorbar(predicted, observed[:, 0], yerr=spread, color=colour, marker=marker, capsize=2, label=name)
     axes.set(xlabel=f"predicted probability of {positive}", ylabel=f"share that is {positive}")
@@ -91,12 +93,12 @@ def draw_reliability(curves: Mapping[str, Sequence[Mapping]], positive: str) -> 
 
 
 @AS_WRITTEN
-def draw_decision_curve(points: Sequence[Mapping], positive: str) -> str:
+def draw_decision_curve(points: Sequence[NetBenefit], positive: str) -> str:
     """Net benefit of acting on the network, on everybody and on nobody."""
     figure, axes = _figure()
-    thresholds = [point["threshold"] for point in points]
-    model = {key: [point["model"][key] for point in points] for key in ("value", "low", "high")}
-    everybody = np.array([point["treat_all"]["value"] for point in points])
+    thresholds = [point.threshold for point in points]
+    model = {key: [getattr(point.model, key) for point in points] for key in ("value", "low", "high")}
+    everybody = np.array([point.treat_all.value for point in points])
     axes.fill_between(thresholds, model["low"], model["high"], color=COLOURS[0], alpha=0.18, linewidth=0)
     axes.plot(thresholds, model["value"], color=COLOURS[0], label="network")
     axes.plot(thresholds, everybody, color=COLOURS[1], label="everybody")
@@ -108,19 +110,19 @@ def draw_decision_curve(points: Sequence[Mapping], positive: str) -> str:
 
 
 @AS_WRITTEN
-def draw_forest(rows: Sequence[tuple[str, Mapping[str, float]]], name: str, reference: float | None) -> str:
+def draw_forest(rows: Sequence[tuple[str, Estimate]], name: str, reference: float | None) -> str:
     """Estimates with intervals, one below the other.
 
     Args:
-        rows: label and estimate (`value`, `low`, `high`).
+        rows: label and estimate.
         name: of the score.
         reference: where to draw a line.
     """
     figure, axes = _figure(height_inches=1.0 + 0.34 * len(rows))
     places = np.arange(len(rows))[::-1]
     for place, (_, estimate) in zip(places, rows, strict=True):
-        axes.plot([estimate["low"], estimate["high"]], [place, place], color=COLOURS[0])
-        axes.plot(estimate["value"], place, "s", color=COLOURS[0])
+        axes.plot(np.array([estimate.low, estimate.high], dtype=float), [place, place], color=COLOURS[0])
+        axes.plot(np.array([estimate.value], dtype=float), [place], "s", color=COLOURS[0])
     if reference is not None:
         axes.axvline(reference, color="grey", linestyle=":", linewidth=1)
     axes.set_yticks(places, [label for label, _ in rows])

@@ -1,16 +1,13 @@
 """The sections of a report about the study: what was asked, of whom, on which folds, and what came out."""
 
-from collections.abc import Mapping
-
 import pandas as pd
 
+from adnext_plugin.findings import Estimate
 from adnext_plugin.report import page_figures as draw
 from adnext_plugin.report.facts import RunFacts, estimate, number
 from adnext_plugin.report.page import PageFigure, Section, Table
 
 FEWEST = 10  # subjects per class of a subgroup, below which nothing is shown
-HEADLINE = {"auc_mean_of_folds": "AUC, mean of folds", "mae": "mean absolute error"}
-CHANCE = {"auc_mean_of_folds": 0.5, "mae": None}
 
 
 def question(facts: RunFacts) -> Section:
@@ -19,16 +16,16 @@ def question(facts: RunFacts) -> Section:
     asked = f"Can {task.target} be predicted from a brain scan?"
     if task.kind == "classification":
         asked = f"Can {' and '.join(task.classes)} be told apart by a brain scan ({task.target})?"
-    primary = metrics["primary_score"]
+    primary = metrics.primary_score
     answer = (
-        f"{metrics['subjects']} subjects were held out once each in {len(metrics['folds'])} folds. "
-        f"{HEADLINE[primary]}: {estimate(metrics['scores'][primary])}, with a 95 % interval over subjects."
+        f"{metrics.subjects} subjects were held out once each in {len(metrics.folds)} folds. "
+        f"{facts.line_of(primary).title}: {estimate(metrics.scores[primary])}, with a 95 % interval over subjects."
     )
     paragraphs = [asked, answer]
-    if metrics["baselines"]:
-        best = min(metrics["baselines"], key=lambda baseline: baseline["gain_of_network"]["value"] or 0)
-        gain = best["gain_of_network"]
-        paragraphs.append(f"Gain over the best baseline, {best['name']}: {estimate(gain)}. {_verdict(gain)}")
+    if metrics.baselines:
+        best = min(metrics.baselines, key=lambda baseline: baseline.gain_of_network.value or 0)
+        gain = best.gain_of_network
+        paragraphs.append(f"Gain over the best baseline, {best.name}: {estimate(gain)}. {_verdict(gain)}")
     return Section(key="question", title="Question and answer", paragraphs=tuple(paragraphs))
 
 
@@ -66,15 +63,15 @@ def splits(facts: RunFacts) -> Section:
         rows=tuple(rows),
     )
     chosen = "Epoch and threshold are chosen on selection, and the held-out part is scored."
-    if facts.metrics["protocol"] == "paper":
+    if facts.metrics.protocol == "paper":
         chosen = "Training and selection part are trained on; the epoch is chosen on the held-out part that is scored."
-    text = f"Folds are of subjects. {chosen} Folds have the hash {facts.metrics['splits_sha256'][:16]}."
+    text = f"Folds are of subjects. {chosen} Folds have the hash {facts.metrics.splits_sha256[:16]}."
     return Section(key="splits", title="Splits", paragraphs=(text,), tables=(table,))
 
 
 def learning(facts: RunFacts) -> Section:
     """How training went."""
-    best = facts.metrics["best_epochs"]
+    best = facts.metrics.best_epochs
     if not facts.learning_curves:
         return Section(key="learning", title="Learning curves", missing=("The checkpoints with the logs are gone.",))
     chosen = dict(zip((f"fold {fold}" for fold in range(len(best))), best, strict=True))
@@ -90,29 +87,31 @@ def learning(facts: RunFacts) -> Section:
 def results(facts: RunFacts) -> Section:
     """Scores and the figures of them."""
     metrics = facts.metrics
-    rows = tuple((name.replace("_", " "), estimate(value)) for name, value in metrics["scores"].items())
+    lines = {name: facts.line_of(name) for name in metrics.scores}
+    rows = tuple((lines[name].title, estimate(metrics.scores[name])) for name in lines if lines[name].in_report)
+    by_fold_of = {line.within_fold for line in lines.values() if line.by_fold}
     table = Table(
-        caption=f"Held-out scores with 95 % intervals from {metrics['resamples']} resamples of subjects",
+        caption=f"Held-out scores with 95 % intervals from {metrics.resamples} resamples of subjects",
         header=("score", "value (interval)"),
         rows=rows,
     )
     by_fold = Table(
         caption="By fold: mean and standard deviation, and each",
-        header=("score", "mean ± SD", *(f"fold {fold['fold']}" for fold in metrics["folds"])),
+        header=("score", "mean ± SD", *(f"fold {fold.fold}" for fold in metrics.folds)),
         rows=tuple(
             (
                 name.replace("_", " "),
-                f"{number(over['mean'])} ± {number(over['standard_deviation'])}",
-                *(number(fold["scores"][name]) for fold in metrics["folds"]),
+                f"{number(over.mean)} ± {number(over.standard_deviation)}",
+                *(number(fold.scores[name]) for fold in metrics.folds),
             )
-            for name, over in metrics["means_of_folds"].items()
-            if name in ("auc", "balanced_accuracy", "accuracy", "mae", "r2")
+            for name, over in metrics.means_of_folds.items()
+            if name in by_fold_of
         ),
     )
     return Section(
         key="results",
         title="Results",
-        paragraphs=tuple(metrics["notes"]),
+        paragraphs=metrics.notes,
         tables=(table, by_fold),
         figures=tuple(_result_figures(facts)),
     )
@@ -126,8 +125,8 @@ def calibration(facts: RunFacts) -> Section:
         return Section(key="calibration", title=title, missing=(why,))
     binary = facts.binary
     reliability = {
-        "as trained": binary["reliability"],
-        "after temperature scaling": binary["reliability_after_temperature"],
+        "as trained": binary.reliability,
+        "after temperature scaling": binary.reliability_after_temperature,
     }
     figures = (
         PageFigure(
@@ -138,7 +137,7 @@ def calibration(facts: RunFacts) -> Section:
         ),
         PageFigure(
             key="decision",
-            uri=draw.draw_decision_curve(binary["decision_curve"], facts.positive),
+            uri=draw.draw_decision_curve(binary.decision_curve, facts.positive),
             caption="Decision curve of calibrated probabilities, at the cohort's share of positives.",
             text="Net benefit over thresholds, beside acting on everybody and on nobody.",
         ),
@@ -153,9 +152,9 @@ def subgroups(facts: RunFacts) -> Section:
         return Section(key="subgroups", title="Subgroups", missing=("Age, sex and site are unknown.",))
     rows = tuple(
         (
-            f"{group['column']}: {group['value']}",
-            " / ".join(str(count) if count >= FEWEST else f"<{FEWEST}" for count in group["subjects_by_class"]),
-            estimate(group["score"]) if group["score"] else "too few",
+            f"{group.column}: {group.value}",
+            " / ".join(str(count) if count >= FEWEST else f"<{FEWEST}" for count in group.subjects_by_class),
+            estimate(group.score) if group.score else "too few",
         )
         for group in facts.subgroups
     )
@@ -164,29 +163,31 @@ def subgroups(facts: RunFacts) -> Section:
         caption=f"Shown from {FEWEST} subjects per class on",
         header=("subgroup", order, name),
         rows=rows,
-        flagged=frozenset(index for index, group in enumerate(facts.subgroups) if not group["score"]),
+        flagged=frozenset(index for index, group in enumerate(facts.subgroups) if not group.score),
     )
-    shown = [(f"{g['column']}: {g['value']}", g["score"]) for g in facts.subgroups if g["score"]]
+    shown = [(f"{g.column}: {g.value}", g.score) for g in facts.subgroups if g.score]
     figures: tuple[PageFigure, ...] = ()
     if shown:
-        primary = facts.metrics["primary_score"]
-        uri = draw.draw_forest(shown, name, CHANCE[primary])
+        primary = facts.metrics.primary_score
+        uri = draw.draw_forest(shown, name, facts.line_of(primary).chance)
         figures = (PageFigure(key="subgroups", uri=uri, caption=name, text=f"{name} of every subgroup."),)
     return Section(key="subgroups", title="Subgroups", tables=(table,), figures=figures)
 
 
 def baselines(facts: RunFacts) -> Section:
     """What simple models reach on the same folds."""
-    primary = facts.metrics["primary_score"]
-    name = HEADLINE[primary]
-    models = [(facts.metrics["trainer"], facts.metrics["scores"], None)]
-    models += [(one["name"], one["scores"], one["gain_of_network"]) for one in facts.metrics["baselines"]]
+    primary = facts.metrics.primary_score
+    name = facts.line_of(primary).title
+    models: list[tuple[str, dict[str, Estimate], Estimate | None]] = [
+        (facts.metrics.trainer, facts.metrics.scores, None)
+    ]
+    models += [(one.name, one.scores, one.gain_of_network) for one in facts.metrics.baselines]
     rows = tuple((model, estimate(scores[primary]), estimate(gain)) for model, scores, gain in models)
     table = Table(caption="On the same folds and resamples", header=("model", name, "gain of the network"), rows=rows)
-    bars = [(model, scores[primary]) for model, scores, _ in models if scores[primary]["low"] is not None]
+    bars = [(model, scores[primary]) for model, scores, _ in models if scores[primary].low is not None]
     figures: tuple[PageFigure, ...] = ()
     if bars:
-        uri = draw.draw_forest(bars, name, CHANCE[primary])
+        uri = draw.draw_forest(bars, name, facts.line_of(primary).chance)
         figures = (PageFigure(key="baselines", uri=uri, caption=name, text="The network beside its baselines."),)
     return Section(key="baselines", title="Baselines", tables=(table,), figures=figures)
 
@@ -200,7 +201,7 @@ def comparison(facts: RunFacts) -> Section | None:
     rows = tuple(
         (
             f"{pair['first']} – {pair['second']}",
-            estimate(pair["tests"]["auc_difference"]),
+            estimate(Estimate(**pair["tests"]["auc_difference"])),
             *(number(pair["p_holm"][test]) for test in tests),
             pair["conclusion"],
         )
@@ -247,12 +248,12 @@ def _result_figures(facts: RunFacts) -> list[PageFigure]:
     return figures
 
 
-def _verdict(gain: Mapping) -> str:
-    if gain["low"] is None:
+def _verdict(gain: Estimate) -> str:
+    if gain.low is None or gain.high is None:
         return "It cannot be tested: a fold lacks a class."
-    if gain["low"] > 0:
+    if gain.low > 0:
         return "The interval is above 0: the network is better."
-    if gain["high"] < 0:
+    if gain.high < 0:
         return "The interval is below 0: the network is worse."
     return "The interval contains 0: with this cohort they cannot be told apart."
 

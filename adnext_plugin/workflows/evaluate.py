@@ -1,13 +1,14 @@
 """Pool the folds of a run, score them with intervals, and set them beside simple baselines."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adnext_plugin.errors import PathsError, TableError, nearest_names
-from adnext_plugin.files import require_file, write_json
+from adnext_plugin.files import require_file
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
+from adnext_plugin.run_metrics import RunMetrics, write_metrics
 from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
 from adnext_plugin.workflows.evaluation_files import write_evaluation
 from adnext_plugin.workflows.report import write_report
@@ -94,7 +95,7 @@ def evaluate(request: Request, show_scores: Callable[[Result], None] | None = No
     if request.probes:
         columns = tuple(dict.fromkeys(request.probes))
         probes = probes_of(run, scored.cohort, columns, request.resamples, choose_device(request.device))
-        write_json({**metrics, "probes": [asdict(one) for one in probes]}, scored.folder.metrics_file)
+        write_metrics(replace(metrics, probes=probes), scored.folder.metrics_file)
         scored = replace(scored, probes=probes)
     page = scored.folder.report_file
     try:
@@ -104,12 +105,14 @@ def evaluate(request: Request, show_scores: Callable[[Result], None] | None = No
     return replace(scored, report=page)
 
 
-def _score(request: Request, run: RunFolder) -> tuple[Result, dict[str, Any]]:
-    """Everything but probes and report, and the content of `metrics.json`."""
+def _score(request: Request, run: RunFolder) -> tuple[Result, RunMetrics]:
+    """Everything but probes and report, and what `metrics.json` says of it."""
     from adnext_plugin.cohort import Cohort
+    from adnext_plugin.evaluation.scores.table import installed_scores
     from adnext_plugin.evaluation.studies import crossval
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
 
+    scores = installed_scores()
     cohort = Cohort.open(request.dataset_folder)
     require_columns(request.probes, cohort.subjects)
     how_to_train = f"adnext_train {cohort.name} {request.configuration} cv -tr {request.trainer} --c"
@@ -123,8 +126,9 @@ def _score(request: Request, run: RunFolder) -> tuple[Result, dict[str, Any]]:
         resamples=request.resamples,
         sensitivity=request.sensitivity,
         prevalences=request.prevalences,
+        scores=scores,
     )
-    seeds, remarks = seeds_of(run, cohort, files)
+    seeds, remarks = seeds_of(run, cohort, files, scores)
     meter = inflation_of(run, predictions, cohort)
     result = Result(
         run=run,
@@ -138,14 +142,7 @@ def _score(request: Request, run: RunFolder) -> tuple[Result, dict[str, Any]]:
         seeds=seeds,
         inflation_meter=meter,
     )
-    metrics = {
-        **_facts(request, files),
-        "notes": list(result.notes),
-        **asdict(evaluation),
-        "seeds": None if seeds is None else asdict(seeds),
-        "inflation_meter": None if meter is None else asdict(meter),
-    }
-    return result, metrics
+    return result, _metrics(request, files, result)
 
 
 def _baselines(request: Request, run: RunFolder, cohort: "Cohort") -> tuple[list["Baseline"], list[str]]:
@@ -182,17 +179,22 @@ def _baselines(request: Request, run: RunFolder, cohort: "Cohort") -> tuple[list
     return baselines, notes
 
 
-def _facts(request: Request, files: "FoldFiles") -> dict[str, Any]:
-    """What `metrics.json` says of where its numbers are from."""
-    return {
-        **({"warning": files.warning} if files.warning else {}),
-        "dataset": files.cohort.name,
-        "trainer": request.trainer,
-        "protocol": files.protocol,
-        "unit": "subject",
-        "kind": files.cohort.task.kind,
-        "classes": list(files.cohort.task.classes),
-        "splits_sha256": files.cohort.splits_sha256,
-        "resamples": request.resamples,
-        "best_epochs": [summary.best_epoch for summary in files.summaries],
-    }
+def _metrics(request: Request, files: "FoldFiles", result: Result) -> RunMetrics:
+    """Where the numbers are from, and what they are."""
+    evaluation = {one.name: getattr(result.evaluation, one.name) for one in fields(result.evaluation)}
+    return RunMetrics(
+        warning=files.warning,
+        dataset=files.cohort.name,
+        trainer=request.trainer,
+        protocol=files.protocol,
+        unit="subject",
+        kind=files.cohort.task.kind,
+        classes=files.cohort.task.classes,
+        splits_sha256=files.cohort.splits_sha256,
+        resamples=request.resamples,
+        best_epochs=tuple(summary.best_epoch for summary in files.summaries),
+        notes=result.notes,
+        **evaluation,
+        seeds=result.seeds,
+        inflation_meter=result.inflation_meter,
+    )

@@ -1,14 +1,14 @@
 """The networks of a cross-validation together, on people none of them has seen."""
 
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import require_file
 from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
+from adnext_plugin.run_metrics import ExternalMetrics
 from adnext_plugin.stamps import OTHER_PEOPLE
 from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
 from adnext_plugin.workflows.evaluation_files import write_evaluation
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.subjects.values import OfSubjects
     from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples
     from adnext_plugin.prediction.description import ModelDescription
+    from adnext_plugin.settings import Protocol
     from adnext_plugin.task import Task
 
 
@@ -151,35 +152,32 @@ def _predict(run: RunFolder, files: "FoldFiles", other: Path, device: str) -> "t
 
 
 def _scores(judged: "OfSubjects", drawn: "Resamples") -> "dict[str, Estimate]":
-    from adnext_plugin.evaluation.scores.panel import panel
-    from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
-    from adnext_plugin.evaluation.uncertainty.bootstrap import bootstrap
-    from adnext_plugin.evaluation.uncertainty.intervals import estimates
+    from adnext_plugin.evaluation.scores.panel import names_within_fold
+    from adnext_plugin.evaluation.scores.table import installed_scores
+    from adnext_plugin.evaluation.uncertainty.intervals import panel_estimates
 
-    if isinstance(judged, SubjectPredictions):
-        scores = bootstrap(partial(panel, judged), drawn)
-    else:
-        scores = estimates(judged, drawn)
+    scores = installed_scores()
+    found = panel_estimates(judged, drawn, scores)
     # of one ensemble there are no folds to average over
-    return {name.removesuffix("_mean_of_folds"): value for name, value in scores.items() if name != "auc_pooled"}
+    return {name: found[of_folds] for of_folds, name in names_within_fold(judged, scores).items()}
 
 
-def _metrics(result: Result, protocol: str, resamples: int) -> dict[str, Any]:
-    folds, recalibration = result.model.folds, result.recalibration
-    return {
-        **({"warning": result.warning} if result.warning else {}),
-        "dataset": result.external,
-        "trained_on": result.trained_on,
-        "trainer": result.run.trainer,
-        "protocol": protocol,
-        "unit": "subject",
-        "kind": result.task.kind,
-        "classes": list(result.task.classes),
-        "networks": len(folds),
-        "threshold": result.model.threshold,
-        "temperatures": [fold.temperature for fold in folds],
-        "subjects": len(result.predictions.targets),
-        "resamples": resamples,
-        "scores": {name: asdict(value) for name, value in result.scores.items()},
-        "recalibration": None if recalibration is None else asdict(recalibration),
-    }
+def _metrics(result: Result, protocol: "Protocol", resamples: int) -> ExternalMetrics:
+    folds = result.model.folds
+    return ExternalMetrics(
+        warning=result.warning,
+        dataset=result.external,
+        trained_on=result.trained_on,
+        trainer=result.run.trainer,
+        protocol=protocol,
+        unit="subject",
+        kind=result.task.kind,
+        classes=result.task.classes,
+        networks=len(folds),
+        threshold=result.model.threshold,
+        temperatures=tuple(fold.temperature for fold in folds),
+        subjects=len(result.predictions.targets),
+        resamples=resamples,
+        scores=result.scores,
+        recalibration=result.recalibration,
+    )

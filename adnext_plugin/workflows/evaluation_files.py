@@ -1,10 +1,10 @@
 """What an evaluation leaves in its folder."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adnext_plugin.files import replacing, write_json
+from adnext_plugin.files import replacing
 from adnext_plugin.run_folder import EvaluationFolder
+from adnext_plugin.run_metrics import ExternalMetrics, RunMetrics, write_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def write_evaluation(
     folder: EvaluationFolder,
-    metrics: dict[str, Any],
+    metrics: RunMetrics | ExternalMetrics,
     table: "pd.DataFrame",
     predictions: "OfSubjects",
     task: "Task",
@@ -32,7 +32,7 @@ def write_evaluation(
     from adnext_plugin.evaluation.subjects.values import SubjectValues
     from adnext_plugin.report.figures import draw_confusion, draw_roc, draw_values
 
-    title = _title(metrics)
+    title = "\n".join([f"{metrics.dataset}, {metrics.trainer}", *filter(None, [metrics.warning])])
     truth = predictions.targets
     if isinstance(predictions, SubjectValues):
         draw_values(truth, predictions.values, str(task.target), title, folder.values_figure)
@@ -42,8 +42,4 @@ def write_evaluation(
         draw_confusion(truth, probabilities.argmax(axis=1), task.classes, title, folder.confusion_figure)
     with replacing(folder.predictions_file) as temporary:
         table.drop(columns="part").to_csv(temporary, index=False)
-    write_json(metrics, folder.metrics_file)
-
-
-def _title(metrics: Mapping[str, Any]) -> str:
-    return "\n".join([f"{metrics['dataset']}, {metrics['trainer']}", *filter(None, [metrics.get("warning")])])
+    write_metrics(metrics, folder.metrics_file)

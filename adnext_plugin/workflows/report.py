@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.files import read_json, replacing, require_file
+from adnext_plugin.findings import ScoreLine
 from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_metrics import read_metrics
+from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows.common import RunRequest
 
 if TYPE_CHECKING:
+    from adnext_plugin.evaluation.scores.score import Score
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
 
 BAND_RESAMPLES = 1000
@@ -62,14 +66,14 @@ def write_report(run: RunFolder, dataset_folder: Path, page: Path, comparison: P
     from adnext_plugin.report.facts import RunFacts
     from adnext_plugin.report.html import report_html
 
-    metrics = read_json(require_file(run.evaluation.metrics_file, "evaluate the run first"))
+    metrics = read_metrics(require_file(run.evaluation.metrics_file, "evaluate the run first"))
     files = read_folds(run, Cohort.open(dataset_folder), "adnext_train")
     folds = range(len(files.cohort.splits))
     plan = read_plan(run.plans_file, run.configuration)
     facts = RunFacts(
         cohort=files.cohort,
         metrics=metrics,
-        runs=[read_json(run.fold(fold).run_file) for fold in folds],
+        runs=[read_run_info(run.fold(fold).run_file) for fold in folds],
         plan=to_json(plan),
         preparation=preparation_in_words(plan),
         learning_curves=_learning_curves(run, len(folds)),
@@ -93,6 +97,7 @@ def _of_predictions(files: "FoldFiles") -> dict[str, Any]:
     from sklearn.metrics import confusion_matrix
 
     from adnext_plugin.evaluation.scores.curves import GRID, precision_recall_band, roc_band
+    from adnext_plugin.evaluation.scores.table import lines_for
     from adnext_plugin.evaluation.studies.crossval import of_subjects
     from adnext_plugin.evaluation.studies.subgroups import describe_subgroups
     from adnext_plugin.evaluation.subjects.values import SubjectValues
@@ -100,18 +105,16 @@ def _of_predictions(files: "FoldFiles") -> dict[str, Any]:
 
     task = files.cohort.task
     predictions = of_subjects(files.predictions, task)
-    subgroups = [asdict(group) for group in describe_subgroups(predictions, files.cohort.subjects)]
+    shared = {
+        "subgroups": describe_subgroups(predictions, files.cohort.subjects),
+        "score_lines": {name: _line(one) for name, one in lines_for(predictions).items()},
+    }
     if isinstance(predictions, SubjectValues):
-        return {
-            "subgroups": subgroups,
-            "truth_and_prediction": np.stack([predictions.targets, predictions.values]),
-        }
+        return {**shared, "truth_and_prediction": np.stack([predictions.targets, predictions.values])}
     drawn = resamples_of(predictions, BAND_RESAMPLES)
     names = {index: f"{name} against the rest" for index, name in enumerate(task.classes)}
-    called = predictions.probabilities.argmax(axis=1)
     if len(task.classes) == 2:
         names = {1: f"{task.classes[1]} against {task.classes[0]}"}
-        called = (predictions.probabilities[:, 1] >= predictions.thresholds).astype(int)
     members = {
         name: (predictions.targets == index, predictions.probabilities[:, index]) for index, name in names.items()
     }
@@ -121,6 +124,16 @@ def _of_predictions(files: "FoldFiles") -> dict[str, Any]:
         "precision_recall": {
             name: asdict(precision_recall_band(*of_class, drawn)) for name, of_class in members.items()
         },
-        "confusion": confusion_matrix(predictions.targets, called, labels=range(len(task.classes))),
-        "subgroups": subgroups,
+        "confusion": confusion_matrix(predictions.targets, predictions.called, labels=range(len(task.classes))),
+        **shared,
     }
+
+
+def _line(one: "Score") -> ScoreLine:
+    return ScoreLine(
+        title=one.title,
+        within_fold=one.within_fold,
+        in_report="report" in one.shown,
+        by_fold="report by fold" in one.shown,
+        chance=one.chance,
+    )

@@ -11,9 +11,10 @@ from typing import Any
 
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
-from adnext_plugin.files import read_json, require_file
+from adnext_plugin.files import require_file
 from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER, file_of_fold, raw_dir, results_dir
 from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows import evaluate
 from adnext_plugin.workflows.audit import refuse_what_leaks
 from adnext_plugin.workflows.common import Fold, RunRequest, Tell, choose_device, say_nothing
@@ -197,7 +198,7 @@ def _further_seeds(job: _Job) -> Iterator[tuple[int, dict[str, str]]]:
     if seeds == 1:
         return
     # all of its settings, so that a resumed command need not repeat them and the seed alone differs
-    settings = read_json(require_file(job.run.fold(0).run_file, "train the folds again"))["settings"]
+    settings = read_run_info(require_file(job.run.fold(0).run_file, "train the folds again")).settings
     for seed in range(settings["seed"] + 1, settings["seed"] + seeds):
         overrides = {**settings, **job.overrides, "seed": seed}
         results = results_dir() / f"{SEED_FOLDER}{seed}"
@@ -217,7 +218,7 @@ def _is_finished(run: RunFolder, fold: Fold) -> bool:
     folder = run.fold(fold)
     if not folder.checkpoint_final.is_file() or not folder.summary_file.is_file():
         return False
-    settings = read_json(folder.run_file)["settings"] if folder.run_file.is_file() else {}
+    settings = read_run_info(folder.run_file).settings if folder.run_file.is_file() else {}
     return all(settings.get(name, value) == value for name, value in settings_from_environment().items())
 
 

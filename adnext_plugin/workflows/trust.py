@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from adnext_plugin.cohort import Cohort
+    from adnext_plugin.evaluation.scores.score import Score
     from adnext_plugin.evaluation.studies.inflation import InflationMeter
     from adnext_plugin.evaluation.studies.probe import Probe
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.subjects.values import OfSubjects
 
 
-def seeds_of(run: RunFolder, cohort: "Cohort", files: "FoldFiles") -> "tuple[SeedSpread | None, list[str]]":
+def seeds_of(
+    run: RunFolder, cohort: "Cohort", files: "FoldFiles", scores: "Sequence[Score]"
+) -> "tuple[SeedSpread | None, list[str]]":
     """The run, whose `files` these are, beside those under further seeds; and remarks on seeds that are left out.
 
     There is no spread where there are no further seeds.
@@ -29,7 +32,8 @@ def seeds_of(run: RunFolder, cohort: "Cohort", files: "FoldFiles") -> "tuple[See
     if not further:
         return None, remarks
     tables = {files.summaries[0].seed: files, **further}
-    return spread_over_seeds({seed: of_subjects(one.predictions, cohort.task) for seed, one in tables.items()}), remarks
+    runs = {seed: of_subjects(one.predictions, cohort.task) for seed, one in tables.items()}
+    return spread_over_seeds(runs, scores), remarks
 
 
 def inflation_of(run: RunFolder, predictions: "OfSubjects", cohort: "Cohort") -> "InflationMeter | None":

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adnext_plugin.findings import Estimate
 from adnext_plugin.report import figures, page_figures
 
 NAMES = (r"$\alpha$x$", r"a_{b}^c \frac", "<b>&")
@@ -24,6 +25,6 @@ def test_names_with_dollars_and_backslashes_are_text(classes: tuple[str, ...], t
     for uri in (
         page_figures.draw_confusion(confusion, classes),
         page_figures.draw_values(targets * 1.0, targets + 1.0, NAMES[0]),
-        page_figures.draw_forest([(name, {"value": 0.5, "low": 0.4, "high": 0.6}) for name in classes], NAMES[0], 0.5),
+        page_figures.draw_forest([(name, Estimate(value=0.5, low=0.4, high=0.6)) for name in classes], NAMES[0], 0.5),
     ):
         assert uri.startswith("data:image/svg+xml;base64,")

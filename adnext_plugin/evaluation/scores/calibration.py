@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from adnext_plugin.evaluation.uncertainty.proportions import wilson
-from adnext_plugin.run_metrics import ReliabilityBin, Temperature
+from adnext_plugin.findings import ReliabilityBin, Temperature
 
 BINS = 15
 SUBJECTS_PER_BIN = 10  # at least; small cohorts get fewer bins

@@ -5,8 +5,8 @@ Source: Vickers and Elkin 2006, Med Decis Making 26:565.
 
 import numpy as np
 
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, bootstrap
-from adnext_plugin.run_metrics import NetBenefit
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
+from adnext_plugin.findings import Estimate, NetBenefit
 
 THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
 

@@ -14,7 +14,7 @@ from adnext_plugin.errors import AdnextError, RegistryError
 from adnext_plugin.evaluation.subjects.values import OfSubjects, SubjectValues
 
 Needs = Literal["classes", "two classes", "three classes", "numbers"]
-Place = Literal["headline", "terminal", "folds", "report"]
+Place = Literal["headline", "terminal", "terminal by fold", "report", "report by fold"]
 Values = Callable[[Any, np.ndarray], np.ndarray | Mapping[str, np.ndarray]]
 
 NEEDS: tuple[Needs, ...] = ("classes", "two classes", "three classes", "numbers")
@@ -30,7 +30,7 @@ class Score:
 
     `needs` says what it is for: "classes" (any number), "two classes" (with the folds' thresholds), "three classes" (or
     more), or "numbers". `shown` are the places where it is to be seen besides metrics.json, which holds all scores:
-    "terminal" and "report", "folds" (a line by fold in the terminal), "headline" (beside the baselines'). `everywhere`:
+    "terminal" and "report", each also "by fold", and the terminal's "headline", beside the baselines'. `everywhere`:
     it is computed of every fold, baseline and seed, too, not of the network over all subjects alone. `within_fold` is
     its name among the scores of a single fold; None where it means nothing there. `chance` is the value of a guess.
     """

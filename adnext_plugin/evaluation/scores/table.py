@@ -11,7 +11,7 @@ from adnext_plugin.errors import RegistryError
 from adnext_plugin.evaluation.scores import areas, calls
 from adnext_plugin.evaluation.scores.calibration import calibration_scores
 from adnext_plugin.evaluation.scores.regression import regression_scores
-from adnext_plugin.evaluation.scores.score import CLASS, Needs, Place, Score, Values, require_score
+from adnext_plugin.evaluation.scores.score import CLASS, Needs, Place, Score, Values, fitting, require_score
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.subjects.values import OfSubjects, SubjectValues
 from adnext_plugin.registry import SCORES, brought_by, load_all
@@ -19,8 +19,9 @@ from adnext_plugin.registry import SCORES, brought_by, load_all
 OF_FOLDS = "_mean_of_folds"
 AT_THRESHOLD = "_at_selection_threshold"
 LISTED: frozenset[Place] = frozenset({"terminal", "report"})
-BY_FOLD: frozenset[Place] = frozenset({"terminal", "report", "folds"})
-HEADLINE: frozenset[Place] = frozenset({"report", "folds", "headline"})
+TERMINAL_BY_FOLD: frozenset[Place] = frozenset({"terminal", "report", "terminal by fold"})
+BY_FOLD: frozenset[Place] = frozenset({"terminal", "report", "terminal by fold", "report by fold"})
+HEADLINE: frozenset[Place] = frozenset({"headline", "report", "terminal by fold", "report by fold"})
 REPORT: frozenset[Place] = frozenset({"report"})
 
 
@@ -71,8 +72,8 @@ BUILT_IN: tuple[Score, ...] = (
     _row(f"auc_of_{CLASS}_mean_of_folds", areas.auc_by_class, "three classes", chance=0.5),
     _row("accuracy", calls.hit_rates, shown=BY_FOLD),
     _row("balanced_accuracy", calls.hit_rates, shown=HEADLINE),
-    _row("specificity", calls.hit_rates, "two classes", BY_FOLD),
-    _row("sensitivity", calls.hit_rates, "two classes", BY_FOLD),
+    _row("specificity", calls.hit_rates, "two classes", TERMINAL_BY_FOLD),
+    _row("sensitivity", calls.hit_rates, "two classes", TERMINAL_BY_FOLD),
     _row(f"recall_of_{CLASS}", calls.recalls, "three classes"),
     *(
         _row(f"{name}{AT_THRESHOLD}", calls.hit_rates_at_threshold, "two classes")
@@ -127,3 +128,8 @@ def installed_scores() -> tuple[Score, ...]:
 def primary_score(predictions: OfSubjects) -> Score:
     """The one that gains over baselines are in."""
     return next(one for one in BUILT_IN if one.name == predictions.primary)
+
+
+def lines_for(predictions: OfSubjects) -> dict[str, Score]:
+    """The lines of the table that predictions have, one for each class where so, by name; of other packages, too."""
+    return {one.name: one for one in fitting(installed_scores(), predictions)}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.run_metrics import PredictiveValues
+from adnext_plugin.findings import PredictiveValues
 
 
 def threshold_for_sensitivity(is_positive: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:

@@ -7,7 +7,7 @@ from adnext_plugin.evaluation.scores.areas import binary_auc
 from adnext_plugin.evaluation.subjects.characteristics import FEWEST, column_of
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
-from adnext_plugin.run_metrics import WithinSite
+from adnext_plugin.findings import WithinSite
 
 SITE = "site"
 

@@ -17,7 +17,7 @@ from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, pe
 from adnext_plugin.evaluation.subjects.values import OfSubjects, values_per_subject
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, panel_estimates, resamples_of
-from adnext_plugin.run_metrics import BaselineResult, FoldMean, FoldScores
+from adnext_plugin.findings import BaselineResult, FoldMean, FoldScores
 from adnext_plugin.task import Task
 
 

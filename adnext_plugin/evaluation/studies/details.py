@@ -24,7 +24,7 @@ from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
 from adnext_plugin.evaluation.uncertainty.delong import area_interval
 from adnext_plugin.evaluation.uncertainty.detectable import detectable_area
 from adnext_plugin.evaluation.uncertainty.proportions import wilson
-from adnext_plugin.run_metrics import BinaryDetails, ClassifierDetails
+from adnext_plugin.findings import BinaryDetails, ClassifierDetails
 from adnext_plugin.task import Task
 
 

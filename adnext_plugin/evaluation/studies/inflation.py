@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error
 from adnext_plugin.evaluation.scores.panel import all_scores, fold_scores
 from adnext_plugin.evaluation.studies.crossval import of_subjects
 from adnext_plugin.evaluation.subjects.values import OfSubjects
-from adnext_plugin.run_metrics import InflatedScore, InflationMeter
+from adnext_plugin.findings import InflatedScore, InflationMeter
 from adnext_plugin.stamps import OPTIMISTIC
 from adnext_plugin.task import Task
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from adnext_plugin.evaluation.subjects.characteristics import FEWEST
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
-from adnext_plugin.run_metrics import Probe
+from adnext_plugin.findings import Probe
 
 PARTS = 5  # of the held-out subjects of a fold; fewer where a class has fewer subjects there
 STRENGTH = 0.1  # inverse of the penalty: there are more features than people

@@ -5,7 +5,7 @@ recalibrated by what was fitted on the others.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -18,7 +18,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.evaluation.scores.calibration import calibration_scores, fit_temperature
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, bootstrap
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
+from adnext_plugin.findings import Recalibration
 from adnext_plugin.task import Task
 
 Method = Literal["temperature", "intercept", "logistic"]
@@ -27,20 +28,6 @@ FARTHEST = 50.0  # shift of log-odds that is looked for
 NEARLY_ONE = 1 - 1e-12
 
 Change = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recalibration:
-    """Calibration of an external dataset's probabilities after they were fitted to it, and what was fitted.
-
-    `parameters` are by part: the temperature; the shift of the log-odds; or their slope and shift.
-    """
-
-    warning: str
-    method: str
-    parameters: tuple[tuple[float, ...], ...]
-    frozen: dict[str, Estimate]
-    recalibrated: dict[str, Estimate]
 
 
 def require_method(method: Method, task: Task) -> None:

@@ -18,9 +18,9 @@ from adnext_plugin.evaluation.subjects.fold_files import FoldFiles, read_folds
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.subjects.values import OfSubjects
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
+from adnext_plugin.findings import SeedSpread, Spread
 from adnext_plugin.paths import SEED_FOLDER
 from adnext_plugin.run_folder import RunFolder
-from adnext_plugin.run_metrics import SeedSpread, Spread
 from adnext_plugin.run_records import read_run_info
 
 # of which runs under several seeds may differ

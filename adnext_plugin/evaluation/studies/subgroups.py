@@ -1,7 +1,7 @@
 """How a network does in parts of the cohort. Where too few people are, nothing is said."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,25 +9,12 @@ import pandas as pd
 
 from adnext_plugin.evaluation.subjects.characteristics import FEWEST, known, people_of
 from adnext_plugin.evaluation.subjects.values import OfSubjects, SubjectValues
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.delong import area_interval
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
+from adnext_plugin.findings import Estimate, Subgroup
 
 COLUMNS = ("sex", "site", "scanner", "field_strength")
 AGE_EDGES = (40, 60, 70, 80)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subgroup:
-    """A part of the held-out subjects: how many of each class, and their pooled AUC or mean absolute error.
-
-    `score` is None where a class has fewer than 10 subjects; `auc` of more than two classes is the mean of them.
-    """
-
-    column: str
-    value: str
-    subjects_by_class: tuple[int, ...]
-    score: Estimate | None
 
 
 def describe_subgroups(predictions: OfSubjects, subjects: pd.DataFrame, resamples: int = 1000) -> tuple[Subgroup, ...]:

@@ -9,6 +9,7 @@ from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import AdnextError, PathsError
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_records import FoldSummary, read_fold_summary
+from adnext_plugin.settings import Protocol
 from adnext_plugin.splits.folds import Fold
 from adnext_plugin.stamps import stamps_of
 from adnext_plugin.task import Task
@@ -27,7 +28,7 @@ class FoldFiles:
     predictions: pd.DataFrame
     cohort: Cohort
     summaries: tuple[FoldSummary, ...]
-    protocol: str
+    protocol: Protocol
     warning: str | None
 
 

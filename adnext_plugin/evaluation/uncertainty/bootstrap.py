@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adnext_plugin.run_metrics import Estimate
+from adnext_plugin.findings import Estimate
 
 CONFIDENCE = 0.95
 BLOCK_ELEMENTS = 500_000  # weights held at a time, 4 MB: a block and what is computed from it fit a processor's cache

@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 from adnext_plugin.evaluation.uncertainty.bootstrap import CONFIDENCE
-from adnext_plugin.run_metrics import AreaInterval
+from adnext_plugin.findings import AreaInterval
 
 FEW = 10  # subjects of a class in a fold below which the normal approximation is said to be rough
 NO_VARIANCE = 1e-20  # of placements, which are multiples of 1/2 over a number of subjects: what is below is rounding
