@@ -4,7 +4,7 @@ from typing import Literal
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.records import record
-from adnext_plugin.stamps import AUDIT_SKIPPED, OPTIMISTIC
+from adnext_plugin.stamps import AUDIT_SKIPPED, OPTIMISTIC, OTHER_PEOPLE
 
 Protocol = Literal["honest", "paper"]
 
@@ -67,6 +67,8 @@ class TrainerSettings(RunSettings):
     precise_batch_norm: bool = False
     permute_labels: int | None = None  # seed of a deal of all labels among all subjects, which leaves nothing to learn
     skip_audit: str | None = None  # why people or images on both sides of a fold were not looked for
+    # why ids that this dataset shares with what the first weights have seen are those of different people
+    other_people: str | None = None
     # also predict the held-out fold after every epoch, to show by how much the paper's protocol would overstate this
     # very run; nothing depends on it
     inflation_meter: bool = False
@@ -75,8 +77,9 @@ class TrainerSettings(RunSettings):
         super().__post_init__()
         if self.inflation_meter and self.protocol == "paper":
             raise SettingsError("inflation_meter measures what an honest run does not claim; leave out protocol=paper")
-        if self.skip_audit is not None and not self.skip_audit.strip():
-            raise SettingsError("skip_audit must give a reason; it is printed with every result")
+        for name, reason in (("skip_audit", self.skip_audit), ("other_people", self.other_people)):
+            if reason is not None and not reason.strip():
+                raise SettingsError(f"{name} must give a reason; it is printed with every result")
         if not 0 < self.train_fraction <= 1:
             raise SettingsError(f"train_fraction must be above 0 and at most 1, got {self.train_fraction}")
         if not 0 <= self.layer_decay <= 1:
@@ -92,6 +95,8 @@ class TrainerSettings(RunSettings):
             stamps.append(f"PERMUTED: labels were dealt out anew among subjects (seed {self.permute_labels})")
         if self.skip_audit is not None:
             stamps.append(f"{AUDIT_SKIPPED}: {self.skip_audit}")
+        if self.other_people is not None:
+            stamps.append(f"{OTHER_PEOPLE}: {self.other_people}")
         return tuple(stamps)
 
 

@@ -18,6 +18,7 @@ SETTINGS = {
     "seed": "seed",
     "permute": "permute_labels",
     "skip_audit": "skip_audit",
+    "other_people": "other_people",
     "inflation_meter": "inflation_meter",
 }
 
@@ -56,6 +57,12 @@ def build_parser() -> ArgumentParser:
         "--skip-audit",
         metavar="REASON",
         help="do not look for people or images on both sides of a fold; results are stamped with the reason",
+    )
+    parser.add_argument(
+        "--other-people",
+        metavar="REASON",
+        help="ids that the first weights have seen, too, are those of different people, as where two sites both number "
+        "sub-01; images are still compared, and results are stamped with the reason",
     )
     return parser
 

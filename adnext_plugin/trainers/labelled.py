@@ -21,6 +21,7 @@ from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.paths import METER_FOLDER
 from adnext_plugin.plan import plan_in
 from adnext_plugin.settings import TrainerSettings
+from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
@@ -128,7 +129,12 @@ class ADNeXtTrainer(RunTrainer):
 
     def about_run(self) -> list[str]:
         """The stamps of what makes results unlike those of an honest run."""
-        return list(self.settings.warnings)
+        return list(self._stamps())
+
+    def _stamps(self) -> tuple[str, ...]:
+        """Those of the settings, and whether it is known whom the first weights have seen; of the first process."""
+        is_known = self._first_weights() is None or (self._corpus or {}).get("complete", False)
+        return self.settings.warnings if is_known else (*self.settings.warnings, PEOPLE_NOT_KNOWN)
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Cases to train on, and cases to choose the epoch on: `selection`, or under the paper's protocol `val`.
@@ -206,8 +212,8 @@ class ADNeXtTrainer(RunTrainer):
             "seed": self.settings.seed,
             "metrics": {part: predictions.summary() for part, predictions in parts.items()},
         }
-        if self.settings.warnings:
-            summary["warning"] = "; ".join(self.settings.warnings)
+        if stamps := self._stamps():
+            summary["warning"] = "; ".join(stamps)
         if self.settings.permute_labels is not None:
             summary["permute_labels"] = self.settings.permute_labels
         if parts:

@@ -203,10 +203,11 @@ class RunTrainer(nnUNetTrainer, ABC):
             self.print_to_log_file(f"Weights from {weights}: {load_encoder(self.network_of_images(), weights)}")
         if self.plan.prepared_by == "nnunet":
             self.print_to_log_file(about_stock_data(self.plan, self.settings, self.plans_manager.plans))
+        if self.local_rank == 0:
+            self._corpus = self._corpus or self._describe_corpus()
         for line in self.about_run():
             self.print_to_log_file(line)
         if self.local_rank == 0:
-            self._corpus = self._corpus or self._describe_corpus()
             write_json({"settings": to_json(self.settings), **provenance()}, folder / "run.json")
 
     def run_training(self) -> None:

@@ -15,7 +15,7 @@ SettingsType = TypeVar("SettingsType", bound=RunSettings)
 PlanKey = Literal["training", "pretraining"]
 
 DEFAULT_NETWORK = "adnext_b"
-CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with", "skip_audit"}
+CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with", "skip_audit", "other_people"}
 
 
 def resolve_plan(

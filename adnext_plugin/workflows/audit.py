@@ -105,13 +105,20 @@ def quick_checks(data: "FoldData") -> "list[Check]":
     ]
 
 
-def refuse_what_leaks(request: DatasetRequest, first_weights: Mapping[Path, Sequence[Fold]], tell: Tell) -> None:
+def refuse_what_leaks(
+    request: DatasetRequest,
+    first_weights: Mapping[Path, Sequence[Fold]],
+    tell: Tell,
+    *,
+    are_other_people: bool = False,
+) -> None:
     """What is searched before a labelled task is trained.
 
     Args:
         request: the dataset.
         first_weights: files to begin with, and the folds that begin with each.
         tell: is told what was looked for in vain.
+        are_other_people: the user says that ids which the weights have seen are those of different people.
 
     Raises:
         SplitError: a person or an image is on both sides of a fold, or held out and seen by the weights.
@@ -124,7 +131,7 @@ def refuse_what_leaks(request: DatasetRequest, first_weights: Mapping[Path, Sequ
     tell(refuse_leaks(quick_checks(data), data.dataset_folder.name))
     for path, folds in first_weights.items():
         held_out = pd.concat([replace(data, fold=fold).held_out for fold in folds])
-        tell(refuse_seen(check_weights(path, held_out)))
+        tell(refuse_seen(check_weights(path, held_out, are_other_people=are_other_people)))
 
 
 def refuse_leaks(checks: "Sequence[Check]", dataset: str) -> str:
@@ -153,7 +160,7 @@ def refuse_seen(check: "Check") -> str:
     if check.leaks:
         raise SplitError(
             f"audit: {_in_short(check.leaks)}. Begin with weights that were trained without them, or say why it does "
-            "no harm: --skip-audit REASON"
+            "no harm: --skip-audit REASON, or --other-people REASON where equal ids are those of different people"
         )
     return f"Audit: {check.name}: {check.answer} ({check.looked_at})"
 
@@ -162,16 +169,18 @@ def _in_short(leaks: Sequence[str]) -> str:
     return leaks[0] + (f" (and {len(leaks) - 1} more)" if len(leaks) > 1 else "")
 
 
-def check_weights(path: Path, held_out: "pd.DataFrame") -> "Check":
+def check_weights(path: Path, held_out: "pd.DataFrame", *, are_other_people: bool = False) -> "Check":
     """Look for held-out people among those whom weights to begin with have seen.
 
     Args:
         path: their checkpoint.
         held_out: rows of `subjects.csv`.
+        are_other_people: compare images only.
     """
     from adnext_plugin.training.weights import read_checkpoint
 
-    return _check_corpus(held_out, read_checkpoint(path).get(BLOCK, {}), f"{path.parent.name}/{path.name}")
+    block = read_checkpoint(path).get(BLOCK, {})
+    return _check_corpus(held_out, block, f"{path.parent.name}/{path.name}", are_other_people=are_other_people)
 
 
 def _checks_of_weights(path: str, data: "FoldData") -> "list[Check]":
@@ -202,11 +211,14 @@ def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
         of_fold, name = replace(data, fold=int(folder.name)), folder.path.name
         stored[name] = {**stored_scales(block), **stored_arrays(folder)}
         expected[name] = {**scales_of(of_fold, settings), **arrays_of(of_fold, settings)}
-        checks.append(_check_corpus(of_fold.held_out, block, name))
+        are_other_people = settings.other_people is not None
+        checks.append(_check_corpus(of_fold.held_out, block, name, are_other_people=are_other_people))
     return [check_statistics(stored, expected), *checks]
 
 
-def _check_corpus(held_out: "pd.DataFrame", block: Mapping[str, Any], network: str) -> "Check":
+def _check_corpus(
+    held_out: "pd.DataFrame", block: Mapping[str, Any], network: str, *, are_other_people: bool
+) -> "Check":
     from hashlib import sha256
 
     from adnext_plugin.splits.audit import check_corpus
@@ -214,4 +226,11 @@ def _check_corpus(held_out: "pd.DataFrame", block: Mapping[str, Any], network: s
 
     key = project_key(key_home())
     corpus = block.get("pretraining_data")
-    return check_corpus(held_out, corpus, lambda name: digests([name], key)[0], sha256(key).hexdigest(), network)
+    return check_corpus(
+        held_out,
+        corpus,
+        lambda name: digests([name], key)[0],
+        sha256(key).hexdigest(),
+        network,
+        are_other_people=are_other_people,
+    )

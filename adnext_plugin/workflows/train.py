@@ -131,7 +131,8 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
     if is_labelled and job.folds != ("all",):
         reason = job.overrides.get("skip_audit")
         if reason is None:
-            refuse_what_leaks(request, job.first_weights, tell)
+            are_other_people = job.overrides.get("other_people") is not None
+            refuse_what_leaks(request, job.first_weights, tell, are_other_people=are_other_people)
         else:
             tell(f"AUDIT SKIPPED: {reason}")
     if (request.seeds or 1) > 1 and not is_ours:

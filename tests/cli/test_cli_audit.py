@@ -13,6 +13,7 @@ from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.subjects.fold_files import read_folds
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.splits.folds import ensure_splits
+from adnext_plugin.stamps import OTHER_PEOPLE, PEOPLE_NOT_KNOWN
 from adnext_plugin.subjects import permute_targets, read_dataset
 
 DATASET = "Dataset301_Toy"
@@ -121,6 +122,39 @@ def test_weights_that_have_seen_held_out_people_are_refused_and_found_later(toy,
     assert audit.main(["301", "-tr", "ADNeXtTrainer_T"]) == 1
     output = capsys.readouterr().out
     assert "a held-out person seen by fold_0: none" in output and "a held-out person seen by fold_1: FOUND" in output
+
+
+def _spoilt(weights: Path, **changes: object) -> str:
+    """A copy of weights that say something else of whom they have seen."""
+    checkpoint = torch.load(weights, weights_only=True)
+    corpus = checkpoint["adnext"].pop("pretraining_data")
+    if changes:
+        checkpoint["adnext"]["pretraining_data"] = {**corpus, **changes}
+    torch.save(checkpoint, weights.with_name("spoilt.pth"))
+    return str(weights.with_name("spoilt.pth"))
+
+
+def test_equal_ids_of_other_people_and_weights_that_say_nothing_are_stamped(toy, tmp_path, capsys) -> None:
+    assert train.main(TRAIN) == 0
+    weights = tmp_path / "first.pth"
+    (toy.results / RUN / "fold_0" / "checkpoint_final.pth").rename(weights)
+    other = [*TRAIN[:2], "1", *TRAIN[3:], "-pretrained_weights"]
+    summary = toy.results / RUN / "fold_1" / "validation" / "summary.json"
+    reason = ["--other-people", "another hospital"]
+    assert train.main([*other, str(weights), *reason]) == 2  # the images are the same
+    assert "(same image)" in capsys.readouterr().err
+    assert train.main([*other, _spoilt(weights, images=[])]) == 2
+    assert "(same id)" in (error := capsys.readouterr().err) and "--other-people REASON" in error
+    assert train.main([*other, _spoilt(weights, images=[]), *reason]) == 0
+    assert json.loads(summary.read_text())["warning"] == f"{OTHER_PEOPLE}: another hospital"
+    capsys.readouterr()
+    assert audit.main(["301", "-tr", "ADNeXtTrainer_T"]) == 0
+    shutil.rmtree(toy.results / RUN / "fold_1")
+    assert train.main([*other, _spoilt(weights)]) == 0
+    assert "seen by" in (said := capsys.readouterr().out) and ": not known (nothing: it does not say" in said
+    assert json.loads(summary.read_text())["warning"] == PEOPLE_NOT_KNOWN
+    assert audit.main(["301", "-tr", "ADNeXtTrainer_T"]) == 0
+    assert "a held-out person seen by fold_1: not known" in capsys.readouterr().out
 
 
 def test_weights_can_be_those_of_the_same_fold(toy, tmp_path, capsys) -> None:

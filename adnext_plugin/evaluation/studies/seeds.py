@@ -24,7 +24,7 @@ from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_records import read_run_info
 
 # of which runs under several seeds may differ
-MAY_DIFFER = {"seed", "inflation_meter", "skip_audit"}
+MAY_DIFFER = {"seed", "inflation_meter", "skip_audit", "other_people"}
 
 
 def spread_over_seeds(runs: Mapping[int, OfSubjects], scores: Sequence[Score] = BUILT_IN) -> SeedSpread:
