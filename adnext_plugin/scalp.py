@@ -27,7 +27,7 @@ def has_scalp(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> bool:
         spacing_mm: edges of a voxel, z, y, x.
     """
     litres = np.count_nonzero(foreground(volume_zyx)) * float(np.prod(spacing_mm)) / 1e6
-    return litres >= SMALLEST_HEAD_LITRES and dip_below_surface(volume_zyx, spacing_mm) >= LEAST_DIP_OF_A_HEAD
+    return bool(litres >= SMALLEST_HEAD_LITRES) and dip_below_surface(volume_zyx, spacing_mm) >= LEAST_DIP_OF_A_HEAD
 
 
 def dip_below_surface(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> float:

@@ -81,7 +81,11 @@ def find_suspicious(cases: Sequence[Measurements], subject_of: dict[str, str]) -
     for number in NUMBERS:
         _judge(table[number.column], number, suspicion, reasons)
     for index, volume in enumerate(coarse):
-        certain = [HEAD] * cases[index].is_head + _flips(volume, mean_zyx) + _duplicates(table.iloc[index], subject_of)
+        certain = (
+            ([HEAD] if cases[index].is_head else [])
+            + _flips(volume, mean_zyx)
+            + _duplicates(table.iloc[index], subject_of)
+        )
         suspicion[index] += CERTAIN * len(certain)
         reasons[index] = certain + reasons[index]
     table["suspicion"], table["reasons"] = suspicion, ["; ".join(found) for found in reasons]
