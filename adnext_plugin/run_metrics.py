@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.findings import (
@@ -20,6 +21,9 @@ from adnext_plugin.formats import Format
 from adnext_plugin.records import from_json, record
 from adnext_plugin.settings import Protocol
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 METRICS = Format(
     name="adnext_metrics",
     version=1,
@@ -36,8 +40,15 @@ EXTERNAL = Format(
 )
 
 
+class _Content:
+    def content(self) -> dict[str, Any]:
+        """As a JSON object; a warning and probes only where there are any."""
+        said = asdict(cast("DataclassInstance", self))
+        return {name: value for name, value in said.items() if value is not None or name not in ("warning", "probes")}
+
+
 @record
-class RunMetrics:
+class RunMetrics(_Content):
     """`metrics.json` of a run: what was evaluated, and what was found of it.
 
     `unit` is what was scored, a subject. `scores` are over all held-out subjects, by name, in the order of the table of
@@ -69,7 +80,7 @@ class RunMetrics:
 
 
 @record
-class ExternalMetrics:
+class ExternalMetrics(_Content):
     """`metrics.json` of a run's networks together on a dataset of other people, `dataset`.
 
     `threshold` and `temperatures` are those that were chosen on the dataset trained on; `recalibration` stands beside
@@ -94,11 +105,9 @@ class ExternalMetrics:
 
 
 def write_metrics(metrics: RunMetrics | ExternalMetrics, path: Path) -> None:
-    """Write `metrics.json`; a warning and probes only where there are any."""
-    content = asdict(metrics)
-    unsaid = [name for name in ("warning", "probes") if content.get(name, ...) is None]
+    """Write `metrics.json`."""
     of = METRICS if isinstance(metrics, RunMetrics) else EXTERNAL
-    write_json(of.stamped({name: value for name, value in content.items() if name not in unsaid}), path)
+    write_json(of.stamped(metrics.content()), path)
 
 
 def read_metrics(path: Path) -> RunMetrics:

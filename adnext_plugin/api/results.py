@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from adnext_plugin.errors import PathsError
-from adnext_plugin.files import read_json, require_file
+from adnext_plugin.files import require_file
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
+from adnext_plugin.run_metrics import read_external_metrics, read_metrics
 
 if TYPE_CHECKING:
     from adnext_plugin.run_folder import FoldFolder
@@ -100,6 +101,7 @@ def read_results(run: str | PathLike[str], *, external: str | None = None) -> Ru
 
     Raises:
         PathsError: there is no such run, it was not evaluated, or a file is damaged.
+        FormatError: a file is another program's, or a later version's.
     """
     folder = RunFolder(Path(run))
     if not folder.path.is_dir():
@@ -108,11 +110,10 @@ def read_results(run: str | PathLike[str], *, external: str | None = None) -> Ru
         )
     evaluation = folder.evaluation if external is None else folder.external(external)
     remedy = "evaluate the run first (adnext_evaluate)"
-    metrics = read_json(require_file(evaluation.metrics_file, remedy))
-    if not isinstance(metrics, dict) or not {"scores", "trainer", "dataset", "protocol"} <= set(metrics):
-        raise PathsError(f"{evaluation.metrics_file} is not of an evaluation of this version; evaluate the run again")
-    predictions = _predictions(require_file(evaluation.predictions_file, remedy), metrics.get("kind") == "regression")
-    return RunResults(folder=folder, evaluation=evaluation, metrics=metrics, predictions=predictions)
+    path = require_file(evaluation.metrics_file, remedy)
+    metrics = read_metrics(path) if external is None else read_external_metrics(path)
+    predictions = _predictions(require_file(evaluation.predictions_file, remedy), metrics.kind == "regression")
+    return RunResults(folder=folder, evaluation=evaluation, metrics=metrics.content(), predictions=predictions)
 
 
 def _predictions(path: Path, is_regression: bool) -> pd.DataFrame:

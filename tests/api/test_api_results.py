@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import adnext_plugin as a
-from adnext_plugin.errors import PathsError
+from adnext_plugin.errors import FormatError, PathsError
 
 
 def test_scores_folds_and_baselines_are_those_of_metrics_json(trained) -> None:
@@ -58,7 +58,7 @@ def test_what_was_not_evaluated_is_said_in_one_line(trained) -> None:
     with pytest.raises(PathsError, match=r"checkpoint_final\.pth"):
         _ = a.read_results(trained.run).learning_curves  # the copy of the run that tests may break has none
     (trained.run / "crossval_results" / "metrics.json").write_text("{}")
-    with pytest.raises(PathsError, match="evaluate the run again"):
+    with pytest.raises(FormatError, match="evaluate the run again"):
         a.read_results(trained.run)
     shutil.rmtree(trained.run / "crossval_results")
     with pytest.raises(PathsError, match="evaluate the run first"):
