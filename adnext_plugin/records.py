@@ -45,9 +45,16 @@ def to_json(instance: Any) -> dict[str, Any]:
 
 
 def with_overrides(settings: RecordType, overrides: Mapping[str, Any], where: str) -> RecordType:
-    """A copy of `settings` with some fields replaced by values from JSON, checked like any other."""
-    fields_now = asdict(cast("DataclassInstance", settings))
-    return from_json(type(settings), {**fields_now, **overrides}, where)
+    """A copy of `settings` with some fields replaced by values from JSON, checked like any other.
+
+    Of a field that holds named values, those that are not overridden stay.
+    """
+    before = asdict(cast("DataclassInstance", settings))
+    merged = {
+        name: {**before[name], **value} if isinstance(value, dict) and isinstance(before.get(name), dict) else value
+        for name, value in overrides.items()
+    }
+    return from_json(type(settings), {**before, **merged}, where)
 
 
 def _first_problem(error: ValidationError, cls: type, where: str) -> str:

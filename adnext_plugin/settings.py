@@ -1,6 +1,9 @@
 """Settings of runs: what a trainer, a plans file or a command line may vary."""
 
-from typing import Literal
+from dataclasses import field
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.records import record
@@ -102,7 +105,11 @@ class TrainerSettings(RunSettings):
 
 @record
 class PretrainingSettings(RunSettings):
-    """Numbers a masked autoencoder is allowed to vary. Defaults: the AD-NeXt paper, Table 6."""
+    """What a pre-training is allowed to vary. Defaults: the AD-NeXt paper, Table 6.
+
+    In JSON, an option of the objective may stand among the settings, `{"mask_ratio": 0.5}` for
+    `{"options": {"mask_ratio": 0.5}}`: so it is short on the command line, and so it was when there was one objective.
+    """
 
     epochs: int = 600
     learning_rate: float = 1e-4
@@ -110,15 +117,16 @@ class PretrainingSettings(RunSettings):
     betas: tuple[float, float] = (0.9, 0.95)
     warmup_epochs: int = 40
     augmentation: str = "pretraining"
-    mask_ratio: float = 0.6
-    patch_size_voxels: int = 32
-    decoder_width: int = 128
-    norm_pix_loss: bool = False  # predict each patch brought to mean 0 and variance 1
-    sparse_backend: Literal["gathered", "masked_dense", "minkowski", "masked_once"] = "gathered"
-    # how each stage of the gathered backend convolves; None: what is faster here, measured when a run begins
-    sparse_convolution: tuple[Literal["halo", "scatter"], ...] | None = None
+    objective: str | None = None  # a name in the group adnext.objectives; None leaves it to the plan
+    options: dict[str, Any] = field(default_factory=dict)  # of the objective, which checks them
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.decoder_width < 1:
-            raise SettingsError(f"decoder_width must be at least 1, got {self.decoder_width}")
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, content: Any) -> Any:
+        if not isinstance(content, dict):  # made in Python, where a misspelt field must not pass for an option
+            return content
+        own = {name: value for name, value in content.items() if name in cls.__dataclass_fields__}
+        others = {name: value for name, value in content.items() if name not in own}
+        if others and isinstance(own.get("options", {}), dict):
+            own["options"] = {**own.get("options", {}), **others}
+        return own

@@ -5,25 +5,14 @@ image's augmentation from (seed, epoch, case). A run that was interrupted, or th
 processes, therefore sees exactly the batches of one that was not.
 """
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from adnext_plugin.batch import Batch, Change
 from adnext_plugin.data.store import CaseStore
-
-Change = Callable[[torch.Tensor, int], torch.Tensor]
-
-
-class Batch(NamedTuple):
-    """Images (B, C, Z, Y, X) float32, targets (B,), covariates (B, K), and the indices of their cases in the store."""
-
-    images: torch.Tensor
-    targets: torch.Tensor
-    covariates: torch.Tensor
-    indices: torch.Tensor
 
 
 class CaseDataset(Dataset):

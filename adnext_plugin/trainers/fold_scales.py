@@ -14,7 +14,7 @@ from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.training.covariates import CovariateScale
-from adnext_plugin.training.objectives import OBJECTIVES
+from adnext_plugin.training.task_kinds import TASK_KINDS
 
 
 def scales_of(data: FoldData, settings: TrainerSettings) -> dict[str, float]:
@@ -22,7 +22,7 @@ def scales_of(data: FoldData, settings: TrainerSettings) -> dict[str, float]:
     data = replace(data, plan=replace(data.plan, training=to_json(settings)))
     training, _ = data.cases_to_train_on(settings)
     task = data.plan.task
-    block = OBJECTIVES[task.kind](task, data.targets(training)).notes()
+    block = TASK_KINDS[task.kind](task, data.targets(training)).notes()
     if settings.covariates:
         block["covariate_scale"] = CovariateScale.of(data.rows(training), settings.covariates, task).to_json()
     return stored_scales(block)

@@ -1,34 +1,33 @@
 """The trainer that all others for labelled tasks derive from.
 
 A variant changes a class attribute (`settings`, `network_settings`) or overrides one of `build_augmentation`,
-`build_loss`, `build_optimizer`, `compute_loss`.
+`build_loss`, `build_network`, `build_optimizer`, `compute_loss`.
 """
 
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
+from adnext_plugin.batch import Batch, Change
 from adnext_plugin.data.augmentation import Augmentation, CentreCrop
-from adnext_plugin.data.loading import Batch, Change, EpochLoader
+from adnext_plugin.data.loading import EpochLoader
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.files import write_json
 from adnext_plugin.networks.build import build_planned_network
 from adnext_plugin.networks.with_covariates import WithCovariates
-from adnext_plugin.paths import METER_FOLDER
-from adnext_plugin.plan import plan_in
+from adnext_plugin.plan import Plan
+from adnext_plugin.run_records import FoldSummary, write_summary
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.layer_rates import parameter_groups
-from adnext_plugin.training.objectives import OBJECTIVES, Objective
 from adnext_plugin.training.precision import autocast
 from adnext_plugin.training.predictions import Predictions, write_predictions
+from adnext_plugin.training.task_kinds import TASK_KINDS, TaskKind
 
 
 class ADNeXtTrainer(RunTrainer):
@@ -40,11 +39,11 @@ class ADNeXtTrainer(RunTrainer):
     @property
     def score_names(self) -> dict[str, str]:
         """AUC and accuracy, or the error and R² of a regression."""
-        return {} if self.task.kind == "unlabelled" else OBJECTIVES[self.task.kind].score_names
+        return {} if self.task.kind == "unlabelled" else TASK_KINDS[self.task.kind].score_names
 
     # ------------------------------------------------------------------ what a variant may override
 
-    def build_augmentation(self) -> Augmentation:
+    def build_augmentation(self) -> Change:
         """Random changes to each training image, cut to size first where the settings say so."""
         return Augmentation(self.settings.augmentation, self.plan.network_input_voxels, self.settings.crop_voxels)
 
@@ -54,7 +53,7 @@ class ADNeXtTrainer(RunTrainer):
         Args:
             training_targets: class indices, or numbers, (N,).
         """
-        return OBJECTIVES[self.task.kind](self.task, training_targets).loss(self.settings)
+        return TASK_KINDS[self.task.kind](self.task, training_targets).loss(self.settings)
 
     def compute_loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Loss of one batch, a scalar."""
@@ -83,20 +82,10 @@ class ADNeXtTrainer(RunTrainer):
         ):
             raise SettingsError("batch_size 1: the network's head normalises over the batch; make it 2 or more")
 
-    @staticmethod
-    def build_network_architecture(
-        plans_manager,
-        configuration_manager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
-    ) -> nn.Module:
-        """Build the network of the plan's `adnext` block; nnU-Net calls this for training and for prediction.
-
-        `num_output_channels` counts segmentation labels and is ignored: the task says how many outputs there are.
-        """
-        plan = plan_in(configuration_manager.configuration, "plans")
-        return build_planned_network(plan, num_input_channels)
+    @classmethod
+    def build_network(cls, plan: Plan, in_channels: int) -> nn.Module:
+        """The registered network that the plan names, with its task's outputs and a place for its covariates."""
+        return build_planned_network(plan, in_channels)
 
     def parameter_groups(self) -> list[dict]:
         """All parameters, those of layers nearer to the input at lower rates where the settings say so."""
@@ -113,7 +102,7 @@ class ADNeXtTrainer(RunTrainer):
 
     def prepare_loss(self) -> None:
         """Let the loss know the targets there are to train on."""
-        self.loss = self.build_loss(self._objective.training_targets).to(self.device)
+        self.loss = self.build_loss(self._kind.training_targets).to(self.device)
 
     def covariates(self, cases: list[str]) -> np.ndarray | None:
         """The settings' covariates, standardised by the training cases, or those that the network itself takes."""
@@ -158,7 +147,7 @@ class ADNeXtTrainer(RunTrainer):
 
     def validation_step(self, batch: Batch) -> dict:
         """Outputs of one batch, in float32 on the CPU."""
-        batch = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
+        batch = batch.to(self.device)
         with autocast(self.device):
             outputs = self._outputs(batch)
         return {"indices": batch.indices.cpu(), "outputs": outputs.float().cpu()}
@@ -175,11 +164,11 @@ class ADNeXtTrainer(RunTrainer):
 
     def rank_of_epoch(self, scores: dict[str, float]) -> tuple[float, float]:
         """What the task compares epochs by."""
-        return self._objective.rank(scores, self.settings.protocol)
+        return self._kind.rank(scores, self.settings.protocol)
 
     def checkpoint_notes(self) -> dict:
         """What outputs and covariates are relative to."""
-        notes = self._objective.notes()
+        notes = self._kind.notes()
         if self.settings.covariates:
             notes["covariate_scale"] = self._covariate_scale.to_json()
         return notes
@@ -192,8 +181,7 @@ class ADNeXtTrainer(RunTrainer):
         Args:
             save_probabilities: nnU-Net's `--npz`; probabilities are always saved.
         """
-        folder = Path(self.output_folder)
-        best = folder / "checkpoint_best.pth"
+        best = self._folder.checkpoint_best
         use_best = self.settings.evaluate_with == "best" and best.is_file()
         if use_best:
             self.load_checkpoint(str(best))
@@ -202,38 +190,34 @@ class ADNeXtTrainer(RunTrainer):
         parts = {part: self._predict(split[part]) for part in held_out if split[part]}
         if self.local_rank != 0:
             return
-        summary = {
-            "trainer": type(self).__name__,
-            "protocol": self.settings.protocol,
-            "fold": self.fold,
-            "epochs": self.settings.epochs,
-            "best_epoch": self._best_epoch,
-            "evaluated_checkpoint": best.name if use_best else "checkpoint_final.pth",
-            "seed": self.settings.seed,
-            "metrics": {part: predictions.summary() for part, predictions in parts.items()},
-        }
-        if stamps := self._stamps():
-            summary["warning"] = "; ".join(stamps)
-        if self.settings.permute_labels is not None:
-            summary["permute_labels"] = self.settings.permute_labels
+        summary = FoldSummary(
+            trainer=type(self).__name__,
+            protocol=self.settings.protocol,
+            fold=self.fold,
+            epochs=self.settings.epochs,
+            best_epoch=self._best_epoch,
+            evaluated_checkpoint=(best if use_best else self._folder.checkpoint_final).name,
+            seed=self.settings.seed,
+            metrics={part: predictions.summary() for part, predictions in parts.items()},
+            warning="; ".join(self._stamps()) or None,
+            permute_labels=self.settings.permute_labels,
+        )
         if parts:
-            write_predictions(
-                parts, self.fold, self._data.subjects, self.task, folder / "validation" / "predictions.csv"
-            )
+            write_predictions(parts, self.fold, self._data.subjects, self.task, self._folder.predictions_file)
             scores = parts["val"].summary()
             found = ", ".join(f"{title} {scores[name]:.3f}" for name, title in self.score_names.items())
             self.print_to_log_file(
                 f"Held-out fold {self.fold}: {found} "
-                f"({scores['cases']} cases, {summary['evaluated_checkpoint']}, best epoch {self._best_epoch})"
+                f"({scores['cases']} cases, {summary.evaluated_checkpoint}, best epoch {self._best_epoch})"
             )
-        write_json(summary, folder / "validation" / "summary.json")
+        write_summary(summary, self._folder.summary_file)
 
     # ------------------------------------------------------------------ private
 
     @cached_property
-    def _objective(self) -> Objective:
+    def _kind(self) -> TaskKind:
         training, _ = self.do_split()
-        return OBJECTIVES[self.task.kind](self.task, self._data.targets(training))
+        return TASK_KINDS[self.task.kind](self.task, self._data.targets(training))
 
     @cached_property
     def _covariate_scale(self) -> CovariateScale:
@@ -254,7 +238,7 @@ class ADNeXtTrainer(RunTrainer):
             predictions = self._predictions(cases, self._validate(self._held_out_loader))
         if self.local_rank == 0:
             # one file per epoch: an epoch that is trained again after an interruption replaces its own
-            path = Path(self.output_folder) / METER_FOLDER / f"epoch_{self.current_epoch}.csv"
+            path = self._folder.metered_file(self.current_epoch)
             write_predictions({"val": predictions}, self.fold, self._data.subjects, self.task, path)
 
     @cached_property
@@ -269,7 +253,7 @@ class ADNeXtTrainer(RunTrainer):
         return self.network(batch.images, batch.covariates) if batch.covariates.shape[1] else self.network(batch.images)
 
     def _predictions(self, cases: list[str], outputs: list[dict]) -> Predictions:
-        return self._objective.predictions(cases, outputs, self._data.targets(cases))
+        return self._kind.predictions(cases, outputs, self._data.targets(cases))
 
     def _predict(self, cases: list[str]) -> Predictions:
         return self._predictions(cases, self._validate(self._loader(cases)))

@@ -1,188 +1,236 @@
-"""Masked autoencoders: pre-training without labels, under the recipe of the AD-NeXt paper (Table 6)."""
+"""Pre-training: the loop, the corpus and the summary, around whatever objective the plan or the trainer names."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 
-from adnext_plugin.data.loading import Batch
+from adnext_plugin.batch import Batch, Change
+from adnext_plugin.errors import RegistryError, SettingsError
 from adnext_plugin.files import write_json
-from adnext_plugin.plan import NetworkSettings, plan_in
-from adnext_plugin.pretraining.fill_in import fill_in
-from adnext_plugin.pretraining.masked_autoencoder.fcmae import build_encoder, build_fcmae, masked_voxels, reconstruct
-from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import fastest_ways
-from adnext_plugin.pretraining.masks import draw_visible, mask_voxels, patch_grid, visible_count
-from adnext_plugin.records import from_json
-from adnext_plugin.report.reconstruction import draw_reconstructions
-from adnext_plugin.settings import PretrainingSettings
+from adnext_plugin.plan import Plan
+from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds, find_objective, objective_of
+from adnext_plugin.records import to_json
+from adnext_plugin.run_records import PretrainingSummary, write_summary
+from adnext_plugin.settings import PretrainingSettings, RunSettings
 from adnext_plugin.trainers.lifecycle import RunTrainer
+from adnext_plugin.trainers.processes import LossOf, of_first_process
+from adnext_plugin.training.plan_resolution import Layer
 from adnext_plugin.training.precision import autocast
 
-CASES_DRAWN = 4
-FIXED = -1  # stands for the epoch in the seeds of masks that never change
+CASES_SHOWN = 4
+FIXED = -1  # stands for the epoch in seeds that never change
+FIRST_OBJECTIVE = "fcmae"  # of settings that name none, because there was no other
 
 
-class ADNeXtFCMAETrainer(RunTrainer):
-    """Pre-trains the AD-NeXt encoder that the plan names (AD-NeXt-B if it names none)."""
+class SelfSupervisedTrainer(RunTrainer):
+    """Pre-trains the encoder that the plan names (AD-NeXt-B's if it names none).
+
+    A trainer of one objective says so in its `settings`; without, the plan or the command line names it.
+    """
 
     settings = PretrainingSettings()
     plan_key = "pretraining"
-    score_names = {}  # noqa: RUF012  never changed
 
-    @staticmethod
-    def build_network_architecture(
-        plans_manager,
-        configuration_manager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
-    ) -> nn.Module:
-        """Build the autoencoder of the plan's `adnext` block."""
-        plan = plan_in(configuration_manager.configuration, "plans")
-        settings = from_json(PretrainingSettings, plan.pretraining, "plans, adnext.pretraining")
-        return build_fcmae(plan.network, settings, num_input_channels, plan.preprocessing.input_size_voxels)
+    @property
+    def score_names(self) -> Mapping[str, str]:
+        """Those of the objective."""
+        return self.objective.score_names
 
-    def initialize(self) -> None:
-        """Build network, optimizer and schedule; before that, find out how to convolve if it is not settled.
+    # ------------------------------------------------------------------ settings
+
+    @classmethod
+    def settings_with(cls, *layers: Layer) -> PretrainingSettings:
+        """As for any run, from the settings of the objective's paper, and with the objective's options checked.
 
         Raises:
-            SettingsError: mask, patches and input do not go together.
+            SettingsError: another objective is asked for than the trainer's own.
         """
-        self._grid = patch_grid(self.plan.preprocessing.input_size_voxels, self.settings.patch_size_voxels)
-        visible_count(int(np.prod(self._grid)), self.settings.mask_ratio)
-        if self.settings.sparse_backend == "gathered" and self.settings.sparse_convolution is None:
-            self._use(replace(self.settings, sparse_convolution=self._fastest_ways()))
-            self.print_to_log_file(f"Fastest here: sparse_convolution={json.dumps(self.settings.sparse_convolution)}")
+        settings: PretrainingSettings = cls.settings
+        for values, where in layers or (({}, cls.__name__),):
+            asked = values.get("objective")
+            if isinstance(asked, str) and cls.settings.objective not in (None, asked):
+                raise SettingsError(
+                    f"{where} asks for the objective {asked!r}, but the trainer is for {cls.settings.objective!r}; use "
+                    "-tr ADNeXtPretrainer"
+                )
+            if isinstance(asked, str) and asked != settings.objective:
+                settings = find_objective(asked).settings
+            settings = cls._with_layer(settings, (values, where))
+        return settings
+
+    @classmethod
+    def _with_layer(cls, settings: PretrainingSettings, layer: Layer) -> PretrainingSettings:
+        return _checked(super()._with_layer(settings, layer), layer[1])
+
+    @classmethod
+    def saved_settings(cls, content: Mapping[str, Any], where: str) -> PretrainingSettings:
+        """Settings as a checkpoint holds them, also one from when there was one objective."""
+        saved: PretrainingSettings = super().saved_settings(content, where)
+        return _checked(replace(saved, objective=saved.objective or FIRST_OBJECTIVE), where)
+
+    @cached_property
+    def objective(self) -> Objective[Any]:
+        """What the encoder is trained to do, before it knows any data."""
+        return objective_of(self.settings, f"settings of {type(self).__name__}")
+
+    def _use(self, settings: RunSettings) -> None:
+        super()._use(settings)
+        for made_of_settings in ("objective", "_fitted"):
+            self.__dict__.pop(made_of_settings, None)
+
+    # ------------------------------------------------------------------ network and data
+
+    @classmethod
+    def build_network(cls, plan: Plan, in_channels: int) -> nn.Module:
+        """What the objective builds around the plan's encoder.
+
+        Raises:
+            RegistryError: it built something without an encoder.
+        """
+        settings = cls.settings_with((plan.pretraining, "plans, adnext.pretraining"))
+        network = objective_of(settings, "plans, adnext.pretraining").build(plan, in_channels)
+        if not isinstance(getattr(network, "encoder", None), nn.Module):
+            raise RegistryError(
+                f"objective {settings.objective!r} built a {type(network).__name__} without the attribute `encoder`, "
+                "which is what pre-training is for"
+            )
+        return network
+
+    def initialize(self) -> None:
+        """Build network, optimizer and schedule; before that, let the objective settle what was left open.
+
+        Raises:
+            SettingsError: objective, network and input do not go together.
+        """
+        channels = len(self.dataset_json["channel_names"])
+        found = of_first_process(to_json(self.objective.settled(self.plan, channels, self.settings, self.device)))
+        settled = {name: value for name, value in found.items() if value != self.settings.options.get(name)}
+        if settled:
+            self._use(replace(self.settings, options=found))
+            self.print_to_log_file(f"Settled for this run: {settled}")
         super().initialize()
+
+    def network_in_processes(self) -> nn.Module:
+        """The whole loss, so that it may use the network as it likes."""
+        return LossOf(self.network, lambda network, *step: self._fitted.loss(network, *step))
+
+    def prepare_loss(self) -> None:
+        """Let the objective know the rows there are to train on."""
+        _ = self._fitted
+
+    def covariates(self, cases: list[str]) -> np.ndarray | None:
+        """What the objective must know of cases besides their images."""
+        return self._fitted.labels(self._data.rows(cases))
+
+    def build_augmentation(self) -> Change:
+        """The objective's views of each training image."""
+        return self.objective.views(super().build_augmentation())
+
+    def unchanged_view(self) -> Change | None:
+        """The objective's views of held-out images."""
+        return self.objective.unchanged_views()
 
     def on_train_start(self) -> None:
         """Write down, besides what any run does, whom the encoder will have seen."""
         super().on_train_start()
         if self.local_rank == 0:
-            write_json(self._corpus, Path(self.output_folder) / "pretraining_data.json")
+            write_json(self._corpus, self._folder.pretraining_data_file)
+
+    # ------------------------------------------------------------------ steps and epochs
 
     def batch_loss(self, batch: Batch) -> torch.Tensor:
-        """Mean squared error of the masked voxels."""
-        visible = self._visible(batch.indices, self.current_epoch)
-        predicted = self.network(batch.images, visible)
-        return nn.functional.mse_loss(predicted, self._answers(batch.images, visible))
+        """The objective's, a scalar."""
+        seeds = self._seeds(batch, self.current_epoch)
+        if self.is_ddp:
+            return self.network(batch, seeds)
+        return self._fitted.loss(self.network, batch, seeds)
 
     def validation_step(self, batch: Batch) -> dict:
-        """Mean squared error of each scan's masked voxels, under a mask that is its own and never changes."""
-        images = batch.images.to(self.device, non_blocking=True)
-        visible = self._visible(batch.indices, FIXED)
+        """What the objective's scores need of one batch, under seeds that are each case's own and never change."""
+        batch = batch.to(self.device)
         with autocast(self.device):
-            predicted = self.network(images, visible)
-        errors = (predicted.float() - self._answers(images, visible)).square()
-        return {"indices": batch.indices, "losses": errors.view(len(images), -1).mean(1).cpu()}
+            outputs = self._fitted.outputs(self._plain_network(), batch, self._seeds(batch, FIXED))
+        return {"indices": batch.indices.cpu(), **outputs}
 
     def epoch_scores(self, outputs: list[dict]) -> dict[str, float]:
-        """The mean over scans."""
-        return {"loss": float(torch.cat([output["losses"] for output in outputs]).mean())}
+        """The objective's."""
+        return self._fitted.scores(outputs)
 
     def rank_of_epoch(self, scores: dict[str, float]) -> tuple[float, float]:
-        """The lower loss."""
-        return -scores["loss"], 0.0
+        """The objective's."""
+        return self._fitted.rank(scores)
+
+    def checkpoint_notes(self) -> dict:
+        """What the objective found out about the cases it was trained on."""
+        return self._fitted.notes()
 
     @torch.no_grad()
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Draw reconstructions by the last weights and, on a held-out fold, compare errors with simple ways to guess.
+        """Let the objective draw what the last weights have learned and, on a held-out fold, put it in figures.
 
         Args:
             save_probabilities: nnU-Net's `--npz`; there are none.
         """
-        folder = Path(self.output_folder) / "validation"
         parts = self._data.parts
-        summary = {
-            "trainer": type(self).__name__,
-            "fold": self.fold,
-            "epochs": self.settings.epochs,
-            "seed": self.settings.seed,
-            "cases": len(parts["val"]),
-        }
-        if parts["val"]:
-            summary["mean_squared_error_of_masked_voxels"] = self._errors(parts["val"], parts["train"])
-            self.print_to_log_file(f"Held-out fold {self.fold}: {summary['mean_squared_error_of_masked_voxels']}")
-        if self.local_rank == 0:
-            self._draw((parts["val"] or parts["train"])[:CASES_DRAWN], folder / "reconstructions.png")
-            write_json(summary, folder / "summary.json")
+        held_out = parts["val"]
+        scores = self.epoch_scores(self._validate(self._loader(held_out))) if held_out else None
+        if self.local_rank != 0:
+            return
+        evidence = Evidence(
+            scores=scores,
+            held_out=_StepsOf(self, held_out),
+            training=_StepsOf(self, parts["train"]),
+            shown=_StepsOf(self, (held_out or parts["train"])[:CASES_SHOWN]),
+        )
+        summary_file = self._folder.summary_file
+        figures = self._fitted.report(self._plain_network().eval(), evidence, summary_file.parent)
+        judged_on = f"Held-out fold {self.fold}" if held_out else "Nobody held out"
+        for name, value in figures.items():
+            self.print_to_log_file(f"{judged_on}, {name.replace('_', ' ')}: {value}")
+        summary = PretrainingSummary(
+            trainer=type(self).__name__,
+            fold=self.fold,
+            epochs=self.settings.epochs,
+            seed=self.settings.seed,
+            cases=len(held_out),
+            report=figures,
+        )
+        write_summary(summary, summary_file)
 
     # ------------------------------------------------------------------ private
 
-    def _visible(self, indices: torch.Tensor, epoch: int) -> torch.Tensor:
-        seeds = [(self.settings.seed, epoch + 1, index) for index in indices.tolist()]
-        return draw_visible(self._grid, self.settings.mask_ratio, seeds).to(self.device)
+    @cached_property
+    def _fitted(self) -> Objective[Any]:
+        training, _ = self.do_split()
+        return self.objective.fitted(self._data.rows(training))
 
-    def _answers(self, images_bczyx: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        return masked_voxels(images_bczyx, visible, normalise=self.settings.norm_pix_loss)
-
-    def _fastest_ways(self) -> tuple[str, ...]:
-        channels = len(self.dataset_json["channel_names"])
-        encoder = build_encoder(self.plan.network, channels, self.plan.preprocessing.input_size_voxels)
-        visible = self._visible(torch.arange(self.settings.batch_size), FIXED)
-        ways = [fastest_ways(encoder.to(self.device), visible, self.settings.patch_size_voxels)]
-        if self.is_ddp:
-            dist.broadcast_object_list(ways)
-        return ways[0]
-
-    def _errors(self, cases: list[str], training_cases: list[str]) -> dict[str, float]:
-        """Of the network and, where it predicts plain voxels, of the mean training scan and of filling in."""
-        errors = {"network": self.epoch_scores(self._validate(self._loader(cases)))["loss"]}
-        if self.settings.norm_pix_loss:
-            return errors
-        count, total = 0, 0.0
-        for batch in self._batches(training_cases):
-            count, total = count + len(batch.images), total + batch.images.double().sum(0)
-        mean_scan = (total / count).numpy()
-        guesses = {"mean_training_scan": [], "filled_in_from_visible": []}
-        for batch in self._batches(cases):
-            voxels_visible = mask_voxels(self._visible(batch.indices, FIXED).cpu(), batch.images.shape[2:]).numpy()
-            for scan, seen in zip(batch.images.numpy(), voxels_visible, strict=True):
-                hidden = ~seen
-                guesses["mean_training_scan"].append(np.mean((scan - mean_scan)[:, hidden] ** 2))
-                filled = np.stack([fill_in(channel, seen) for channel in scan])
-                guesses["filled_in_from_visible"].append(np.mean((scan - filled)[:, hidden] ** 2))
-        return {**errors, **{name: float(np.mean(values)) for name, values in guesses.items()}}
-
-    def _batches(self, cases: list[str]) -> Iterator[Batch]:
-        return self._loader(cases).batches(epoch=0)
-
-    def _draw(self, cases: list[str], path: Path) -> None:
-        network = self._plain_network().eval()
-        drawn = []
-        for batch in self._batches(cases):
-            images, visible = batch.images.to(self.device), self._visible(batch.indices, FIXED)
-            rebuilt = reconstruct(network, images, visible, normalised=self.settings.norm_pix_loss)
-            seen = mask_voxels(visible, images.shape[2:]).unsqueeze(1)
-            for scan in zip(images, images.masked_fill(~seen, float("nan")), rebuilt, strict=True):
-                drawn.append(tuple(volume[0].cpu().numpy() for volume in scan))
-        draw_reconstructions(drawn, path)
+    def _seeds(self, batch: Batch, epoch: int) -> Seeds:
+        return [(self.settings.seed, epoch + 1, index) for index in batch.indices.tolist()]
 
 
-class ADNeXtFCMAETrainer_T(ADNeXtFCMAETrainer):
-    """Pre-trains AD-NeXt-T."""
-
-    network_settings = NetworkSettings(name="adnext_t")
+class ADNeXtPretrainer(SelfSupervisedTrainer):
+    """Pre-trains any encoder by the objective that the plan, or --set objective=NAME, names."""
 
 
-class ADNeXtFCMAETrainer_S(ADNeXtFCMAETrainer):
-    """Pre-trains AD-NeXt-S."""
+class _StepsOf:
+    """Whole batches of some cases on the trainer's device, in order, unchanged, under fixed seeds."""
 
-    network_settings = NetworkSettings(name="adnext_s")
+    def __init__(self, trainer: SelfSupervisedTrainer, cases: list[str]) -> None:
+        self._trainer, self._cases = trainer, cases
+
+    def __iter__(self) -> Iterator[tuple[Batch, Seeds]]:
+        if self._cases:
+            for batch in self._trainer._loader(self._cases, shared=False).batches(epoch=0):
+                yield batch.to(self._trainer.device), self._trainer._seeds(batch, FIXED)
 
 
-class ADNeXtFCMAETrainer_B(ADNeXtFCMAETrainer):
-    """Pre-trains AD-NeXt-B."""
-
-    network_settings = NetworkSettings(name="adnext_b")
-
-
-class ADNeXtFCMAETrainer_L(ADNeXtFCMAETrainer):
-    """Pre-trains AD-NeXt-L."""
-
-    network_settings = NetworkSettings(name="adnext_l")
+def _checked(settings: PretrainingSettings, where: str) -> PretrainingSettings:
+    """Settings with all options of their objective, checked; as they are where no objective is named yet."""
+    if settings.objective is None:
+        return settings
+    return replace(settings, options=to_json(objective_of(settings, where).options))

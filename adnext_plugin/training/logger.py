@@ -1,5 +1,6 @@
 """What is logged once per epoch, and the figure of it."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class RunLogger(LocalLogger):
         score_names: what is logged as `val_{key}` besides losses, and what a reader calls it.
     """
 
-    def __init__(self, score_names: dict[str, str]) -> None:
+    def __init__(self, score_names: Mapping[str, str]) -> None:
         super().__init__()
         self._scores = {f"val_{key}": name for key, name in score_names.items()}
         keys = (*LOSSES, *self._scores, "lrs", "epoch_start_timestamps", "epoch_end_timestamps")

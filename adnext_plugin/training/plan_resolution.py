@@ -1,7 +1,8 @@
 """Which plan and settings a run uses: those of the trainer's class, then the plans file, then the command line."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from adnext_plugin.environment import settings_from_environment
 from adnext_plugin.errors import SettingsError
@@ -13,6 +14,7 @@ from adnext_plugin.task import task_of
 
 SettingsType = TypeVar("SettingsType", bound=RunSettings)
 PlanKey = Literal["training", "pretraining"]
+Layer = tuple[Mapping[str, Any], str]  # settings as JSON, and where they stand
 
 DEFAULT_NETWORK = "adnext_b"
 CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with", "skip_audit", "other_people"}
@@ -23,7 +25,7 @@ def resolve_plan(
     configuration: str,
     dataset_json: dict,
     class_network: NetworkSettings | None,
-    class_settings: SettingsType,
+    settings_with: Callable[..., SettingsType],
     key: PlanKey,
 ) -> tuple[Plan, SettingsType]:
     """Combine what the trainer's class, the plans file and `ADNEXT_SETTINGS` say.
@@ -33,7 +35,7 @@ def resolve_plan(
         configuration: such as `3d_fullres`.
         dataset_json: content of `dataset.json`, with its `adnext` block.
         class_network: the network the trainer is for; None leaves it to the plan, or else to AD-NeXt-B.
-        class_settings: what the trainer brings along.
+        settings_with: gives the settings that the trainer brings along, under the layers it is given.
         key: where in the plan its settings stand.
 
     Returns:
@@ -49,11 +51,21 @@ def resolve_plan(
     where = f"plans {plans['plans_name']}, configuration {configuration}"
     plan = plan_in(planned, where)
     where = f"{where}, {BLOCK}"
-    settings = with_overrides(class_settings, getattr(plan, key), f"{where}.{key}")
-    settings = with_overrides(settings, settings_from_environment(), "ADNEXT_SETTINGS")
+    settings = settings_with((getattr(plan, key), f"{where}.{key}"), (settings_from_environment(), "ADNEXT_SETTINGS"))
     network = _merge_network(plan.network, class_network, where)
     task = plan.task or task_of(dataset_json, "dataset.json")
     return replace(plan, network=network, task=task, **{key: to_json(settings)}), settings
+
+
+def layered(settings: SettingsType, *layers: Layer) -> SettingsType:
+    """Settings with those of layers in their place, the last first in authority.
+
+    Raises:
+        SettingsError: an unknown setting, or an impossible value.
+    """
+    for values, where in layers:
+        settings = with_overrides(settings, values, where)
+    return settings
 
 
 def settings_for_resume(saved: SettingsType, where: str) -> SettingsType:
@@ -62,16 +74,22 @@ def settings_for_resume(saved: SettingsType, where: str) -> SettingsType:
     Raises:
         SettingsError: the change would make it another run.
     """
-    asked = with_overrides(saved, settings_from_environment(), "ADNEXT_SETTINGS")
-    before, now = asdict(saved), asdict(asked)
-    changed = sorted(name for name in now if now[name] != before[name] and name not in CHANGEABLE_ON_RESUME)
+    continued = with_overrides(saved, settings_from_environment(), "ADNEXT_SETTINGS")
+    before, now = _flat(saved), _flat(continued)
+    changed = sorted(name for name in now if now[name] != before.get(name) and name not in CHANGEABLE_ON_RESUME)
     if changed:
         name = changed[0]
         raise SettingsError(
-            f"{where} was trained with {name}={before[name]!r} and cannot continue with {name}={now[name]!r}; "
+            f"{where} was trained with {name}={before.get(name)!r} and cannot continue with {name}={now[name]!r}; "
             "leave the setting out, or start anew without --c"
         )
-    return asked
+    return continued
+
+
+def _flat(settings: RunSettings) -> dict[str, Any]:
+    """Settings by name, those of an objective among the others."""
+    values = asdict(settings)
+    return values.pop("options", {}) | values
 
 
 def about_stock_data(plan: Plan, settings: RunSettings, plans: dict) -> str:

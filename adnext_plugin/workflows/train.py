@@ -220,6 +220,7 @@ def _is_finished(run: RunFolder, fold: Fold) -> bool:
     if not folder.checkpoint_final.is_file() or not folder.summary_file.is_file():
         return False
     settings = read_run_info(folder.run_file).settings if folder.run_file.is_file() else {}
+    settings |= settings.get("options", {})  # of an objective, which may stand among the settings that are asked for
     return all(settings.get(name, value) == value for name, value in settings_from_environment().items())
 
 

@@ -28,11 +28,10 @@ def check_settings(trainer: type, overrides: Mapping[str, Any]) -> tuple[bool, b
     Raises:
         SettingsError: it is ours and has no such setting, or not with such a value.
     """
-    from adnext_plugin.records import with_overrides
     from adnext_plugin.trainers.labelled import ADNeXtTrainer
     from adnext_plugin.trainers.lifecycle import RunTrainer
 
     if not issubclass(trainer, RunTrainer):
         return False, False
-    with_overrides(trainer.settings, overrides, "--set")
+    trainer.settings_with((overrides, "--set"))
     return True, issubclass(trainer, ADNeXtTrainer)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adnext_plugin.registry import NETWORKS
+from adnext_plugin.registry import NETWORKS, OBJECTIVES, load_all
 from adnext_plugin.settings import PretrainingSettings, TrainerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,8 @@ COMMANDS = {
     if entry.module.startswith("adnext_plugin.") or entry.name.startswith("adnext_")
 }
 NETWORK_NAMES = {entry.name for entry in entry_points(group=NETWORKS)}
-SETTINGS = {field.name for record in (TrainerSettings, PretrainingSettings) for field in fields(record)}
+OPTIONS = [objective.options_type for objective in load_all(OBJECTIVES).values()]
+SETTINGS = {field.name for record in (TrainerSettings, PretrainingSettings, *OPTIONS) for field in fields(record)}
 OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
 
 

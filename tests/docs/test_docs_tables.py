@@ -16,6 +16,7 @@ from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.networks.costs import count_multiply_adds, count_parameters
 from adnext_plugin.networks.table4 import PAPER
 from adnext_plugin.plan import NetworkSettings, PreprocessingSettings
+from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
 from adnext_plugin.records import to_json
 from adnext_plugin.registry import AUGMENTATIONS, NETWORKS, TRAINERS
 from adnext_plugin.settings import PretrainingSettings, RunSettings, TrainerSettings
@@ -39,6 +40,7 @@ SETTINGS_TABLES = {
     "## Every run": (RunSettings, ()),
     "## Labelled tasks": (TrainerSettings, RunSettings),
     "## Pre-training": (PretrainingSettings, RunSettings),
+    "### Options of `fcmae`": (FCMAEOptions, ()),
     "## Preprocessing": (PreprocessingSettings, ()),
 }
 
@@ -74,6 +76,7 @@ def test_the_table_of_trainers_has_every_trainer_with_all_that_it_changes() -> N
         trainer = entry.load()
         defaults = to_json(type(trainer.settings)())
         changed = {key: value for key, value in to_json(trainer.settings).items() if value != defaults[key]}
+        changed |= changed.pop("options", {})
         network = trainer.network_settings or NetworkSettings()
         actual[name] = (network.name, network.options, changed)
     assert documented == actual

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from adnext_plugin.training.objectives import OBJECTIVES
 from timm.layers import DropPath
 
 from adnext_plugin.networks.families.adnext import adnext_s, build
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.task import Task
 from adnext_plugin.training.layer_rates import parameter_groups
-from adnext_plugin.training.objectives import OBJECTIVES
 from adnext_plugin.training.predictions import ClassPredictions, ValuePredictions, in_order
 from adnext_plugin.training.schedule import RATE_SHARE
 

@@ -9,35 +9,35 @@ from adnext_plugin.networks.families.adnext import adnext_t
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.pretraining.fill_in import fill_in
 from adnext_plugin.pretraining.masked_autoencoder.fcmae import FCMAE, build_fcmae, masked_voxels, reconstruct
+from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with
 from adnext_plugin.pretraining.masks import draw_visible, join_patches, patch_grid, split_into_patches, visible_count
-from adnext_plugin.settings import PretrainingSettings
 
 CUBE = (64, 64, 64)
 
 
 def _network(**changes) -> FCMAE:
     torch.manual_seed(0)
-    return build_fcmae(NetworkSettings(name="adnext_t"), PretrainingSettings(**changes), 1, CUBE)
+    return build_fcmae(NetworkSettings(name="adnext_t"), FCMAEOptions(**changes), 1, CUBE)
 
 
 @pytest.mark.parametrize(
     ("network", "millions"), [("adnext_t", 5.18), ("adnext_s", 8.15), ("adnext_b", 28.83), ("adnext_l", 75.72)]
 )
 def test_parameters_are_the_papers(network: str, millions: float) -> None:
-    model = build_fcmae(NetworkSettings(name=network), PretrainingSettings(), 1, (128, 128, 128))
+    model = build_fcmae(NetworkSettings(name=network), FCMAEOptions(), 1, (128, 128, 128))
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
 
 
 def test_a_stem_that_looks_across_patches_cannot_be_pretrained() -> None:
     network = NetworkSettings(name="adnext_t", options={"stem": "convolutional"})
     with pytest.raises(SettingsError, match="across the edges of masked patches; pre-train with 'patch'"):
-        build_fcmae(network, PretrainingSettings(), 1, CUBE)
+        build_fcmae(network, FCMAEOptions(), 1, CUBE)
 
 
 @pytest.mark.parametrize(("width", "millions"), [(64, 2.22), (128, 4.47), (256, 9.17), (512, 19.35), (768, 30.59)])
 def test_decoder_widths_have_the_sizes_known_for_them(width: int, millions: float) -> None:
-    model = build_fcmae(NetworkSettings(name="adnext_b"), PretrainingSettings(decoder_width=width), 1, CUBE)
+    model = build_fcmae(NetworkSettings(name="adnext_b"), FCMAEOptions(decoder_width=width), 1, CUBE)
     decoder = [parameter.numel() for name, parameter in model.named_parameters() if not name.startswith("encoder.")]
     assert sum(decoder) / 1e6 == pytest.approx(millions, abs=0.02)
 
@@ -59,7 +59,7 @@ def test_masks_depend_on_their_seed_alone() -> None:
         (lambda: patch_grid((128, 128, 128), 48), "multiple of the encoder's stride of 32, got 48"),
         (lambda: patch_grid((96, 112, 96), 32), r"\[96, 112, 96\] voxels cannot be cut into patches of 32"),
         (lambda: _network(decoder_width=0), "decoder_width must be at least 1"),
-        (lambda: build_fcmae(NetworkSettings(name="adnext_t"), PretrainingSettings(), 1, (96, 112, 96)), "patches"),
+        (lambda: build_fcmae(NetworkSettings(name="adnext_t"), FCMAEOptions(), 1, (96, 112, 96)), "patches"),
     ],
 )
 def test_impossible_masks_and_patches_are_refused(change, message: str) -> None:

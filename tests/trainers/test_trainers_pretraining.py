@@ -15,7 +15,7 @@ from adnext_plugin.cli import import_dataset, merge, plan_and_preprocess, pretra
 from adnext_plugin.errors import PathsError
 from adnext_plugin.files import read_json
 from adnext_plugin.paths import hook_dir
-from adnext_plugin.trainers import self_supervised
+from adnext_plugin.pretraining.masked_autoencoder import objective
 from adnext_plugin.training.corpus import KEY_FILE, digests, key_home, project_key
 from adnext_plugin.training.weights import read_checkpoint
 
@@ -66,7 +66,7 @@ def test_pretrained_weights_go_into_a_classifier(unlabelled, toy_workspace, tmp_
     checkpoint = fold / "checkpoint_final.pth"
     assert (fold / "validation" / "reconstructions.png").stat().st_size > 10_000
     ways = read_json(fold.parent / "plans.json")["configurations"]["3d_fullres"]["adnext"]["pretraining"]
-    assert len(ways["sparse_convolution"]) == 4
+    assert len(ways["options"]["sparse_convolution"]) == 4
     notes = read_checkpoint(checkpoint)["adnext"]["pretraining_data"]
     assert notes["subject_count"] == SUBJECTS and notes["datasets"] == ["Dataset302_Ward"]
     assert b"person0" not in checkpoint.read_bytes()
@@ -96,15 +96,14 @@ def test_an_interrupted_pretraining_ends_with_the_same_weights(unlabelled, monke
         return get_trainer_from_args("302", "3d_fullres", 1, name, "ADNeXtPlans", resume, torch.device("cpu"))
 
     # whatever is found to be faster must be what the network does
-    monkeypatch.setattr(self_supervised, "fastest_ways", lambda *_: ("scatter", "halo", "halo", "scatter"))
+    monkeypatch.setattr(objective, "fastest_ways", lambda *_: ("scatter", "halo", "halo", "scatter"))
     straight = trainer(resume=False)
     straight.run_training()
-    assert straight.network.encode.keywords["ways"] == straight.settings.sparse_convolution
+    ways = straight.settings.options["sparse_convolution"]
+    assert list(straight.network.encode.keywords["ways"]) == ways
     folder = Path(straight.output_folder)
     expected = read_checkpoint(folder / "checkpoint_final.pth")["network_weights"]
-    monkeypatch.setenv(
-        "ADNEXT_SETTINGS", json.dumps({**settings, "sparse_convolution": straight.settings.sparse_convolution})
-    )
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({**settings, "sparse_convolution": ways}))
     interrupted = trainer(resume=False)
     interrupted.on_train_start()
     interrupted.on_epoch_start()

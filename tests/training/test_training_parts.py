@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,9 @@ from adnext_plugin.task import Task
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
 from adnext_plugin.training.covariates import CovariateScale
-from adnext_plugin.training.objectives import Classification, Regression
-from adnext_plugin.training.plan_resolution import resolve_plan, settings_for_resume
+from adnext_plugin.training.plan_resolution import layered, resolve_plan, settings_for_resume
 from adnext_plugin.training.schedule import EpochSchedule, learning_rate_at
+from adnext_plugin.training.task_kinds import Classification, Regression
 from adnext_plugin.training.weights import load_encoder, read_checkpoint
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
@@ -62,17 +63,21 @@ def test_the_polynomial_is_nnunets() -> None:
         assert math.isclose(learning_rate_at(epoch, settings), optimizer.param_groups[0]["lr"], rel_tol=1e-12)
 
 
+def _resolve(plans, dataset_json, network, settings, configuration="3d_fullres"):
+    return resolve_plan(plans, configuration, dataset_json, network, partial(layered, settings), "training")
+
+
 def test_command_line_beats_plans_beats_class(monkeypatch) -> None:
     plans = _plans(training={"epochs": 20, "batch_size": 2}, network={"options": {"kernel_size": 5}})
     monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"epochs": 3}))
     own = NetworkSettings(name="adnext_t", options={"downsampling": "max"})
-    plan, settings = resolve_plan(plans, "3d_fullres", DATASET_JSON, own, TrainerSettings(seed=7), "training")
+    plan, settings = _resolve(plans, DATASET_JSON, own, TrainerSettings(seed=7))
     assert (settings.epochs, settings.batch_size, settings.seed) == (3, 2, 7)
     assert plan.network == NetworkSettings(name="adnext_t", options={"downsampling": "max", "kernel_size": 5})
     # a model is built again from the plans alone, so everything must survive the way through JSON
     saved = json.loads(json.dumps(plans_with(plans, "3d_fullres", plan)))
     monkeypatch.delenv("ADNEXT_SETTINGS")
-    assert resolve_plan(saved, "3d_fullres", {}, own, TrainerSettings(), "training") == (plan, settings)
+    assert _resolve(saved, {}, own, TrainerSettings()) == (plan, settings)
 
 
 @pytest.mark.parametrize(
@@ -86,18 +91,18 @@ def test_command_line_beats_plans_beats_class(monkeypatch) -> None:
 )
 def test_impossible_plans_are_refused(adnext: dict, own: NetworkSettings | None, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        resolve_plan(_plans(**adnext), "3d_fullres", DATASET_JSON, own, TrainerSettings(), "training")
+        _resolve(_plans(**adnext), DATASET_JSON, own, TrainerSettings())
 
 
 def test_plans_of_nnunet_itself_get_our_defaults_and_2d_is_refused() -> None:
     plans = {"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": {"patch_size": [128, 160, 112]}}}
-    plan, _ = resolve_plan(plans, "3d_fullres", DATASET_JSON, None, TrainerSettings(), "training")
+    plan, _ = _resolve(plans, DATASET_JSON, None, TrainerSettings())
     assert (plan.prepared_by, plan.network.name, plan.task) == ("nnunet", "adnext_b", TASK)
     plans["configurations"]["2d"] = {"patch_size": [128, 160]}
     with pytest.raises(SettingsError, match="not 3D"):
-        resolve_plan(plans, "2d", DATASET_JSON, None, TrainerSettings(), "training")
+        _resolve(plans, DATASET_JSON, None, TrainerSettings(), "2d")
     with pytest.raises(SettingsError, match="adnext_import"):
-        resolve_plan(plans, "3d_fullres", {}, None, TrainerSettings(), "training")
+        _resolve(plans, {}, None, TrainerSettings())
 
 
 def test_a_resumed_run_may_get_longer_but_not_become_another(monkeypatch) -> None:
@@ -184,28 +189,28 @@ def test_scores_agree_with_scikit_learn_whatever_the_order_of_the_outputs() -> N
     outputs = [
         {"indices": torch.tensor(part), "outputs": torch.tensor(logits[part])} for part in np.array_split(order, 4)
     ]
-    objective = Classification(THREE, targets)
-    predictions = objective.predictions([f"c{index}" for index in range(30)], outputs, targets)
+    kind = Classification(THREE, targets)
+    predictions = kind.predictions([f"c{index}" for index in range(30)], outputs, targets)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert np.array_equal(predictions.logits, logits)
     assert math.isclose(predictions.loss, log_loss(targets, probabilities))
     assert math.isclose(predictions.auc, roc_auc_score(targets, probabilities, multi_class="ovr"))
-    alone = objective.predictions(["a"], [{"indices": torch.tensor([0]), "outputs": torch.zeros(1, 3)}], np.array([1]))
+    alone = kind.predictions(["a"], [{"indices": torch.tensor([0]), "outputs": torch.zeros(1, 3)}], np.array([1]))
     assert math.isnan(alone.auc)
 
 
 def test_a_regression_is_trained_in_standard_deviations_and_predicted_in_years() -> None:
     ages = np.array([20.0, 60.0, 70.0, 90.0])
-    objective = Regression(Task(name="Age", kind="regression", target="age"), ages)
+    kind = Regression(Task(name="Age", kind="regression", target="age"), ages)
     outputs = torch.tensor([[0.0], [1.0], [-1.0], [2.0]])
-    predictions = objective.predictions("abcd", [{"indices": torch.arange(4), "outputs": outputs}], ages)
+    predictions = kind.predictions("abcd", [{"indices": torch.arange(4), "outputs": outputs}], ages)
     assert np.allclose(predictions.values, ages.mean() + ages.std() * outputs[:, 0].numpy())
     scores = predictions.summary()
     assert math.isclose(scores["mae"], mean_absolute_error(ages, predictions.values))
-    loss = objective.loss(TrainerSettings())(outputs, torch.tensor(ages))
+    loss = kind.loss(TrainerSettings())(outputs, torch.tensor(ages))
     assert math.isclose(loss.item(), scores["loss"], rel_tol=1e-6)
-    assert objective.rank({"mae": 3.0}, "honest") > objective.rank({"mae": 4.0}, "honest")
-    assert objective.notes()["target_scale"] == {"mean": 60.0, "standard_deviation": ages.std()}
+    assert kind.rank({"mae": 3.0}, "honest") > kind.rank({"mae": 4.0}, "honest")
+    assert kind.notes()["target_scale"] == {"mean": 60.0, "standard_deviation": ages.std()}
 
 
 def test_covariates_are_measured_on_the_training_cases_and_unknown_ones_are_their_mean() -> None:

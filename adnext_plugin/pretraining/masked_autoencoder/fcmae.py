@@ -18,9 +18,9 @@ from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, Block, Init, initialise
 from adnext_plugin.networks.layers.stems import PatchStem
 from adnext_plugin.plan import NetworkSettings
+from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import Encode, encode_with
 from adnext_plugin.pretraining.masks import TOTAL_STRIDE, join_patches, mask_voxels, patch_grid, split_into_patches
-from adnext_plugin.settings import PretrainingSettings
 
 EPS = 1e-6
 DEFAULT_WAYS = ("halo", "scatter", "scatter", "scatter")
@@ -137,7 +137,7 @@ def build_encoder(
 
 def build_fcmae(
     network: NetworkSettings,
-    settings: PretrainingSettings,
+    options: FCMAEOptions,
     in_channels: int,
     input_size_voxels: tuple[int, int, int],
 ) -> FCMAE:
@@ -146,10 +146,10 @@ def build_fcmae(
     Raises:
         SettingsError: the network cannot be pre-trained this way, or patches do not fit the input.
     """
-    patch_grid(input_size_voxels, settings.patch_size_voxels)
+    patch_grid(input_size_voxels, options.patch_size_voxels)
     encoder = build_encoder(network, in_channels, input_size_voxels)
-    encode = encode_with(settings.sparse_backend, settings.sparse_convolution or DEFAULT_WAYS)
-    return FCMAE(encoder, in_channels, settings.decoder_width, encode, network.options.get("init", "paper"))
+    encode = encode_with(options.sparse_backend, options.sparse_convolution or DEFAULT_WAYS)
+    return FCMAE(encoder, in_channels, options.decoder_width, encode, network.options.get("init", "paper"))
 
 
 def _tokens(images_bczyx: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,28 +1,23 @@
 """The nine variants of AD-NeXt-B in Figure 1 of the paper: kernel size by downsampling."""
 
-from dataclasses import replace
+from itertools import product
 
+from adnext_plugin.trainers.labelled import ADNeXtTrainer
 from adnext_plugin.trainers.variants.adnext import ADNeXtTrainer_B
+from adnext_plugin.trainers.variants.table import Row, adnext, trainer_in, trainers_of
+
+TRAINERS = trainers_of(
+    ADNeXtTrainer_B,
+    __name__,
+    {
+        f"ADNeXtTrainer_B_k{kernel}_{downsampling}": Row(
+            what=f"AD-NeXt-B with {kernel}³ depthwise kernels and {downsampling} downsampling.",
+            network=adnext("B", kernel_size=kernel, downsampling=downsampling),
+        )
+        for kernel, downsampling in product((3, 5, 7), ("avg", "max", "strided"))
+    },
+)
 
 
-def _variant(kernel_size: int, downsampling: str) -> type[ADNeXtTrainer_B]:
-    name = f"ADNeXtTrainer_B_k{kernel_size}_{downsampling}"
-    base = ADNeXtTrainer_B.network_settings
-    options = {**base.options, "kernel_size": kernel_size, "downsampling": downsampling}
-    members = {
-        "__doc__": f"AD-NeXt-B with {kernel_size}³ depthwise kernels and {downsampling} downsampling.",
-        "__module__": __name__,
-        "network_settings": replace(base, options=options),
-    }
-    return type(name, (ADNeXtTrainer_B,), members)
-
-
-ADNeXtTrainer_B_k3_avg = _variant(3, "avg")
-ADNeXtTrainer_B_k3_max = _variant(3, "max")
-ADNeXtTrainer_B_k3_strided = _variant(3, "strided")
-ADNeXtTrainer_B_k5_avg = _variant(5, "avg")
-ADNeXtTrainer_B_k5_max = _variant(5, "max")
-ADNeXtTrainer_B_k5_strided = _variant(5, "strided")
-ADNeXtTrainer_B_k7_avg = _variant(7, "avg")
-ADNeXtTrainer_B_k7_max = _variant(7, "max")
-ADNeXtTrainer_B_k7_strided = _variant(7, "strided")
+def __getattr__(name: str) -> type[ADNeXtTrainer]:
+    return trainer_in(TRAINERS, __name__, name)

@@ -13,8 +13,8 @@ from adnext_plugin.task import Task
 from adnext_plugin.training.predictions import ClassPredictions, Predictions, ValuePredictions, in_order
 
 
-class Objective(ABC):
-    """Of one run.
+class TaskKind(ABC):
+    """How one kind is learned, for one run.
 
     Args:
         task: what is to be learned.
@@ -44,7 +44,7 @@ class Objective(ABC):
         return {}
 
 
-class Classification(Objective):
+class Classification(TaskKind):
     """Cross-entropy, by default weighted so that each class counts the same."""
 
     score_names = {"auc": "AUC", "accuracy": "accuracy"}  # noqa: RUF012  never changed
@@ -81,7 +81,7 @@ class ScaledL1(nn.Module):
         return nn.functional.l1_loss(outputs[:, 0], ((targets - self._mean) / self._deviation).to(outputs.dtype))
 
 
-class Regression(Objective):
+class Regression(TaskKind):
     """L1 loss. The network's output counts standard deviations from the mean of the training targets."""
 
     score_names = {"mae": "MAE", "r2": "R²"}  # noqa: RUF012  never changed
@@ -110,4 +110,4 @@ class Regression(Objective):
         return {"target_scale": {"mean": self._mean, "standard_deviation": self._deviation}}
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"classification": Classification, "regression": Regression}
+TASK_KINDS: dict[str, type[TaskKind]] = {"classification": Classification, "regression": Regression}

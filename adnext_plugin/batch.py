@@ -1,0 +1,24 @@
+"""A batch as loaders serve it and objectives take it, and the shape of what changes an image on the way."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+Change = Callable[[torch.Tensor, int], torch.Tensor]  # an image (C, Z, Y, X) and a seed to what the loader serves of it
+
+
+class Batch(NamedTuple):
+    """Images (B, C, Z, Y, X) float32, targets (B,), covariates (B, K), and the indices of their cases in the store.
+
+    Where the loader's change makes several views of an image, (V, C, Z, Y, X), images are (B, V, C, Z, Y, X).
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    covariates: torch.Tensor
+    indices: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))

@@ -1,0 +1,229 @@
+"""Settings and state of a run: where they come from, and how they are written down and found again."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+from adnext_plugin.cpu_memory import keep_large_buffers
+from adnext_plugin.environment import cpu_threads
+from adnext_plugin.errors import UnknownNameError, WeightsError, nearest_names
+from adnext_plugin.paths import BLOCK
+from adnext_plugin.plan import NetworkSettings, Plan, plan_in, plans_with
+from adnext_plugin.records import from_json, to_json
+from adnext_plugin.registry import AUGMENTATIONS, registered_names
+from adnext_plugin.run_records import Corpus, Provenance
+from adnext_plugin.settings import RunSettings
+from adnext_plugin.trainers.processes import unwrapped
+from adnext_plugin.training.checkpoint_notes import CheckpointNotes, find_notes
+from adnext_plugin.training.checkpoints import write_checkpoint
+from adnext_plugin.training.logger import RunLogger
+from adnext_plugin.training.plan_resolution import Layer, PlanKey, layered, resolve_plan, settings_for_resume
+from adnext_plugin.training.precision import uses_float16
+from adnext_plugin.training.provenance import provenance
+from adnext_plugin.training.schedule import EpochSchedule
+from adnext_plugin.training.weights import read_checkpoint
+
+
+class ResumableRun(nnUNetTrainer, ABC):
+    """A run that can be interrupted at any epoch and go on as if nothing had been."""
+
+    network_settings: NetworkSettings | None = None
+
+    # ------------------------------------------------------------------ what a subclass says
+
+    @property
+    @abstractmethod
+    def settings(self) -> RunSettings:
+        """A class attribute: what is trained with unless the plan or the command line says otherwise."""
+
+    @property
+    @abstractmethod
+    def plan_key(self) -> PlanKey:
+        """A class attribute: where in the plan the settings stand."""
+
+    @property
+    @abstractmethod
+    def score_names(self) -> Mapping[str, str]:
+        """What is logged of an epoch besides losses, and how it is called."""
+
+    @classmethod
+    @abstractmethod
+    def build_network(cls, plan: Plan, in_channels: int) -> nn.Module:
+        """The network of a complete plan, with fresh weights drawn from torch's global generator.
+
+        For training and for prediction: nothing but the plan says what the network is.
+        """
+
+    def checkpoint_notes(self) -> dict:
+        """What outputs are relative to: `target_scale`, `covariate_scale`, and anything else, which is kept apart."""
+        return {}
+
+    # ------------------------------------------------------------------ settings
+
+    @classmethod
+    def settings_with(cls, *layers: Layer) -> Any:
+        """The class's settings with those of layers in their place, the last first in authority.
+
+        Args:
+            layers: each some settings as JSON, and where they stand, for messages.
+
+        Raises:
+            SettingsError: an unknown setting, or an impossible value.
+            UnknownNameError: no augmentation of that name.
+        """
+        settings: Any = cls.settings
+        for layer in layers:
+            settings = cls._with_layer(settings, layer)
+        return settings
+
+    @classmethod
+    def _with_layer(cls, settings: Any, layer: Layer) -> Any:
+        settings = layered(settings, layer)
+        known = registered_names(AUGMENTATIONS)
+        if settings.augmentation not in known:
+            raise UnknownNameError(
+                f"no augmentation {settings.augmentation!r}{nearest_names(settings.augmentation, known)}"
+            )
+        return settings
+
+    @classmethod
+    def saved_settings(cls, content: Mapping[str, Any], where: str) -> Any:
+        """Settings as a checkpoint holds them.
+
+        Raises:
+            SettingsError: they are of another kind of trainer.
+        """
+        return from_json(type(cls.settings), content, where)
+
+    # ------------------------------------------------------------------ construction
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's signature
+    ) -> None:
+        plan, settings = resolve_plan(
+            plans, configuration, dataset_json, self.network_settings, self.settings_with, self.plan_key
+        )
+        plans = plans_with(plans, configuration, plan)
+        # nnU-Net demands the key when it trains and leaves it out when it predicts
+        plans.setdefault("continue_training", False)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.plan = plan
+        self.task = plan.task
+        self._use(settings)
+        self.logger.local_logger = RunLogger(self.score_names)
+        self.enable_deep_supervision = False
+        self._best = (float("-inf"), float("-inf"))
+        self._best_epoch: int | None = None
+        self._corpus: dict | None = None  # whom the network has seen; of the first process only
+        if self.device.type == "cpu":
+            keep_large_buffers()
+            torch.set_num_threads(cpu_threads())
+        if not uses_float16(self.device):
+            self.grad_scaler = None
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager,
+        configuration_manager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        """nnU-Net's hook, for training and for prediction; override `build_network` instead.
+
+        `num_output_channels` counts segmentation labels and is ignored: the plan says how many outputs there are.
+        """
+        return cls.build_network(plan_in(configuration_manager.configuration, "plans"), num_input_channels)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write everything a resumed run needs, in nnU-Net's layout plus an `adnext` block, in one piece."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        checkpoint = {
+            "network_weights": self._plain_network().state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best[0],
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": type(self).__name__,
+            "inference_allowed_mirroring_axes": None,
+            BLOCK: self._notes().block(),
+        }
+        write_checkpoint(checkpoint, Path(filename))
+
+    def load_checkpoint(self, filename_or_checkpoint: str | dict) -> None:
+        """Continue from a checkpoint of this trainer.
+
+        Raises:
+            WeightsError: it was made by another kind of trainer or for another network.
+            SettingsError: the settings asked for now would make it another run.
+        """
+        where = "the checkpoint" if isinstance(filename_or_checkpoint, dict) else filename_or_checkpoint
+        checkpoint = filename_or_checkpoint
+        if not isinstance(checkpoint, dict):
+            checkpoint = read_checkpoint(Path(checkpoint), self.device)
+        notes = find_notes(checkpoint, where)
+        if notes is None:
+            raise WeightsError(f"{where} was not made by an AD-NeXt trainer; use it with -pretrained_weights")
+        saved = self.saved_settings(notes.settings, f"{where}, settings")
+        self._use(settings_for_resume(saved, str(where)))
+        if not self.was_initialized:
+            self.initialize()
+        try:
+            self._plain_network().load_state_dict(checkpoint["network_weights"])
+        except RuntimeError as error:
+            raise WeightsError(f"{where} is of another network than the plan's {self.plan.network.name}") from error
+        self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+        if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
+            self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
+        self.logger.load_checkpoint(checkpoint["logging"])
+        self.current_epoch = checkpoint["current_epoch"]
+        self._best, self._best_epoch = notes.best, notes.best_epoch
+        self._corpus = None if notes.pretraining_data is None else to_json(notes.pretraining_data)
+
+    # ------------------------------------------------------------------ private
+
+    def _notes(self) -> CheckpointNotes:
+        """What a checkpoint of now says of itself, `pretraining_data` to whoever begins with its weights."""
+        stated = self.checkpoint_notes()
+        scales = {name: stated.pop(name, None) for name in ("target_scale", "covariate_scale")}
+        return CheckpointNotes(
+            settings=to_json(self.settings),
+            best=self._best,
+            best_epoch=self._best_epoch,
+            provenance=Provenance(**provenance()),
+            pretraining_data=None if self._corpus is None else from_json(Corpus, self._corpus, "whom the network saw"),
+            further=stated,
+            **scales,
+        )
+
+    def _use(self, settings: RunSettings) -> None:
+        self.settings = settings  # type: ignore[misc]  # a class attribute in every subclass
+        self.plan = replace(self.plan, **{self.plan_key: to_json(settings)})
+        # goes into plans.json and into checkpoints, from where a model is built again, and into nnU-Net's copy of it
+        block = to_json(self.plan)
+        self.plans_manager.plans["configurations"][self.configuration_name][BLOCK] = block
+        self.configuration_manager.configuration[BLOCK] = block
+        self.num_epochs = settings.epochs
+        self.initial_lr, self.weight_decay = settings.learning_rate, settings.weight_decay
+        if self.was_initialized:
+            self.lr_scheduler = EpochSchedule(self.optimizer, settings)
+
+    def _plain_network(self) -> nn.Module:
+        return unwrapped(self.network)

@@ -1,0 +1,125 @@
+"""The data of a run: what of the fold is trained on and compared on, how it is served, and whom the network sees."""
+
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from adnext_plugin.batch import Change
+from adnext_plugin.data.augmentation import Augmentation
+from adnext_plugin.data.loading import EpochLoader
+from adnext_plugin.paths import file_of_fold
+from adnext_plugin.preprocessing.chain import fitted_steps_of
+from adnext_plugin.preprocessing.fitted import FittedSteps, read_states, with_states, write_states
+from adnext_plugin.records import to_json
+from adnext_plugin.run_folder import FoldFolder
+from adnext_plugin.trainers.checkpointing import ResumableRun
+from adnext_plugin.trainers.fold_data import FoldData
+from adnext_plugin.trainers.processes import number_of_processes
+from adnext_plugin.training.checkpoint_notes import find_notes
+from adnext_plugin.training.corpus import describe_corpus, joined, key_home
+from adnext_plugin.training.weights import read_checkpoint
+
+
+class FoldRun(ResumableRun):
+    """A run with the data of its fold."""
+
+    # ------------------------------------------------------------------ what a subclass says
+
+    @abstractmethod
+    def prepare_loss(self) -> None:
+        """Build what the loss needs to know of the cases there are to train on."""
+
+    def covariates(self, cases: list[str]) -> np.ndarray | None:
+        """What is known of cases besides their images, (N, K) float32; None: nothing."""
+        return None
+
+    def build_augmentation(self) -> Change:
+        """Random changes to each training image."""
+        return Augmentation(self.settings.augmentation, self.plan.preprocessing.input_size_voxels)
+
+    def unchanged_view(self) -> Change | None:
+        """What is done to images that are predicted; None: nothing."""
+        return None
+
+    # ------------------------------------------------------------------ nnU-Net's hooks
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Cases to train on, and cases to compare epochs on.
+
+        Raises:
+            SplitError: the splits do not fit the data, or there is no such fold.
+        """
+        return self._data.parts["train"], self._data.parts["selection"]
+
+    def get_dataloaders(self) -> tuple[EpochLoader, EpochLoader]:
+        """Loaders of the training cases and of those the epoch is chosen on."""
+        training, selection = self.do_split()
+        self._selection_cases = selection
+        self.prepare_loss()
+        self.print_to_log_file(f"{len(training)} cases to train on, {len(selection)} to choose the epoch on")
+        train_loader = self._loader(training, augmentation=self.build_augmentation())
+        selection_loader = self._loader(selection)
+        self.num_iterations_per_epoch = len(train_loader)
+        self.num_val_iterations_per_epoch = len(selection_loader)
+        return train_loader, selection_loader
+
+    # ------------------------------------------------------------------ private
+
+    @property
+    def _folder(self) -> FoldFolder:
+        return FoldFolder(Path(self.output_folder))
+
+    @cached_property
+    def _data(self) -> FoldData:
+        return FoldData(
+            dataset_folder=Path(self.preprocessed_dataset_folder_base),
+            images=Path(self.preprocessed_dataset_folder),
+            fold=self.fold,
+            plan=self.plan,
+            stored_spacing_mm=tuple(self.configuration_manager.spacing),
+        )
+
+    @cached_property
+    def _fitted_steps(self) -> FittedSteps | None:
+        """The plan's fitted steps: fitted on the training part when a run begins, and kept while it goes on."""
+        settings, path = self.plan.preprocessing, self._folder.fitted_steps_file
+        if not fitted_steps_of(settings):
+            return None
+        if self.current_epoch > 0:
+            return with_states(settings, read_states(path), str(path))
+        training, _ = self.do_split()
+        fitted = self._data.fit_steps(training)
+        if fitted is not None and self.local_rank == 0 and not self.disable_checkpointing:
+            write_states(fitted, path)
+        return fitted
+
+    def _loader(self, cases: list[str], augmentation: Change | None = None, *, shared: bool = True) -> EpochLoader:
+        """A loader of some cases, in random order where they are augmented; of this process's share of every batch."""
+        return self._data.loader(
+            cases,
+            self.settings,
+            change=self.unchanged_view() if augmentation is None else augmentation,
+            shuffle=augmentation is not None,
+            covariates=self.covariates(cases),
+            fitted=self._fitted_steps,
+            on_gpu=self.device.type == "cuda",
+            rank=self.local_rank if shared else 0,
+            processes=number_of_processes() if shared else 1,
+        )
+
+    def _describe_corpus(self) -> dict:
+        """Those the network learns from and those its epoch is chosen on, and whom its first weights had seen."""
+        cases = [*self._data.parts["train"], *self._data.parts["selection"]]
+        corpus = describe_corpus(self._data.rows(cases), self.plans_manager.dataset_name, key_home())
+        weights = self._first_weights()
+        if weights is None:
+            return corpus
+        notes = find_notes(read_checkpoint(weights), weights) if weights.is_file() else None
+        earlier = None if notes is None else notes.pretraining_data
+        return joined(corpus, None if earlier is None else to_json(earlier))
+
+    def _first_weights(self) -> Path | None:
+        path = self.settings.pretrained_weights
+        return file_of_fold(path, self.fold) if path else None

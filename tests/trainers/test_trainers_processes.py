@@ -1,0 +1,85 @@
+"""What several processes exchange while they train one network, with real processes on a CPU."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from adnext_plugin.trainers.processes import (
+    LossOf,
+    from_all_processes,
+    number_of_processes,
+    of_first_process,
+    seed_torch,
+    unwrapped,
+)
+
+PROCESSES = 2
+IMAGES = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+
+class _TwoParts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(3, 2)
+        self.head = nn.Linear(2, 1)
+
+
+def _network() -> _TwoParts:
+    torch.manual_seed(0)
+    return _TwoParts()
+
+
+def _loss(network: nn.Module, images: torch.Tensor, seeds: list[tuple[int, int, int]]) -> torch.Tensor:
+    # reaches into the network twice, as a loss of two views does, and never calls it as a whole
+    first, second = network.encoder(images), network.encoder(-images)
+    return (network.head(first) - second.mean()).square().mean() + len(seeds) * network.head.bias.sum()
+
+
+def _train(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=PROCESSES)
+    wrapped = DistributedDataParallel(LossOf(_network(), _loss))
+    share = IMAGES[rank::PROCESSES]
+    wrapped(share, [(0, 1, index) for index in range(len(share))]).backward()
+    network = unwrapped(wrapped)
+    found = {
+        "gradients": {name: parameter.grad for name, parameter in network.named_parameters()},
+        "all": from_all_processes([rank, rank + 10]),
+        "first": of_first_process({"rank": rank}),
+        "count": number_of_processes(),
+    }
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_share_gradients_of_a_loss_that_reaches_into_the_network() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(_train, args=(folder,), nprocs=PROCESSES)
+        found = [torch.load(Path(folder) / f"{rank}.pt") for rank in range(PROCESSES)]
+    alone = _network()
+    shares = [IMAGES[rank::PROCESSES] for rank in range(PROCESSES)]
+    (sum(_loss(alone, share, [(0, 0, 0)] * len(share)) for share in shares) / PROCESSES).backward()
+    for one in found:
+        assert set(one["gradients"]) == {"encoder.weight", "encoder.bias", "head.weight", "head.bias"}
+        for name, parameter in alone.named_parameters():
+            torch.testing.assert_close(one["gradients"][name], parameter.grad)
+        assert one["all"] == [0, 10, 1, 11] and one["first"] == {"rank": 0} and one["count"] == PROCESSES
+
+
+def test_one_process_alone_has_nobody_to_ask() -> None:
+    network = _network()
+    assert from_all_processes([1, 2]) == [1, 2] and of_first_process("mine") == "mine" and number_of_processes() == 1
+    assert unwrapped(network) is network is unwrapped(LossOf(network, _loss))
+
+
+def test_first_weights_are_those_of_every_process_and_epochs_are_each_processes_own() -> None:
+    def drawn(*seeds: int) -> float:
+        seed_torch(*seeds)
+        return float(torch.rand(1))
+
+    assert drawn(1, -1, 0) == drawn(1, -1, 3) != drawn(2, -1, 0)
+    assert len({drawn(1, 0, 0), drawn(1, 0, 1), drawn(1, 1, 0), drawn(2, 0, 0)}) == 4
