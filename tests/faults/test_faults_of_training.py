@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from adnext_plugin.training.objectives import OBJECTIVES
 from timm.layers import DropPath
 
 from adnext_plugin.networks.families.adnext import adnext_s, build
@@ -12,6 +11,7 @@ from adnext_plugin.task import Task
 from adnext_plugin.training.layer_rates import parameter_groups
 from adnext_plugin.training.predictions import ClassPredictions, ValuePredictions, in_order
 from adnext_plugin.training.schedule import RATE_SHARE
+from adnext_plugin.training.task_kinds import TASK_KINDS
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
 AGE = Task(name="Age", kind="regression", target="age", derived_from=("age",))
@@ -27,14 +27,14 @@ def test_branches_are_dropped_the_more_often_the_deeper_they_lie(rate: float) ->
 
 def test_the_rarer_class_weighs_more_and_all_classes_the_same() -> None:
     targets = np.repeat([0, 1], [30, 10])
-    loss = OBJECTIVES["classification"](TASK, targets).loss(TrainerSettings(class_weights="inverse_frequency"))
+    loss = TASK_KINDS["classification"](TASK, targets).loss(TrainerSettings(class_weights="inverse_frequency"))
     assert loss.weight.tolist() == pytest.approx([0.5, 1.5])
-    as_published = OBJECTIVES["classification"](TASK, targets).loss(TrainerSettings(class_weights="counts"))
+    as_published = TASK_KINDS["classification"](TASK, targets).loss(TrainerSettings(class_weights="counts"))
     assert as_published.weight.tolist() == pytest.approx([1.5, 0.5])
 
 
 def test_the_better_epoch_has_the_larger_area_then_the_smaller_loss() -> None:
-    rank = OBJECTIVES["classification"](TASK, np.arange(4) % 2).rank
+    rank = TASK_KINDS["classification"](TASK, np.arange(4) % 2).rank
     scores = {"auc": 0.7, "accuracy": 0.6, "loss": 0.5}
     assert rank({**scores, "auc": 0.8, "loss": 0.9}, "honest") > rank(scores, "honest")
     assert rank({**scores, "loss": 0.4}, "honest") > rank(scores, "honest")
@@ -43,12 +43,12 @@ def test_the_better_epoch_has_the_larger_area_then_the_smaller_loss() -> None:
 
 
 def test_the_better_epoch_of_a_regression_has_the_smaller_error() -> None:
-    rank = OBJECTIVES["regression"](AGE, np.array([50.0, 70])).rank
+    rank = TASK_KINDS["regression"](AGE, np.array([50.0, 70])).rank
     assert rank({"mae": 3.0}, "honest") > rank({"mae": 4.0}, "honest")
 
 
 def test_outputs_are_given_back_in_years_by_the_scale_of_the_training_part() -> None:
-    objective = OBJECTIVES["regression"](AGE, np.array([50.0, 70]))
+    objective = TASK_KINDS["regression"](AGE, np.array([50.0, 70]))
     step = {"indices": torch.tensor([1, 0]), "outputs": torch.tensor([[1.0], [-2.0]])}
     found = objective.predictions(["a", "b"], [step], np.array([45.0, 75.0]))
     assert isinstance(found, ValuePredictions)
