@@ -171,6 +171,10 @@ def test_small_subgroups_are_suppressed_and_empty_items_flagged(report_of) -> No
     empty = checklist.count("to be filled in by the authors")
     assert empty == checklist.count('<tr class="flagged">') > 0
     assert f"{empty} are empty" in checklist
+    # what every scan went through is told step by step, here and to users of the model
+    card = re.search(r'<section id="model-card">(.*?)</section>', page, re.DOTALL)[1]
+    for part in (checklist, card):
+        assert "very scan: nnU-Net&#39;s own preprocessing; linear interpolation to voxels of 1.75 × 1.75" in part
     area = metrics["scores"]["auc_mean_of_folds"]["value"]
     assert metrics["inflation_meter"]["epochs"] == [1] * len(metrics["folds"])
     words = " ".join(_text_of(page, "inflation").split())
