@@ -95,7 +95,7 @@ class FoldSummary:
     best_epoch: int | None  # None where there was nothing to choose it on
     evaluated_checkpoint: str  # name of the file with the weights that predicted
     seed: int
-    metrics: dict[str, dict[str, int | float | None]] = field(default_factory=dict)
+    metrics: dict[str, Mapping[str, int | float | None]] = field(default_factory=dict)
     warning: str | None = None
     permute_labels: int | None = None  # seed of the deal of all labels
 

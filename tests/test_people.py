@@ -1,5 +1,6 @@
 """One answer to "is this the same person?", whoever asks: joins, folds, first weights, external datasets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.people import people_of, person_of, same_people
+from adnext_plugin.run_records import Corpus
 from adnext_plugin.splits.audit import check_corpus, check_ids, refuse_same_people
 from adnext_plugin.stamps import OTHER_PEOPLE, without_reasons
 from adnext_plugin.training.corpus import describe_corpus, digests, project_key
@@ -88,7 +90,7 @@ def _answers(one: str, other: str, folder: Path) -> set[bool]:
     """Whether two ids are one person, for all who ask."""
     fold = {"train": ["c0"], "selection": [], "val": ["c1"]}
     corpus, key = describe_corpus(_subjects(one), "Dataset001_Corpus", folder), project_key(folder)
-    seen = check_corpus(_subjects(other), corpus, lambda name: digests([name], key)[0], corpus["key_digest"], "weights")
+    seen = check_corpus(_subjects(other), corpus, lambda name: digests([name], key)[0], corpus.key_digest, "weights")
     try:
         refuse_same_people(_subjects(one), _subjects(other))
         is_refused = False
@@ -111,19 +113,19 @@ def test_two_sites_that_both_number_sub_01_pass_when_the_user_says_that_they_are
 def test_weights_that_do_not_say_whom_they_have_seen_are_not_known_to_be_clean(tmp_path) -> None:
     corpus, held_out = describe_corpus(_subjects("a"), "Dataset001_Corpus", tmp_path), _subjects("b")
 
-    def answer(block: dict | None, key_digest: str) -> str:
+    def answer(block: Corpus | None, key_digest: str) -> str:
         return check_corpus(held_out, block, lambda name: name, key_digest, "weights").answer
 
-    assert answer(corpus, corpus["key_digest"]) == "none"
+    assert answer(corpus, corpus.key_digest) == "none"
     assert answer(None, "") == "not known"
     assert answer(corpus, "of another project") == "not known"
-    assert answer({**corpus, "complete": False}, corpus["key_digest"]) == "not known"
+    assert answer(replace(corpus, complete=False), corpus.key_digest) == "not known"
 
 
 def test_lists_of_earlier_versions_with_ids_as_they_were_written_still_serve(tmp_path) -> None:
     corpus, key = describe_corpus(_subjects("123_S_4567"), "Dataset001_Corpus", tmp_path), project_key(tmp_path)
-    del corpus["people"]
+    corpus = replace(corpus, people=())
     found = check_corpus(
-        _subjects("sub-ADNI123S4567"), corpus, lambda name: digests([name], key)[0], corpus["key_digest"], "weights"
+        _subjects("sub-ADNI123S4567"), corpus, lambda name: digests([name], key)[0], corpus.key_digest, "weights"
     )
     assert found.answer == "FOUND"

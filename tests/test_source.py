@@ -78,3 +78,59 @@ def test_the_search_sees(line) -> None:
 )
 def test_the_search_leaves_alone(line) -> None:
     assert not list(_unsafe_calls(line))
+
+
+NAMES_OF_A_RUN = (
+    *("crossval_results", "checkpoint_final", "checkpoint_best", "checkpoint_latest", "fold_all", "inflation_meter/"),
+    *("summary.json", "metrics.json", "run.json", "pretraining_data.json", "report.html"),
+    *("roc.png", "confusion.png", "predicted.png"),
+)
+WHERE_THEY_ARE_SAID = {
+    "run_folder.py": "names every file of a run",
+    "prediction/bundle.py": "names the files of a bundle, fold_0.safetensors",
+    "prediction/archive.py": "the same",
+    "report/html.py": "renders the template report.html.j2",
+}
+
+
+def _paths_by_heart(source: str) -> Iterator[tuple[int, str]]:
+    """Texts that are the name of something in a run's folder. Messages, help and docstrings may speak of them."""
+    tree = ast.parse(source)
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            text = node.value
+            is_name = " " not in text and any(text.removesuffix(".pth") == name for name in NAMES_OF_A_RUN)
+            if is_name or text == "fold_" or text.startswith("fold_*"):
+                yield node.lineno, text
+
+
+def test_only_the_folder_of_a_run_knows_what_its_files_are_called() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line} {text!r}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if str(path.relative_to(PACKAGE)) not in WHERE_THEY_ARE_SAID
+        for line, text in _paths_by_heart(path.read_text())
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [
+        ('run / "crossval_results"', True),
+        ('run / f"fold_{fold}"', True),
+        ('folder / "checkpoint_best.pth"', True),
+        ('run.glob("fold_*")', True),
+        ('help="default: crossval_results/report.html"', False),
+        ('"train until there is a checkpoint_final.pth"', False),
+    ],
+)
+def test_the_search_for_names_sees_paths_and_leaves_sentences(line, is_one) -> None:
+    assert bool(list(_paths_by_heart(f"f({line})"))) == is_one

@@ -9,6 +9,9 @@ from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.environment import environment_with, usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
 from adnext_plugin.files import read_json, write_json
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
+from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_metrics import read_metrics
 
 NUMBER, NAME, TRAINER = "999", "Demo", "ADNeXtTrainer_T"
 # Small inputs and a rate at which the smallest network learns within minutes
@@ -59,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\nThe truth about this cohort (effect {request.effect:g}):")
     for line in describe_effect(truths):
         print(f"  {line}")
-    results = request.output / "nnUNet_results" / f"Dataset{NUMBER}_{NAME}" / f"{TRAINER}__ADNeXtPlans__3d_fullres"
-    metrics = read_json(results / "crossval_results" / "metrics.json")
-    auc = metrics["scores"]["auc_mean_of_folds"]
-    print(f"The network reached AUC {auc['value']:.3f}, 95 % interval {auc['low']:.3f} to {auc['high']:.3f}.")
-    print(f"Figures: {results / 'crossval_results' / 'roc.png'}, {results / 'crossval_results' / 'confusion.png'}")
+    results = Path(folders["nnUNet_results"])
+    found = RunFolder.of(f"Dataset{NUMBER}_{NAME}", TRAINER, PLANS_NAME, CONFIGURATION, results).evaluation
+    auc = read_metrics(found.metrics_file).scores["auc_mean_of_folds"]
+    print(f"The network reached AUC {auc.value:.3f}, 95 % interval {auc.low:.3f} to {auc.high:.3f}.")
+    print(f"Figures: {found.roc_figure}, {found.confusion_figure}")
     return 0
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.people import people_of, possible_names, same_people, spellings
+from adnext_plugin.run_records import Corpus
 from adnext_plugin.splits.folds import PARTS, Fold
 from adnext_plugin.splits.likeness import Resemblance
 
@@ -94,7 +95,7 @@ def check_images(subjects: pd.DataFrame, resemblance: Resemblance, splits: Seque
 
 def check_corpus(
     held_out: pd.DataFrame,
-    corpus: Mapping | None,
+    corpus: Corpus | None,
     digest_of: Callable[[str], str],
     key_digest: str,
     network: str,
@@ -105,7 +106,7 @@ def check_corpus(
 
     Args:
         held_out: their rows of `subjects.csv`.
-        corpus: the `pretraining_data` block of the network's checkpoint; None if it has none.
+        corpus: whom it has seen, as its checkpoint says; None if it does not.
         digest_of: keyed digest of a name.
         key_digest: of the key of `digest_of`.
         network: what it is called.
@@ -115,13 +116,13 @@ def check_corpus(
     if corpus is None:
         unknown = "it does not say whom it has seen"
         return Check(name=name, looked_at=f"nothing: {unknown}", unknown=unknown)
-    if corpus["key_digest"] != key_digest:
+    if corpus.key_digest != key_digest:
         unknown = "its list was made with the key of another project"
         return Check(name=name, looked_at=f"nothing: {unknown}", unknown=unknown)
-    unknown = "" if corpus.get("complete", True) else "whom its first weights had seen"
+    unknown = "" if corpus.complete else "whom its first weights had seen"
     others = f", but not {unknown}, which is not known" if unknown else ""
     # lists of earlier versions have ids as they were written, not names of people
-    people, images = {*corpus["subjects"], *corpus.get("people", ())}, set(corpus["images"])
+    people, images = {*corpus.subjects, *corpus.people}, set(corpus.images)
     seen = {
         subject_id: "id"
         for subject_id in sorted(set(() if are_other_people else held_out["subject_id"]))
@@ -133,7 +134,7 @@ def check_corpus(
                 seen.setdefault(subject_id, "image")
     return Check(
         name=name,
-        looked_at=f"{corpus['subject_count']} people of {', '.join(corpus['datasets'])}{others}",
+        looked_at=f"{corpus.subject_count} people of {', '.join(corpus.datasets)}{others}",
         leaks=tuple(f"{who} is held out and was seen by {network} (same {by})" for who, by in seen.items()),
         unknown=unknown,
     )

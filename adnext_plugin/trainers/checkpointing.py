@@ -125,7 +125,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         self.enable_deep_supervision = False
         self._best = (float("-inf"), float("-inf"))
         self._best_epoch: int | None = None
-        self._corpus: dict | None = None  # whom the network has seen; of the first process only
+        self._corpus: Corpus | None = None  # whom the network has seen; of the first process only
         if self.device.type == "cpu":
             keep_large_buffers()
             torch.set_num_threads(cpu_threads())
@@ -195,7 +195,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         self.logger.load_checkpoint(checkpoint["logging"])
         self.current_epoch = checkpoint["current_epoch"]
         self._best, self._best_epoch = notes.best, notes.best_epoch
-        self._corpus = None if notes.pretraining_data is None else to_json(notes.pretraining_data)
+        self._corpus = notes.pretraining_data
 
     # ------------------------------------------------------------------ private
 
@@ -208,7 +208,7 @@ class ResumableRun(nnUNetTrainer, ABC):
             best=self._best,
             best_epoch=self._best_epoch,
             provenance=Provenance(**provenance()),
-            pretraining_data=None if self._corpus is None else from_json(Corpus, self._corpus, "whom the network saw"),
+            pretraining_data=self._corpus,
             further=stated,
             **scales,
         )

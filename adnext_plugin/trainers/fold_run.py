@@ -12,8 +12,8 @@ from adnext_plugin.data.loading import EpochLoader
 from adnext_plugin.paths import file_of_fold
 from adnext_plugin.preprocessing.chain import fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, read_states, with_states, write_states
-from adnext_plugin.records import to_json
 from adnext_plugin.run_folder import FoldFolder
+from adnext_plugin.run_records import Corpus
 from adnext_plugin.trainers.checkpointing import ResumableRun
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.trainers.processes import number_of_processes
@@ -109,7 +109,7 @@ class FoldRun(ResumableRun):
             processes=number_of_processes() if shared else 1,
         )
 
-    def _describe_corpus(self) -> dict:
+    def _describe_corpus(self) -> Corpus:
         """Those the network learns from and those its epoch is chosen on, and whom its first weights had seen."""
         cases = [*self._data.parts["train"], *self._data.parts["selection"]]
         corpus = describe_corpus(self._data.rows(cases), self.plans_manager.dataset_name, key_home())
@@ -118,7 +118,7 @@ class FoldRun(ResumableRun):
             return corpus
         notes = find_notes(read_checkpoint(weights), weights) if weights.is_file() else None
         earlier = None if notes is None else notes.pretraining_data
-        return joined(corpus, None if earlier is None else to_json(earlier))
+        return joined(corpus, earlier)
 
     def _first_weights(self) -> Path | None:
         path = self.settings.pretrained_weights

@@ -13,6 +13,7 @@ from adnext_plugin.records import to_json
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.trainers.fold_data import FoldData
+from adnext_plugin.training.checkpoint_notes import CheckpointNotes, TargetScale
 from adnext_plugin.training.covariates import CovariateScale
 from adnext_plugin.training.task_kinds import TASK_KINDS
 
@@ -21,21 +22,18 @@ def scales_of(data: FoldData, settings: TrainerSettings) -> dict[str, float]:
     """Computed anew from the cases that the settings train on, and no others."""
     data = replace(data, plan=replace(data.plan, training=to_json(settings)))
     training, _ = data.cases_to_train_on(settings)
-    task = data.plan.task
+    task = data.plan.known_task
     block = TASK_KINDS[task.kind](task, data.targets(training)).notes()
+    covariates = None
     if settings.covariates:
-        block["covariate_scale"] = CovariateScale.of(data.rows(training), settings.covariates, task).to_json()
-    return stored_scales(block)
+        covariates = CovariateScale.of(data.rows(training), settings.covariates, task)
+    target = block.get("target_scale")
+    return _by_name(None if target is None else TargetScale(**target), covariates)
 
 
-def stored_scales(block: dict) -> dict[str, float]:
-    """Those in the `adnext` block of a checkpoint, by name."""
-    target, covariates = block.get("target_scale", {}), block.get("covariate_scale", {})
-    numbers = {f"{name.replace('_', ' ')} of the target": value for name, value in target.items()}
-    for statistic in ("means", "deviations"):
-        for name, value in zip(covariates.get("names", ()), covariates.get(statistic, ()), strict=True):
-            numbers[f"{statistic.removesuffix('s')} of {name}"] = value
-    return numbers
+def stored_scales(notes: CheckpointNotes) -> dict[str, float]:
+    """Those that a checkpoint holds, by name."""
+    return _by_name(notes.target_scale, notes.covariate_scale)
 
 
 def arrays_of(data: FoldData, settings: TrainerSettings) -> dict[str, np.ndarray]:
@@ -53,3 +51,14 @@ def stored_arrays(fold: FoldFolder) -> dict[str, np.ndarray]:
 def _by_words(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     parts = {name: name.partition(SEPARATOR) for name in arrays}
     return {f"{array} of step {step}": arrays[name] for name, (step, _, array) in parts.items()}
+
+
+def _by_name(target: TargetScale | None, covariates: CovariateScale | None) -> dict[str, float]:
+    numbers = {}
+    if target is not None:
+        numbers = {f"{name.replace('_', ' ')} of the target": value for name, value in to_json(target).items()}
+    if covariates is None:
+        return numbers
+    for statistic, values in (("mean", covariates.means), ("deviation", covariates.deviations)):
+        numbers |= {f"{statistic} of {name}": value for name, value in zip(covariates.names, values, strict=True)}
+    return numbers

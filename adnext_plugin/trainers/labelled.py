@@ -122,7 +122,7 @@ class ADNeXtTrainer(RunTrainer):
 
     def _stamps(self) -> tuple[str, ...]:
         """Those of the settings, and whether it is known whom the first weights have seen; of the first process."""
-        is_known = self._first_weights() is None or (self._corpus or {}).get("complete", False)
+        is_known = self._first_weights() is None or (self._corpus is not None and self._corpus.complete)
         return self.settings.warnings if is_known else (*self.settings.warnings, PEOPLE_NOT_KNOWN)
 
     def do_split(self) -> tuple[list[str], list[str]]:

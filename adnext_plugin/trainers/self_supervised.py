@@ -139,7 +139,7 @@ class SelfSupervisedTrainer(RunTrainer):
         """Write down, besides what any run does, whom the encoder will have seen."""
         super().on_train_start()
         if self.local_rank == 0:
-            write_json(self._corpus, self._folder.pretraining_data_file)
+            write_json(to_json(self._corpus), self._folder.pretraining_data_file)
 
     # ------------------------------------------------------------------ steps and epochs
 

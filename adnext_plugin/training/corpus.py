@@ -9,8 +9,8 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from adnext_plugin.files import read_json
 from adnext_plugin.partial_files import partial_file
 from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER, preprocessed_dir, results_dir
 from adnext_plugin.people import people_of
+from adnext_plugin.run_records import Corpus
 
 KEY_FILE = ".adnext_key.json"
 
 
-def describe_corpus(subjects: pd.DataFrame, dataset: str, home: Path) -> dict:
+def describe_corpus(subjects: pd.DataFrame, dataset: str, home: Path) -> Corpus:
     """Number and keyed digests of subjects and images.
 
     Args:
@@ -35,35 +36,41 @@ def describe_corpus(subjects: pd.DataFrame, dataset: str, home: Path) -> dict:
     """
     key = project_key(home)
     names = sorted(set(subjects["dataset"])) if "dataset" in subjects else [dataset]
-    images = subjects.get("image_sha256", [])
-    return {
-        "datasets": names,
-        "complete": True,
-        "subject_count": int(subjects["subject_id"].nunique()),
-        "scan_count": len(subjects),
-        "key_digest": sha256(key).hexdigest(),  # tells whether two lists were made with one key
-        "subjects": digests(subjects["subject_id"], key),
-        "people": digests(list(people_of(subjects["subject_id"].astype(str)).values()), key),
-        "images": digests(images, key),
-    }
+    images: pd.Series | list[str] = subjects.get("image_sha256", [])
+    return Corpus(
+        datasets=tuple(names),
+        subject_count=int(subjects["subject_id"].nunique()),
+        scan_count=len(subjects),
+        key_digest=sha256(key).hexdigest(),
+        subjects=tuple(digests(subjects["subject_id"], key)),
+        people=tuple(digests(list(people_of(subjects["subject_id"].astype(str)).values()), key)),
+        images=tuple(digests(images, key)),
+    )
 
 
-def joined(corpus: dict, earlier: Mapping | None) -> dict:
+def joined(corpus: Corpus, earlier: Corpus | None) -> Corpus:
     """What a network has seen that began with weights of another, which had seen `earlier`.
 
     Args:
+        corpus: its own.
         earlier: None, or made with another key, where that cannot be known; `complete` then is False.
     """
-    if earlier is None or earlier["key_digest"] != corpus["key_digest"]:
-        return {**corpus, "complete": False}
-    names = ("datasets", "subjects", "people", "images")
-    lists = {name: sorted({*corpus.get(name, ()), *earlier.get(name, ())}) for name in names}
-    scans = corpus["scan_count"] + earlier["scan_count"]
+    if earlier is None or earlier.key_digest != corpus.key_digest:
+        return replace(corpus, complete=False)
+    images = _together(corpus.images, earlier.images)
+    subjects = _together(corpus.subjects, earlier.subjects)
     # an image in both is one scan; without hashes there is no telling
-    if corpus["images"] and earlier["images"]:
-        scans = len(lists["images"])
-    counts = {"subject_count": len(lists["subjects"]), "scan_count": scans}
-    return {**corpus, **lists, **counts, "complete": earlier.get("complete", True)}
+    all_known = corpus.images and earlier.images
+    return Corpus(
+        datasets=_together(corpus.datasets, earlier.datasets),
+        complete=earlier.complete,
+        subject_count=len(subjects),
+        scan_count=len(images) if all_known else corpus.scan_count + earlier.scan_count,
+        key_digest=corpus.key_digest,
+        subjects=subjects,
+        people=_together(corpus.people, earlier.people),
+        images=images,
+    )
 
 
 def digests(names: pd.Series | list[str], key: bytes) -> list[str]:
@@ -121,3 +128,7 @@ def _put_in_place(path: Path, content: dict) -> None:
         except OSError:  # a file system without hard links
             if not path.exists():
                 temporary.replace(path)
+
+
+def _together(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({*one, *other}))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.errors import PathsError, SplitError
 from adnext_plugin.files import write_json
-from adnext_plugin.paths import BLOCK, file_of_fold
+from adnext_plugin.paths import file_of_fold
 from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_records import Corpus
 from adnext_plugin.workflows.common import DatasetRequest, Fold, Tell
 
 if TYPE_CHECKING:
@@ -177,10 +178,12 @@ def check_weights(path: Path, held_out: "pd.DataFrame", *, are_other_people: boo
         held_out: rows of `subjects.csv`.
         are_other_people: compare images only.
     """
+    from adnext_plugin.training.checkpoint_notes import find_notes
     from adnext_plugin.training.weights import read_checkpoint
 
-    block = read_checkpoint(path).get(BLOCK, {})
-    return _check_corpus(held_out, block, f"{path.parent.name}/{path.name}", are_other_people=are_other_people)
+    notes = find_notes(read_checkpoint(path), path)
+    corpus = None if notes is None else notes.pretraining_data
+    return _check_corpus(held_out, corpus, f"{path.parent.name}/{path.name}", are_other_people=are_other_people)
 
 
 def _checks_of_weights(path: str, data: "FoldData") -> "list[Check]":
@@ -198,6 +201,7 @@ def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
     from adnext_plugin.settings import TrainerSettings
     from adnext_plugin.splits.audit import check_statistics
     from adnext_plugin.trainers.fold_scales import arrays_of, scales_of, stored_arrays, stored_scales
+    from adnext_plugin.training.checkpoint_notes import notes_of
     from adnext_plugin.training.weights import read_checkpoint
 
     stored: dict[str, dict[str, Any]] = {}
@@ -206,26 +210,23 @@ def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
     for folder in run.folds():
         if not folder.name.isdigit() or not folder.checkpoint_final.is_file():
             continue
-        block = read_checkpoint(folder.checkpoint_final)[BLOCK]
-        settings = from_json(TrainerSettings, block["settings"], f"{folder.path}, settings")
+        notes = notes_of(read_checkpoint(folder.checkpoint_final), folder.checkpoint_final)
+        settings = from_json(TrainerSettings, notes.settings, f"{folder.path}, settings")
         of_fold, name = replace(data, fold=int(folder.name)), folder.path.name
-        stored[name] = {**stored_scales(block), **stored_arrays(folder)}
+        stored[name] = {**stored_scales(notes), **stored_arrays(folder)}
         expected[name] = {**scales_of(of_fold, settings), **arrays_of(of_fold, settings)}
         are_other_people = settings.other_people is not None
-        checks.append(_check_corpus(of_fold.held_out, block, name, are_other_people=are_other_people))
+        checks.append(_check_corpus(of_fold.held_out, notes.pretraining_data, name, are_other_people=are_other_people))
     return [check_statistics(stored, expected), *checks]
 
 
-def _check_corpus(
-    held_out: "pd.DataFrame", block: Mapping[str, Any], network: str, *, are_other_people: bool
-) -> "Check":
+def _check_corpus(held_out: "pd.DataFrame", corpus: Corpus | None, network: str, *, are_other_people: bool) -> "Check":
     from hashlib import sha256
 
     from adnext_plugin.splits.audit import check_corpus
     from adnext_plugin.training.corpus import digests, key_home, project_key
 
     key = project_key(key_home())
-    corpus = block.get("pretraining_data")
     return check_corpus(
         held_out,
         corpus,

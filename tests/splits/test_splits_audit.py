@@ -1,5 +1,6 @@
 """The audit finds the same person under other ids and other images, and leaves strangers alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_people_of_the_pretraining_data_are_found_by_id_spelling_and_image(tmp_p
     def check(key_digest: str):
         return check_corpus(subjects, corpus, lambda name: digests([name], key)[0], key_digest, "weights.pth")
 
-    assert [line.split(" is held out")[0] for line in check(corpus["key_digest"]).leaks] == ["123_S_4567", "b", "d"]
+    assert [line.split(" is held out")[0] for line in check(corpus.key_digest).leaks] == ["123_S_4567", "b", "d"]
     other = check("of another project")
     assert not other.leaks and "key of another project" in other.looked_at
     assert "123_S_4567" in spellings("sub-ADNI123S4567")
@@ -101,11 +102,11 @@ def test_who_an_encoder_saw_is_handed_on_to_what_begins_with_it(tmp_path: Path) 
     second = describe_corpus(_subjects("b", "c", image_sha256=["2", "3"]), "Dataset002_Task", tmp_path)
     both = joined(second, first)
     everyone = describe_corpus(_subjects("a", "b", "c", image_sha256=["1", "2", "3"]), "", tmp_path)
-    assert both == {**everyone, "datasets": ["Dataset001_Corpus", "Dataset002_Task"]}
+    assert both == replace(everyone, datasets=("Dataset001_Corpus", "Dataset002_Task"))
     elsewhere = describe_corpus(_subjects("a"), "Dataset001_Corpus", tmp_path / "another")
     for unknown in (None, elsewhere):
-        assert joined(second, unknown) == {**second, "complete": False}
-    assert not joined(first, joined(second, None))["complete"]
+        assert joined(second, unknown) == replace(second, complete=False)
+    assert not joined(first, joined(second, None)).complete
 
 
 def test_a_scale_from_outside_the_training_part_is_found() -> None:
