@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from adnext_plugin.api.models import LoadedModel, load_model, prepare_scan
     from adnext_plugin.api.networks import create_network, list_networks, list_trainers
     from adnext_plugin.api.results import RunResults, read_results
+    from adnext_plugin.api.runs import compare, evaluate, train
     from adnext_plugin.errors import AdnextError
 
 __version__ = version("adnext_plugin")
@@ -21,7 +22,9 @@ __all__ = [
     "AdnextError",
     "LoadedModel",
     "RunResults",
+    "compare",
     "create_network",
+    "evaluate",
     "import_dataset",
     "list_networks",
     "list_trainers",
@@ -29,13 +32,16 @@ __all__ = [
     "plan_and_preprocess",
     "prepare_scan",
     "read_results",
+    "train",
 ]
 
 _PLACES = {
     "AdnextError": "errors",
     "LoadedModel": "api.models",
     "RunResults": "api.results",
+    "compare": "api.runs",
     "create_network": "api.networks",
+    "evaluate": "api.runs",
     "import_dataset": "api.datasets",
     "list_networks": "api.networks",
     "list_trainers": "api.networks",
@@ -43,6 +49,7 @@ _PLACES = {
     "plan_and_preprocess": "api.datasets",
     "prepare_scan": "api.models",
     "read_results": "api.results",
+    "train": "api.runs",
 }
 
 

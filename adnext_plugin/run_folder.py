@@ -116,9 +116,12 @@ class FoldFolder:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run."""
+    """The folder of a run; wherever a path is wanted, it stands for it."""
 
     path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @classmethod
     def of(cls, dataset: str, trainer: str, plans: str, configuration: str, results: Path | None = None) -> "RunFolder":
