@@ -1,4 +1,4 @@
-"""`adnext_demo`: the whole pipeline, through the other commands' workflows, on a phantom cohort whose truth is known."""
+"""`adnext_demo`: the whole pipeline, through other workflows, on a phantom cohort whose truth is known."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
