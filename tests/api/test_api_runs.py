@@ -1,4 +1,4 @@
-"""Importing, planning, training, evaluating and comparing from Python: the files of the commands, and one clear line."""
+"""Importing, planning, training, evaluating and comparing from Python: the commands' files, and clear refusals."""
 
 import filecmp
 import json
@@ -48,10 +48,9 @@ def test_scans_that_fail_are_an_error_and_cost_no_other(fresh) -> None:
     a.import_dataset(7, "Toy", table=table, target="diagnosis", classes=CLASSES, processes=1, tell=lambda _: None)
     (fresh.source / "sub03_M00.nii.gz").write_bytes(b"damaged since")
     options = {"input_size_voxels": (16, 16, 16), "brain_extraction": "none", "processes": 1, "tell": lambda _: None}
-    with pytest.raises(ImageError, match="1 of 17 cases failed, the first is sub03_M00: .*sub03_M00"):
+    with pytest.raises(ImageError, match=r"1 of 17 cases failed, the first is sub03_M00: .*sub03_M00"):
         a.plan_and_preprocess(7, **options)
-    prepared = fresh.preprocessed / "Dataset007_Toy" / "adnext_3d_fullres"
-    assert len(list(prepared.parent.glob("*/*.b2nd"))) == 16
+    assert len(list((fresh.preprocessed / "Dataset007_Toy").glob("*/*.b2nd"))) == 16
 
 
 def test_a_fold_is_trained_with_the_settings_given(toy) -> None:

@@ -12,24 +12,12 @@ def test_the_tutorial_runs_and_predicts_people_whom_it_has_not_seen(tmp_path, mo
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "ADNEXT_SETTINGS"):
         monkeypatch.delenv(name, raising=False)
     notebook = nbformat.read(PAGE, as_version=4)
-    client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
-    client.execute()
-    printed = {
-        cell["source"]: "".join(out.get("text", "") for out in cell["outputs"])
-        for cell in notebook.cells[1::1]
-        if cell["cell_type"] == "code"
-    }
-    assert any("20 cases are in" in text for text in printed.values())
-    shown = [out["data"] for out in notebook.cells[-1]["outputs"] if out["output_type"] == "execute_result"]
-    assert "prob_patient" in shown[-1]["text/plain"] and "sub-016_ses-01_T1w" in shown[-1]["text/plain"]
-    figures = [
-        out
-        for cell in notebook.cells
-        if cell["cell_type"] == "code"
-        for out in cell["outputs"]
-        if "image/png" in out.get("data", {})
-    ]
-    assert len(figures) == 3
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [out for cell in notebook.cells if cell["cell_type"] == "code" for out in cell["outputs"]]
+    assert "20 cases are in" in "".join(out.get("text", "") for out in outputs)
+    assert sum("image/png" in out.get("data", {}) for out in outputs) == 3
+    predictions = outputs[-1]["data"]["text/plain"]
+    assert "prob_patient" in predictions and "sub-016_ses-01_T1w" in predictions
     assert (tmp_path / "tutorial" / "nnUNet_results").is_dir()
 
 
