@@ -75,7 +75,7 @@ def test_evaluating_and_comparing_give_what_the_commands_write(trained, tmp_path
         file.unlink()
     results = a.evaluate(301, trainer="ADNeXtTrainer_T", resamples=300, baselines=[["age"]], prevalences=[0.2])
     assert [file.read_bytes() for file in files] == by_command
-    assert results.metrics == json.loads(by_command[0])
+    assert results.metrics["scores"] == json.loads(by_command[0])["scores"]
 
     runs = ["ADNeXtTrainer_T", str(other)]
     assert compare.main(["301", *runs, "--resamples", "300", "-o", str(tmp_path / "command.json")]) == 0
