@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from adnext_plugin.errors import PathsError
-from adnext_plugin.files import require_file
+from adnext_plugin.files import read_json, require_file
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.run_metrics import read_external_metrics, read_metrics
 
@@ -113,7 +113,9 @@ def read_results(run: str | PathLike[str], *, external: str | None = None) -> Ru
     path = require_file(evaluation.metrics_file, remedy)
     metrics = read_metrics(path) if external is None else read_external_metrics(path)
     predictions = _predictions(require_file(evaluation.predictions_file, remedy), metrics.kind == "regression")
-    return RunResults(folder=folder, evaluation=evaluation, metrics=metrics.content(), predictions=predictions)
+    content = read_json(path)
+    assert isinstance(content, dict)  # it has been read as a record
+    return RunResults(folder=folder, evaluation=evaluation, metrics=content, predictions=predictions)
 
 
 def _predictions(path: Path, is_regression: bool) -> pd.DataFrame:
