@@ -19,18 +19,22 @@ LEAST_DIP_OF_A_HEAD = 0.08
 SMALLEST_HEAD_LITRES = 1.5  # of anything less the shells mean nothing
 
 
-def has_scalp(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> bool:
+def has_scalp(volume_zyx: np.ndarray, spacing_mm: Sequence[float], skipped_mm: float = 0.0) -> bool:
     """Whether a scan without air shows a bright surface around a dark shell, as heads do.
 
     Args:
         volume_zyx: intensities, (Z, Y, X); 0 is background.
         spacing_mm: edges of a voxel, z, y, x.
+        skipped_mm: depth that is not looked at, where interpolation has mixed the surface with the background.
     """
     litres = np.count_nonzero(foreground(volume_zyx)) * float(np.prod(spacing_mm)) / 1e6
-    return bool(litres >= SMALLEST_HEAD_LITRES) and dip_below_surface(volume_zyx, spacing_mm) >= LEAST_DIP_OF_A_HEAD
+    return (
+        bool(litres >= SMALLEST_HEAD_LITRES)
+        and dip_below_surface(volume_zyx, spacing_mm, skipped_mm) >= LEAST_DIP_OF_A_HEAD
+    )
 
 
-def dip_below_surface(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> float:
+def dip_below_surface(volume_zyx: np.ndarray, spacing_mm: Sequence[float], skipped_mm: float = 0.0) -> float:
     """By what share the mean intensity of shells falls again from the brightest one above it; 0 if it never does.
 
     Faces of the array are no surface: where the field of view cuts a head, its inside lies open.
@@ -43,7 +47,7 @@ def dip_below_surface(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> fl
     depth_mm = ndimage.distance_transform_edt(ndimage.binary_fill_holes(inside), sampling=edges_mm)
     shells = [
         float(coarse_zyx[(depth_mm > start) & (depth_mm <= end)].mean())
-        for start, end in pairwise(np.arange(0.0, DEEPEST_MM + SHELL_MM, SHELL_MM))
+        for start, end in pairwise(np.arange(skipped_mm, DEEPEST_MM + SHELL_MM, SHELL_MM))
         if ((depth_mm > start) & (depth_mm <= end)).any()
     ]
     brightest = np.maximum.accumulate(shells) if shells else np.zeros(0)

@@ -13,6 +13,7 @@ from adnext_plugin.quality.thumbnails import thumbnail
 from adnext_plugin.scalp import has_scalp
 
 LARGEST_BRAIN_LITRES = 3.0  # with the fluid around it; measured: 2.4
+MIXED_MM = 4.0  # where a stored volume's brain meets the 0 around it, which is its mean
 COARSE_VOXELS = 24  # edge of the cube that cases are compared in; a case takes 27 kB of memory there
 
 
@@ -82,7 +83,8 @@ def _is_head(volume_zyx: np.ndarray, properties: CaseProperties) -> bool:
         for (start, stop), edge in zip(properties.foreground_box, properties.spacing_mm, strict=True)
     ]
     voxels = properties.resampled_shape_voxels if properties.fit == "pad_crop" else volume_zyx.shape
-    return has_scalp(volume_zyx, [size / count for size, count in zip(box_mm, voxels, strict=True)])
+    mixed_mm = max(MIXED_MM, 2 * max(properties.spacing_mm))
+    return has_scalp(volume_zyx, [size / count for size, count in zip(box_mm, voxels, strict=True)], mixed_mm)
 
 
 def coarsen(volume_zyx: np.ndarray) -> np.ndarray:
