@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,6 +107,10 @@ class Plan:
     pretraining: dict[str, Any] = field(default_factory=dict)
     prepared_by: Literal["adnext", "nnunet"] = "adnext"  # nnunet: volumes of any size, fitted when loaded
     task: Task | None = None  # filled in by the trainer, so that a saved model knows its outputs
+
+    def with_settings(self, key: Literal["training", "pretraining"], settings: dict[str, Any]) -> "Plan":
+        """The plan with other settings of labelled tasks, or of pre-training."""
+        return replace(self, training=settings) if key == "training" else replace(self, pretraining=settings)
 
     @property
     def known_task(self) -> Task:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import nibabel
 import numpy as np
@@ -19,7 +19,7 @@ from adnext_plugin.importing.tables.cells import as_number, is_missing
 from adnext_plugin.prediction.inputs import ScanInput, of_files
 
 Scan = str | PathLike[str] | np.ndarray | SpatialImage
-People = pd.DataFrame | Mapping[str, Sequence[Any]]
+People: TypeAlias = pd.DataFrame | Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,5 +154,5 @@ def _warnings_of_one_line() -> Iterator[None]:
             else:
                 shown_before(message, category, *where)
 
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]  # its last arguments are handed on as they come
         yield

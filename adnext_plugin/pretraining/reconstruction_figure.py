@@ -13,7 +13,7 @@ PLANES = ("axial", "coronal", "sagittal")  # through the middle of z, y and x
 VERSIONS = ("original", "visible", "reconstructed")
 
 
-def draw_reconstructions(scans: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> None:
+def draw_reconstructions(scans: Sequence[tuple[np.ndarray, ...]], path: Path) -> None:
     """Draw one row per scan: three planes, each original, masked (NaN where hidden) and reconstructed.
 
     Args:

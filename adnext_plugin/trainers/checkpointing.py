@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         plans.setdefault("continue_training", False)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.plan = plan
-        self.task = plan.task
+        self.task = plan.known_task
         self._use(settings)
         self.logger.local_logger = RunLogger(self.score_names)
         self.enable_deep_supervision = False
@@ -215,7 +214,7 @@ class ResumableRun(nnUNetTrainer, ABC):
 
     def _use(self, settings: RunSettings) -> None:
         self.settings = settings  # type: ignore[misc]  # a class attribute in every subclass
-        self.plan = replace(self.plan, **{self.plan_key: to_json(settings)})
+        self.plan = self.plan.with_settings(self.plan_key, to_json(settings))
         # goes into plans.json and into checkpoints, from where a model is built again, and into nnU-Net's copy of it
         block = to_json(self.plan)
         self.plans_manager.plans["configurations"][self.configuration_name][BLOCK] = block

@@ -41,7 +41,7 @@ class FoldData:
     def subjects(self) -> pd.DataFrame:
         """Content of `subjects.csv`, with permuted targets where the settings say so."""
         seed = self.plan.training.get("permute_labels")
-        return self._table if seed is None else permute_targets(self._table, self.plan.task, seed)
+        return self._table if seed is None else permute_targets(self._table, self.plan.known_task, seed)
 
     @cached_property
     def parts(self) -> dict[str, list[str]]:
@@ -52,10 +52,11 @@ class FoldData:
         """
         if self.fold == "all":
             return {"train": sorted(self._table["case_id"]), "selection": [], "val": []}
-        splits = ensure_splits(self.dataset_folder, self._table, self.plan.task)
-        if not 0 <= self.fold < len(splits):
+        splits = ensure_splits(self.dataset_folder, self._table, self.plan.known_task)
+        fold = int(self.fold)
+        if not 0 <= fold < len(splits):
             raise SplitError(f"there is no fold {self.fold}; the splits have folds 0 to {len(splits) - 1}")
-        return {part: sorted(splits[self.fold][part]) for part in ("train", "selection", "val")}
+        return {part: sorted(splits[fold][part]) for part in ("train", "selection", "val")}
 
     def cases_to_train_on(self, settings: TrainerSettings) -> tuple[list[str], list[str]]:
         """Cases to train on, and cases to choose the epoch on: `selection`, or under the paper's protocol `val`."""
@@ -63,15 +64,15 @@ class FoldData:
         if settings.protocol == "paper":
             training, compared_on = sorted(training + compared_on), self.parts["val"]
         if settings.train_fraction < 1:
-            training = take_fraction(training, self.subjects, self.plan.task, settings.train_fraction)
+            training = take_fraction(training, self.subjects, self.plan.known_task, settings.train_fraction)
         return training, compared_on
 
     def targets(self, cases: list[str]) -> np.ndarray:
         """Class index of each case, (N,) int64, 0 for unlabelled data; or its number, (N,) float64."""
-        task = self.plan.task
+        task = self.plan.known_task
         if task.kind == "unlabelled":
             return np.zeros(len(cases), dtype=np.int64)
-        found = self.rows(cases)[task.target]
+        found = self.rows(cases)[task.column]
         if task.kind == "regression":
             return found.to_numpy(dtype=np.float64)
         return found.map(task.classes.index).to_numpy(dtype=np.int64)
@@ -142,7 +143,7 @@ class FoldData:
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        return read_subjects(subjects_file(self.dataset_folder), self.plan.task)
+        return read_subjects(subjects_file(self.dataset_folder), self.plan.known_task)
 
 
 def open_data(

@@ -92,7 +92,7 @@ class ADNeXtTrainer(RunTrainer):
         if self.settings.layer_decay == 1:
             return super().parameter_groups()
         network = self.network_of_images()
-        encoder = getattr(network, network.key_to_encoder)
+        encoder = getattr(network, str(network.key_to_encoder))
         return parameter_groups(self._plain_network(), encoder, self.settings.layer_decay)
 
     def network_of_images(self) -> nn.Module:
@@ -198,7 +198,7 @@ class ADNeXtTrainer(RunTrainer):
             best_epoch=self._best_epoch,
             evaluated_checkpoint=(best if use_best else self._folder.checkpoint_final).name,
             seed=self.settings.seed,
-            metrics={part: predictions.summary() for part, predictions in parts.items()},
+            metrics={part: dict(predictions.summary()) for part, predictions in parts.items()},
             warning="; ".join(self._stamps()) or None,
             permute_labels=self.settings.permute_labels,
         )
@@ -227,7 +227,7 @@ class ADNeXtTrainer(RunTrainer):
     def _covariates_of(self, rows: pd.DataFrame) -> np.ndarray | None:
         columns = getattr(self._plain_network(), "columns", ())
         if columns:
-            return plain_columns(rows, columns, self.task, self.plan.network.name)
+            return plain_columns(rows, columns, self.task, self.plan.network.name or "of the plan")
         return self._covariate_scale.apply(rows) if self.settings.covariates else None
 
     def _meter_epoch(self) -> None:

@@ -11,6 +11,7 @@ nnU-Net constructs the class, calls `initialize`, `load_checkpoint` or `run_trai
 
 import time
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ class RunTrainer(FoldRun):
     def build_optimizer(self) -> torch.optim.Optimizer:
         """The settings' optimizer over every parameter."""
         settings = self.settings
-        shared = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        shared: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         if settings.optimizer == "sgd":
             return torch.optim.SGD(self.parameter_groups(), momentum=settings.momentum, **shared)
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW

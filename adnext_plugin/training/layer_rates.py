@@ -1,5 +1,8 @@
 """Lower learning rates for layers nearer to the input, for networks that start from weights learned elsewhere."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 
 from adnext_plugin.training.schedule import RATE_SHARE
@@ -16,10 +19,13 @@ def parameter_groups(network: nn.Module, encoder: nn.Module, decay: float) -> li
 
     Source: Clark et al. 2020 (ELECTRA), whose fine-tuning ConvNeXt V2 takes over.
     """
-    layers = encoder.layers() if hasattr(encoder, "layers") else [encoder]
+    of_encoder: Callable[[], list[nn.Module]] | None = getattr(encoder, "layers", None)
+    layers = [encoder] if of_encoder is None else of_encoder()
     below = {id(parameter) for parameter in encoder.parameters()}
     # the first group's rate is the one that is logged
-    groups = [{"params": [parameter for parameter in network.parameters() if id(parameter) not in below]}]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in network.parameters() if id(parameter) not in below]}
+    ]
     if decay == 0:
         encoder.requires_grad_(False)
         return groups

@@ -24,7 +24,7 @@ class RunLogger(LocalLogger):
         super().__init__()
         self._scores = {f"val_{key}": name for key, name in score_names.items()}
         keys = (*LOSSES, *self._scores, "lrs", "epoch_start_timestamps", "epoch_end_timestamps")
-        self.my_fantastic_logging = {key: [] for key in keys}
+        self.my_fantastic_logging: dict[str, list] = {key: [] for key in keys}
 
     def describe_epoch(self, num_epochs: int, chosen_on: str) -> str:
         """One line about the last epoch logged and the time the rest will take."""

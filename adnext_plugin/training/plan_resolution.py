@@ -54,7 +54,8 @@ def resolve_plan(
     settings = settings_with((getattr(plan, key), f"{where}.{key}"), (settings_from_environment(), "ADNEXT_SETTINGS"))
     network = _merge_network(plan.network, class_network, where)
     task = plan.task or task_of(dataset_json, "dataset.json")
-    return replace(plan, network=network, task=task, **{key: to_json(settings)}), settings
+    plan = plan.with_settings(key, to_json(settings))
+    return replace(plan, network=network, task=task), settings
 
 
 def layered(settings: SettingsType, *layers: Layer) -> SettingsType:

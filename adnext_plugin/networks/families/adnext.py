@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from timm.layers import DropPath
@@ -101,6 +101,10 @@ class ADNeXtEncoder(nn.Module):
         self.transitions = nn.ModuleList(
             Transition(narrow, wide, downsampling) for narrow, wide in itertools.pairwise(widths)
         )
+
+    def blocks(self) -> list[list[Block]]:
+        """The blocks of every stage."""
+        return [cast(list[Block], list(cast(nn.Sequential, stage))) for stage in self.stages]
 
     def layers(self) -> list[nn.Module]:
         """All parts from input to output, as learning rates are given to them."""

@@ -20,10 +20,11 @@ from adnext_plugin.networks.layers.stems import PatchStem
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import Encode, encode_with
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import Way
 from adnext_plugin.pretraining.masks import TOTAL_STRIDE, join_patches, mask_voxels, patch_grid, split_into_patches
 
 EPS = 1e-6
-DEFAULT_WAYS = ("halo", "scatter", "scatter", "scatter")
+DEFAULT_WAYS: tuple[Way, ...] = ("halo", "scatter", "scatter", "scatter")
 
 
 class FCMAE(nn.Module):
@@ -49,11 +50,11 @@ class FCMAE(nn.Module):
         init: Init = "paper",
     ) -> None:
         super().__init__()
-        last = encoder.stages[-1]
+        last = encoder.blocks()[-1][0]
         self.encoder = encoder
-        self.bridge = nn.Linear(last[0].project.out_features, decoder_width)
+        self.bridge = nn.Linear(encoder.width, decoder_width)
         self.mask_token = nn.Parameter(torch.zeros(decoder_width))
-        self.decoder = Block(decoder_width, last[0].depthwise.conv.kernel_size[0], drop_path_rate=0.0)
+        self.decoder = Block(decoder_width, last.depthwise.conv.kernel_size[0], drop_path_rate=0.0)
         # a masked patch of 64³ voxels has 2³ tokens, each of which predicts its own 32³
         self.predict = nn.Linear(decoder_width, in_channels * TOTAL_STRIDE**3)
         self.encode = encode
@@ -128,11 +129,12 @@ def build_encoder(
         if "drop_path_rate" not in str(error):
             raise
         network = None
-    if not isinstance(getattr(network, "encoder", None), ADNeXtEncoder):
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, ADNeXtEncoder):
         raise SettingsError(f"network {settings.name!r} is not an AD-NeXt; only those can be pre-trained this way")
-    if not isinstance(network.encoder.stem, PatchStem):
+    if not isinstance(encoder.stem, PatchStem):
         raise SettingsError("stem 'convolutional' looks across the edges of masked patches; pre-train with 'patch'")
-    return network.encoder
+    return encoder
 
 
 def build_fcmae(

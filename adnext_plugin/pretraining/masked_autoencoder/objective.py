@@ -3,7 +3,6 @@
 Source: AD-NeXt, section 3.2 and Table 6; Woo et al. 2023 (ConvNeXt V2).
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,11 +113,11 @@ class FCMAEObjective(Objective[FCMAEOptions]):
         return {name: float(np.mean(values)) for name, values in guesses.items()}
 
     def _draw(self, network: FCMAE, shown: Steps, path: Path) -> None:
-        drawn: list[Sequence[np.ndarray]] = []
+        drawn: list[tuple[np.ndarray, ...]] = []
         for batch, seeds in shown:
             images, visible = batch.images, self._visible(batch.images, seeds)
             rebuilt = reconstruct(network, images, visible, normalised=self.options.norm_pix_loss)
             seen = mask_voxels(visible, images.shape[2:]).unsqueeze(1)
             for scan in zip(images, images.masked_fill(~seen, float("nan")), rebuilt, strict=True):
-                drawn.append([volume[0].cpu().numpy() for volume in scan])
+                drawn.append(tuple(volume[0].cpu().numpy() for volume in scan))
         draw_reconstructions(drawn, path)

@@ -48,9 +48,9 @@ def fastest_ways(encoder: ADNeXtEncoder, visible: torch.Tensor, patch_size_voxel
     """Measure, on this machine and for masks like this one, which way of convolving each stage is faster."""
     patches = VisiblePatches(visible)
     chosen = []
-    for number, stage in enumerate(encoder.stages):
+    for number, blocks in enumerate(encoder.blocks()):
         side = patch_size_voxels // STEM_STRIDE // 2**number
-        layer: DepthwiseConv3d = stage[0].depthwise
+        layer: DepthwiseConv3d = blocks[0].depthwise
         tokens = torch.randn(
             patches.count, side, side, side, layer.conv.in_channels, device=visible.device, requires_grad=True
         )

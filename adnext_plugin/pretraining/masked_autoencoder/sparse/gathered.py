@@ -20,12 +20,12 @@ def encode_gathered(
     """Encode visible patches; an `Encode`, given one way of convolving for each stage."""
     patches = VisiblePatches(visible)
     x = encoder.stem(split_into_patches(images_bczyx, visible.shape[1:])[visible])
-    for number, (stage, way) in enumerate(zip(encoder.stages, ways, strict=True)):
+    for number, (blocks, way) in enumerate(zip(encoder.blocks(), ways, strict=True)):
         if number:
             x = encoder.transitions[number - 1](x)
-        kernel_size = stage[0].depthwise.conv.kernel_size[0]
+        kernel_size = blocks[0].depthwise.conv.kernel_size[0]
         depthwise = visible_depthwise(patches, x.shape[1], kernel_size, way)
-        for block in stage:
+        for block in blocks:
             y = block.norm(depthwise(block.depthwise, x))
             x = x + block.project(block.activation(block.expand(y), patches.per_sample))
     return _to_volume(x, visible)

@@ -15,11 +15,11 @@ from adnext_plugin.pretraining.masks import mask_voxels
 def encode_masked_dense(encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
     """Encode visible patches; an `Encode`."""
     x = encoder.stem(images_bczyx)
-    for number, stage in enumerate(encoder.stages):
+    for number, blocks in enumerate(encoder.blocks()):
         if number:
             x = encoder.transitions[number - 1](x)
         keep = _at_size(visible, x)
-        for block in stage:
+        for block in blocks:
             x = _block(block, x, keep)
     return x * _at_size(visible, x)
 

@@ -6,6 +6,7 @@ of inputs present, and its response norm would pool over the batch; ours is per 
 """
 
 from functools import cache
+from typing import cast
 
 import torch
 from torch import nn
@@ -29,10 +30,10 @@ def encode_minkowski(encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, visible
     dense = encoder.stem(images_bczyx)
     active = mask_voxels(visible, dense.shape[1:4])
     x = ME.SparseTensor(dense[active], coordinates=active.nonzero().int().contiguous())
-    for number, stage in enumerate(encoder.stages):
+    for number, blocks in enumerate(encoder.blocks()):
         if number:
-            x = _transition(encoder.transitions[number - 1], x)
-        for block in stage:
+            x = _transition(cast(Transition, encoder.transitions[number - 1]), x)
+        for block in blocks:
             x = _with(x, x.F + block.project(_hidden(block, x)))
     stride = x.tensor_stride[0]
     size = [length // stride for length in dense.shape[1:4]]
@@ -41,9 +42,14 @@ def encode_minkowski(encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, visible
     return features.index_put((batch, z // stride, y // stride, x_ // stride), x.F)
 
 
+def _bias(convolution: nn.Conv3d) -> torch.Tensor:
+    assert convolution.bias is not None  # every convolution of AD-NeXt has one
+    return convolution.bias
+
+
 def _hidden(block: Block, x: "ME.SparseTensor") -> torch.Tensor:
     conv = block.depthwise.conv
-    y = _apply(_depthwise(conv.in_channels, conv.kernel_size[0]), x, _taps(conv.weight)[..., 0, :], conv.bias)
+    y = _apply(_depthwise(conv.in_channels, conv.kernel_size[0]), x, _taps(conv.weight)[..., 0, :], _bias(conv))
     hidden = block.activation.gelu(block.expand(block.norm(y.F)))
     samples = x.C[:, 0].long()
     order = torch.argsort(samples, stable=True)
@@ -57,7 +63,7 @@ def _transition(transition: Transition, x: "ME.SparseTensor") -> "ME.SparseTenso
     x = _with(x, transition.norm(x.F))
     if isinstance(transition.pool, nn.Conv3d):
         conv = transition.pool
-        return _apply(_strided(conv.in_channels, conv.out_channels), x, _taps(conv.weight), conv.bias)
+        return _apply(_strided(conv.in_channels, conv.out_channels), x, _taps(conv.weight), _bias(conv))
     is_average = isinstance(transition.pool, nn.AvgPool3d)
     pool = (ME.MinkowskiAvgPooling if is_average else ME.MinkowskiMaxPooling)(kernel_size=2, stride=2, dimension=3)
     pooled = pool(x)
