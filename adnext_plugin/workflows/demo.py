@@ -65,7 +65,7 @@ def run_demo(request: Request, tell: Tell, show_scores: Callable[[evaluate.Resul
     output = request.output.absolute()
     _claim(request, output)
 
-    from adnext_plugin.demo.cohort import describe_effect, draw_subjects, write_cohort
+    from adnext_plugin.demo.phantom_cohort import describe_effect, draw_subjects, write_cohort
 
     subjects = draw_subjects(request.subjects, request.effect, request.seed)
     truths = write_cohort(subjects, output, processes=usable_cpus())

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from adnext_plugin.cli import demo
-from adnext_plugin.demo.cohort import draw_subjects, write_cohort
 from adnext_plugin.demo.phantom import Anatomy, load_template, make_phantom
+from adnext_plugin.demo.phantom_cohort import draw_subjects, write_cohort
 
 
 def _phantom(**changes: float):
