@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
 @record
 class Estimate:
-    """A score and its 95 % interval; None where it does not exist."""
+    """A score and its 95 % interval, which contains it; None where it does not exist, and `note` says why."""
 
     value: float | None
     low: float | None
     high: float | None
+    note: str | None = None
 
 
 @record

@@ -10,6 +10,8 @@ from adnext_plugin.files import read_json, replacing, require_file
 from adnext_plugin.paths import DATASET_FILE, SUBJECTS_FILE, raw_dir
 from adnext_plugin.task import Task, task_of
 
+# of a class, or in all where there are none: with fewer no score gets an interval (benchmarks/coverage.py says why)
+FEWEST_OF_A_CLASS = 8
 ID_COLUMNS = ("case_id", "subject_id", "session_id")
 
 

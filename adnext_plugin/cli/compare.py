@@ -50,11 +50,10 @@ def _print(result: Result) -> None:
     counts = ", ".join(f"{count} {name}" for count, name in zip(comparison.subjects_by_class, classes, strict=True))
     print(f"{sum(comparison.subjects_by_class)} held-out subjects ({counts}) in {folds} folds, the same for all runs")
     width = max(len(run.name) for run in comparison.runs) + 2
-    print(f"{'':{width}}{'AUC, mean of folds':26}{'DeLong interval':20}by fold")
+    print(f"{'':{width}}{'AUC, mean of folds':26}by fold")
     for run in comparison.runs:
         by_fold = "  ".join(_number(area) for area in run.auc_by_fold)
-        interval = "-" if run.delong is None else _range(run.delong.low, run.delong.high)
-        print(f"{run.name:{width}}{in_words(run.auc_mean_of_folds):26}{interval:20}{by_fold}")
+        print(f"{run.name:{width}}{in_words(run.auc_mean_of_folds):26}{by_fold}")
     for pair in comparison.pairs:
         _print_pair(pair)
     if len(classes) == 2:
@@ -81,9 +80,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return "<0.001" if 0 < value < 0.001 else f"{value:.3f}"
-
-
-def _range(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return "-"
-    return f"[{low:.3f}, {high:.3f}]"

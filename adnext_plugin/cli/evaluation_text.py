@@ -24,7 +24,7 @@ def print_evaluation(result: "evaluate.Result") -> None:
         print(result.warning)
     lines = lines_for(result.predictions)
     _print_scores_beside_baselines(result.run.trainer, result.evaluation, lines)
-    for note in result.notes:
+    for note in (*result.notes, *_missing_intervals(result.evaluation)):
         print(f"note: {note}")
     _conclude(result.evaluation)
     if result.seeds is not None:
@@ -136,8 +136,6 @@ def _print_details(details: "ClassifierDetails") -> None:
     binary = details.binary
     if binary is None:
         return
-    interval = "-" if binary.delong.low is None else f"[{binary.delong.low:.3f}, {binary.delong.high:.3f}]"
-    print(f"  {'auc, interval by DeLong':42}{_number(binary.delong.value)} {interval}")
     print_scores(
         {
             f"{name}, {binary.wanted_sensitivity:.0%} sensitivity wanted": binary.at_sensitivity[name]
@@ -160,7 +158,7 @@ def _conclude(evaluation: "Evaluation") -> None:
     best = min(evaluation.baselines, key=lambda baseline: baseline.gain_of_network.value or 0)
     gain = best.gain_of_network
     if gain.low is None or gain.high is None:
-        verdict = "cannot be compared with it: a fold lacks a class"
+        verdict = f"cannot be compared with it: {gain.note or 'a fold lacks a class'}"
     elif gain.low > 0:
         verdict = "is better: the interval of the difference is above 0"
     elif gain.high < 0:
@@ -168,6 +166,12 @@ def _conclude(evaluation: "Evaluation") -> None:
     else:
         verdict = "cannot be told apart from it with this cohort: the interval of the difference contains 0"
     print(f"The best baseline is {best.name}. The network {verdict}.")
+
+
+def _missing_intervals(evaluation: "Evaluation") -> list[str]:
+    """Why the network's primary score has no interval, where it has none."""
+    primary = evaluation.scores[evaluation.primary_score]
+    return [] if primary.low is not None or primary.note is None else [f"{evaluation.primary_score}: {primary.note}"]
 
 
 def _number(value: float | None) -> str:
@@ -178,4 +182,6 @@ def in_words(estimate: "Estimate") -> str:
     """A value with its interval, as in 0.812 [0.741, 0.870]; a dash where there is none."""
     if estimate.value is None:
         return "-"
+    if estimate.low is None:
+        return f"{estimate.value:.3f} (no interval)"
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -1,12 +1,13 @@
 """What an import found and did, for the terminal and `import_report.json`."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.image_checks import doubt_notes
 from adnext_plugin.importing.inclusion import Selection
 from adnext_plugin.importing.scans import Source
+from adnext_plugin.subjects import FEWEST_OF_A_CLASS
 
 
 def import_report(source: Source, selection: Selection, doubts: Mapping[str, dict] | None = None) -> dict:
@@ -35,7 +36,7 @@ def import_report(source: Source, selection: Selection, doubts: Mapping[str, dic
         "images_without_row": list(source.images_without_row),
         "unused_images": [*source.unused_images, *selection.unused_images],
         "headers": dict(doubts),
-        "notes": [*source.notes, *selection.notes, *doubt_notes(doubts)],
+        "notes": [*source.notes, *selection.notes, *doubt_notes(doubts), *_few_people(selection)],
     }
 
 
@@ -56,6 +57,16 @@ def report_text(report: dict) -> str:
             value = "none"
         lines.append(f"{key.replace('_', ' '):33} {value}")
     return "\n".join(lines)
+
+
+def _few_people(selection: Selection) -> Iterator[str]:
+    """Classes, or all where the target is a number, of so few people that scores will have no interval."""
+    for name in selection.classes or (None,):
+        cases = [case for case in selection.cases if case.target is not None and name in (None, case.target)]
+        people = len({case.subject_id for case in cases})
+        if cases and people < FEWEST_OF_A_CLASS:
+            who = f"there are {people} subjects" if name is None else f"class {name} has {people} subjects"
+            yield f"{who}: scores get intervals, and runs are compared, from {FEWEST_OF_A_CLASS} on"
 
 
 def _range(values: list[str | float | None]) -> list[float] | None:

@@ -80,5 +80,5 @@ def estimate(content: Estimate | None) -> str:
     if content is None or content.value is None:
         return "–"
     if content.low is None:
-        return number(content.value)
+        return f"{number(content.value)} (no interval)"
     return f"{number(content.value)} ({number(content.low)} to {number(content.high)})"

@@ -55,7 +55,7 @@ def draw_bands(
     """
     figure, axes = _figure()
     for (name, band), colour in zip(bands.items(), _cycle(len(bands)), strict=True):
-        axes.fill_between(grid, band["low"], band["high"], color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(grid, np.array(band["low"]), np.array(band["high"]), color=colour, alpha=0.18, linewidth=0)
         axes.plot(grid, band["value"], color=colour, label=name)
         if chance is not None:
             axes.axhline(chance[name], color=colour, linestyle=":", linewidth=1)
@@ -97,13 +97,14 @@ def draw_decision_curve(points: Sequence[NetBenefit], positive: str) -> str:
     """Net benefit of acting on the network, on everybody and on nobody."""
     figure, axes = _figure()
     thresholds = [point.threshold for point in points]
-    model = {key: [getattr(point.model, key) for point in points] for key in ("value", "low", "high")}
+    # NaN where there is no interval
+    model = {key: np.array([getattr(point.model, key) for point in points], float) for key in ("value", "low", "high")}
     everybody = np.array([point.treat_all.value for point in points])
     axes.fill_between(thresholds, model["low"], model["high"], color=COLOURS[0], alpha=0.18, linewidth=0)
     axes.plot(thresholds, model["value"], color=COLOURS[0], label="network")
     axes.plot(thresholds, everybody, color=COLOURS[1], label="everybody")
     axes.axhline(0, color="grey", label="nobody")
-    top = max(*model["high"], everybody.max())
+    top = float(np.nanmax([*model["value"], *model["high"], *everybody]))
     axes.set(xlabel=f"risk of {positive} from which to act", ylabel="net benefit", ylim=(-0.25 * top - 0.02, 1.1 * top))
     axes.legend()
     return _uri(figure)

@@ -250,7 +250,7 @@ def _result_figures(facts: RunFacts) -> list[PageFigure]:
 
 def _verdict(gain: Estimate) -> str:
     if gain.low is None or gain.high is None:
-        return "It cannot be tested: a fold lacks a class."
+        return f"It cannot be tested: {gain.note or 'a fold lacks a class'}."
     if gain.low > 0:
         return "The interval is above 0: the network is better."
     if gain.high < 0:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score
 
-from adnext_plugin.evaluation.uncertainty.delong import area_interval, areas_and_covariance, paired_test
+from adnext_plugin.evaluation.uncertainty.delong import area_interval, area_moments, paired_test
 from adnext_plugin.evaluation.uncertainty.detectable import (
+    area_in_words,
     cohort_in_words,
     detectable_area,
     detectable_difference,
@@ -25,38 +26,84 @@ def _cohort(seed: int, people: int = 60, positives: int = 24, gain: float = 1.0)
     return is_positive, np.stack([first, second]).round(1)
 
 
-def _by_definition(is_positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Areas and covariance from all pairs, as DeLong et al. define them."""
-    wins = np.array(
+def _wins(is_positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(models, positives, negatives): 1 where a pair is ordered rightly, half for a tie."""
+    return np.array(
         [[[(p > n) + 0.5 * (p == n) for n in row[~is_positive]] for p in row[is_positive]] for row in scores]
     )
-    positives, negatives = wins.mean(axis=2), wins.mean(axis=1)
-    covariance = np.cov(positives) / positives.shape[1] + np.cov(negatives) / negatives.shape[1]
-    return wins.mean(axis=(1, 2)), covariance
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_areas_and_covariances_are_those_of_the_definition(seed: int) -> None:
-    is_positive, scores = _cohort(seed)
-    areas, covariance = areas_and_covariance(is_positive, scores)
-    expected_areas, expected_covariance = _by_definition(is_positive, scores)
-    np.testing.assert_allclose(areas, expected_areas, atol=1e-12)
-    np.testing.assert_allclose(areas, [roc_auc_score(is_positive, row) for row in scores], atol=1e-12)
-    np.testing.assert_allclose(covariance, expected_covariance, atol=1e-12)
-    found = paired_test(is_positive, *scores)
-    error = np.sqrt(expected_covariance[0, 0] + expected_covariance[1, 1] - 2 * expected_covariance[0, 1])
+def _unbiased_variance(pairs: np.ndarray) -> float:
+    """Of the mean of (P, N) pairs whose rows and columns were drawn: from the mean squares of a two-way table."""
+    rows, columns = pairs.shape
+    mean, by_row, by_column = pairs.mean(), pairs.mean(axis=1), pairs.mean(axis=0)
+    rest = pairs - by_row[:, None] - by_column + mean
+    within = (rest**2).sum() / ((rows - 1) * (columns - 1))
+    return by_row.var(ddof=1) / rows + by_column.var(ddof=1) / columns - within / (rows * columns)
+
+
+@pytest.mark.parametrize("positives", [24, 36])
+@pytest.mark.parametrize("seed", range(3))
+def test_areas_and_variances_are_those_of_the_definition(seed: int, positives: int) -> None:
+    is_positive, scores = _cohort(seed, positives=positives)
+    first, second = _wins(is_positive, scores)
+    one = area_moments(is_positive, scores[:1], (1,))
+    assert one.value == pytest.approx(first.mean()) == pytest.approx(roc_auc_score(is_positive, scores[0]))
+    assert one.variance == pytest.approx(_unbiased_variance(first))
+    both = area_moments(is_positive, scores, (1, -1))
+    assert both.value == pytest.approx((first - second).mean())
+    assert both.variance == pytest.approx(_unbiased_variance(first - second))
+    found, error = paired_test(is_positive, *scores), np.sqrt(both.variance)
     assert found.standard_error == pytest.approx(error)
-    assert found.p == pytest.approx(2 * norm.sf(abs(areas[0] - areas[1]) / error))
+    assert found.p == pytest.approx(2 * t.sf(abs(both.value) / error, both.freedom))
+    assert (found.low > 0 or found.high < 0) == (found.p < 0.05)
+    assert 24 <= both.freedom < 60
 
 
-def test_with_folds_only_pairs_within_a_fold_count() -> None:
-    is_positive, scores = _cohort(0)
-    folds = np.arange(60) % 3
+def test_the_variance_of_a_large_cohort_is_delongs() -> None:
+    is_positive, scores = _cohort(0, people=600, positives=200)
+    wins = _wins(is_positive, scores[:1])[0]
+    delong = wins.mean(axis=1).var(ddof=1) / 200 + wins.mean(axis=0).var(ddof=1) / 400
+    assert area_moments(is_positive, scores[:1], (1,)).variance == pytest.approx(delong, rel=0.01)
+
+
+def _variance_over_folds(pairs_of: list[np.ndarray]) -> float:
+    """Of the mean of the folds' areas, from all pairs of rarer subjects, in loops; (P, N) pairs by fold."""
+    placements = [(fold, number) for fold, pairs in enumerate(pairs_of) for number in range(len(pairs))]
+    value = [pairs_of[fold][number].mean() for fold, number in placements]
+    people, folds = len(placements), len(pairs_of)
+    covariance = np.zeros((people, people))
+    for a, (fold, one) in enumerate(placements):
+        for b, (other_fold, other) in enumerate(placements):
+            if fold == other_fold and a != b:
+                rows = pairs_of[fold]
+                covariance[a, b] = np.cov(rows[one], rows[other])[0, 1] / rows.shape[1]
+    # the variance around the mean lacks what is common
+    own = np.var(value, ddof=1) + covariance.sum() / (people * (people - 1))
+    weights = np.array([1 / (folds * len(pairs_of[fold])) for fold, _ in placements])
+    return float(weights @ (covariance + own * np.eye(people)) @ weights)
+
+
+@pytest.mark.parametrize("positives", [8, 13, 45])
+def test_with_folds_only_pairs_within_a_fold_count_and_people_vary_over_all_folds(positives: int) -> None:
+    is_positive, scores = _cohort(4, positives=positives)
+    folds = np.empty(60, dtype=int)
+    for members in (is_positive, ~is_positive):
+        folds[members] = np.arange(members.sum()) % 4
     shifted = scores + 100 * folds  # networks of different folds on different scales
-    parts = [_by_definition(is_positive[folds == fold], scores[:, folds == fold]) for fold in range(3)]
-    areas, covariance = areas_and_covariance(is_positive, shifted, folds)
-    np.testing.assert_allclose(areas, np.mean([part[0] for part in parts], axis=0), atol=1e-12)
-    np.testing.assert_allclose(covariance, np.sum([part[1] for part in parts], axis=0) / 9, atol=1e-12)
+    wins = [_wins(is_positive[folds == fold], scores[:1, folds == fold])[0] for fold in range(4)]
+    rarer = [pairs if positives <= 30 else pairs.T for pairs in wins]
+    found = area_moments(is_positive, shifted[:1], (1,), folds)
+    assert found.value == pytest.approx(np.mean([pairs.mean() for pairs in wins]))
+    assert found.variance == pytest.approx(_variance_over_folds(rarer))
+
+
+def test_areas_of_1_and_0_by_turns_are_not_certain() -> None:
+    folds = np.arange(40) % 4
+    is_positive = np.arange(40) < 8
+    scores = np.where(is_positive == (folds % 2 == 0), 1.0, 0.0)
+    found = area_interval(is_positive, scores, folds)
+    assert found.value == 0.5 and found.low < 0.2 and found.high > 0.8
 
 
 def test_the_interval_and_the_test_are_as_often_right_as_they_say() -> None:
@@ -86,7 +133,8 @@ def test_perfect_models_have_a_bound_and_do_not_differ() -> None:
     assert in_folds.low == interval.low
     assert paired_test(is_positive, perfect, perfect * 2 + 1).p == 1
     assert paired_test(is_positive, perfect, np.zeros(40)).p is None
-    assert area_interval(is_positive, np.zeros(40)).low == 0.5
+    constant = area_interval(is_positive, np.zeros(40))
+    assert (constant.value, constant.low, constant.note) == (0.5, None, "the score is the same for everybody")
     _, scores = _cohort(1, people=40, positives=10)
     assert paired_test(is_positive, scores[0], scores[0]).p == 1
 
@@ -99,7 +147,8 @@ def test_an_absent_or_lonely_class_gives_no_interval() -> None:
     found = area_interval(one, scores[0])
     assert found.value == pytest.approx(roc_auc_score(one, scores[0])) and found.low is None
     assert paired_test(one, *scores).p is None
-    assert area_interval(np.arange(60) < 9, scores[0]).note == "rough: a fold has 9 subjects of a class"
+    assert "7 subjects, of a class or in all, are fewer than 8" in area_interval(np.arange(60) < 7, scores[0]).note
+    assert area_interval(np.arange(60) < 8, scores[0]).low is not None
     folds = np.where(np.arange(60) < 30, 0, 1)  # the first without a positive
     assert area_interval(one, scores[0], folds).value is None
 
@@ -162,4 +211,7 @@ def test_a_cohorts_power_is_said_as_it_is_computed() -> None:
     said = cohort_in_words(50, 100)
     assert f"tell an AUC from {detectable_area(50, 100):.3f} on from 0.5 in 80 % of studies" in said
     assert f"AUC 0.80: the cohort would show a difference of {detectable_difference(0.8, 50, 100, 0.0):.3f}" in said
-    assert "tell no AUC from 0.5" in cohort_in_words(1, 2) and "no difference is large enough" in cohort_in_words(1, 2)
+    assert "tell no AUC from 0.5" in area_in_words(None)
+    assert "tell an AUC from" in cohort_in_words(8, 8)
+    few = "A class has 7 subjects: scores get intervals, and runs are compared, from 8 of every class on."
+    assert cohort_in_words(7, 100) == cohort_in_words(100, 7) == few

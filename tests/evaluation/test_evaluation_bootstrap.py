@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.stats import linregress, pearsonr
+from scipy.stats import linregress, norm, pearsonr, t
 from sklearn.metrics import average_precision_score, mean_absolute_error, r2_score, root_mean_squared_error
 
 from adnext_plugin.evaluation.scores.panel import panel
@@ -12,7 +12,7 @@ from adnext_plugin.evaluation.scores.regression import regression_scores
 from adnext_plugin.evaluation.subjects.bias_correction import fit_bias_correction
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.uncertainty import bootstrap as bootstrap_module
-from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap, estimate, level, tail
 from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
 
 
@@ -46,12 +46,12 @@ def test_where_blocks_are_cut_changes_no_resample(monkeypatch) -> None:
 
 def test_draws_are_as_often_as_chance_has_them() -> None:
     weights = _weights(_predictions(), 4000)
-    per_stratum = 90 / 6
+    per_stratum = 90 / 2
     assert np.abs(weights.mean(axis=0) - 1).max() < 0.1
     assert np.abs(weights.var(axis=0) - (1 - 1 / per_stratum)).max() < 0.15
     # drawing one subject more often leaves fewer draws to the others of the stratum, and to nobody else
     correlation = np.corrcoef(weights.T)
-    assert correlation[0, 6] == pytest.approx(-1 / (per_stratum - 1), abs=0.05)
+    assert correlation[0, 2] == pytest.approx(-1 / (per_stratum - 1), abs=0.05)
     assert correlation[0, 1] == pytest.approx(0, abs=0.05)
 
 
@@ -70,9 +70,36 @@ def test_intervals_over_blocks_are_those_of_a_loop_over_resamples() -> None:
     weights = _weights(it, 60)
     found = bootstrap(lambda block: panel(it, block), resamples_of(it, 60))
     rows = [panel(it, row[None]) for row in weights]
-    for name, estimate in found.items():
+    for name, of_blocks in found.items():
         values = [row[name][0] for row in rows]
-        assert (estimate.low, estimate.high) == pytest.approx(tuple(np.nanquantile(values, [0.025, 0.975]))), name
+        limits = np.nanquantile(values, [tail(45), 1 - tail(45)])
+        if of_blocks.low is None:
+            assert limits[0] == pytest.approx(limits[1]) or not limits[0] <= of_blocks.value <= limits[1], name
+        else:
+            assert (of_blocks.low, of_blocks.high) == pytest.approx(tuple(limits)), name
+
+
+def test_percentiles_lie_farther_out_the_fewer_people_there_are() -> None:
+    # a normal score with the deviation that resamples of n people have gets Student's limits
+    for people, expected in ((8, t.ppf(0.975, 7)), (30, t.ppf(0.975, 29)), (10**9, norm.ppf(0.975))):
+        assert -norm.ppf(tail(people)) * np.sqrt((people - 1) / people) == pytest.approx(expected, rel=1e-6)
+        assert level(tail(people), people) == pytest.approx(0.05)
+    drawn = np.linspace(0, 1, 1001)
+    assert estimate(0.5, drawn, 8).low < estimate(0.5, drawn, 80).low < 0.026
+
+
+@pytest.mark.parametrize(
+    ("value", "drawn", "fewest", "why"),
+    [
+        (0.5, np.linspace(0, 1, 100), 7, "7 subjects"),
+        (0.5, np.full(100, 0.5), 50, "the same in nearly every resample"),
+        (0.1, np.linspace(0.2, 0.9, 100), 50, "to one side"),
+        (np.nan, np.linspace(0, 1, 100), 50, "not defined"),
+    ],
+)
+def test_an_interval_that_would_be_wrong_is_left_out_with_the_reason(value, drawn, fewest: int, why: str) -> None:
+    found = estimate(value, drawn, fewest)
+    assert (found.low, found.high) == (None, None) and why in found.note
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from adnext_plugin.evaluation.studies.comparison import bootstrap_p, compare, corrected_resampled_t
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+from adnext_plugin.evaluation.uncertainty.bootstrap import tail
 from adnext_plugin.evaluation.uncertainty.delong import paired_test
 from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
 
@@ -52,7 +53,7 @@ def test_a_clearly_better_run_is_found_by_every_test() -> None:
         assert run.auc_by_fold == pytest.approx(expected)
         # three ways to the same number
         assert run.auc_mean_of_folds.value == pytest.approx(run.delong.value) == pytest.approx(np.mean(expected))
-        assert run.delong.low == pytest.approx(run.auc_mean_of_folds.low, abs=0.05)
+        assert (run.delong.low, run.delong.high) == (run.auc_mean_of_folds.low, run.auc_mean_of_folds.high)
     one, other = (runs[name] for name in ("run0", "run1"))
     assert tests.delong == paired_test(one.targets == 1, one.probabilities[:, 1], other.probabilities[:, 1], one.folds)
 
@@ -69,7 +70,7 @@ def test_a_run_and_its_copy_differ_by_nothing_even_if_perfect() -> None:
         runs = _runs(gain)
         (pair,) = _compare({**runs, "copy": runs["run0"]}).pairs
         assert vars(pair.tests.p) == {"delong": 1, "bootstrap": 1, "mcnemar": 1, "corrected_t": 1}
-        assert (pair.tests.auc_difference.value, pair.tests.auc_difference.high) == (0, 0)
+        assert (pair.tests.auc_difference.value, pair.tests.auc_difference.high) == (0, None)
         assert pair.conclusion.startswith("run0 and copy order the subjects alike: nothing here tells them apart")
         assert pair.tests.detectable_difference is None
 
@@ -120,7 +121,17 @@ def test_the_corrected_t_is_students_with_the_larger_variance() -> None:
 
 
 def test_the_bootstraps_p_is_small_just_where_the_interval_leaves_out_0() -> None:
-    drawn = np.arange(1, 2001) / 2000
-    assert bootstrap_p(drawn - 0.02) < 0.05 < bootstrap_p(drawn - 0.03)
-    assert bootstrap_p(drawn) == pytest.approx(2 / 2001)
-    assert bootstrap_p(np.full(5, np.nan)) is None
+    drawn, many = np.arange(1, 2001) / 2000, 10**6
+    assert bootstrap_p(drawn - 0.02, many) < 0.05 < bootstrap_p(drawn - 0.03, many)
+    assert bootstrap_p(drawn, many) == pytest.approx(2 / 2001, rel=1e-3)
+    assert bootstrap_p(np.full(5, np.nan), many) is None
+    # of few people the interval is wider, and p larger
+    assert bootstrap_p(drawn - 0.02, 10) > 0.05 and bootstrap_p(drawn, 7) is None
+    limit = tail(10)
+    assert bootstrap_p(drawn - limit + 0.002, 10) < 0.05 < bootstrap_p(drawn - limit - 0.002, 10)
+
+
+def test_runs_on_too_few_people_are_not_tested_and_the_reason_is_said() -> None:
+    (pair,) = _compare(_runs(2.0, 0.2, people=14)).pairs
+    assert (pair.tests.p.delong, pair.tests.p.bootstrap, pair.tests.auc_difference.low) == (None, None, None)
+    assert pair.conclusion.endswith("cannot be compared by area: 7 subjects, of a class or in all, are fewer than 8.")

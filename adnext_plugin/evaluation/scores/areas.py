@@ -1,18 +1,17 @@
 """Areas under ROC and precision-recall curves of classes, of the folds' own subjects and across folds."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
 from adnext_plugin.evaluation.scores.thresholds import average_precision
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 
-Area = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-
 
 def auc_mean_of_folds(predictions: SubjectPredictions, weights: np.ndarray) -> np.ndarray:
-    """Mean of the folds' own areas, (R,)."""
-    return _mean_of_folds(predictions, weights, auc)
+    """Mean of the folds' own areas, (R,); with more than two classes the mean of every class against the rest."""
+    areas, shares = _areas_of_folds(predictions, weights)
+    return _as_drawn(areas.mean(axis=1).mean(axis=0), areas, shares)
 
 
 def auc_pooled(predictions: SubjectPredictions, weights: np.ndarray) -> np.ndarray:
@@ -22,22 +21,20 @@ def auc_pooled(predictions: SubjectPredictions, weights: np.ndarray) -> np.ndarr
 
 def auc_by_class(predictions: SubjectPredictions, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Each class against the rest, mean of folds: name of the class to (R,)."""
-
-    def area_of(index: int) -> Area:
-        return lambda targets, probabilities, rows: _class_auc(index, targets, probabilities, rows)
-
-    return {name: _mean_of_folds(predictions, weights, area_of(k)) for k, name in enumerate(predictions.classes)}
+    areas, shares = _areas_of_folds(predictions, weights)
+    return {
+        name: _as_drawn(areas[:, index].mean(axis=0), areas[:, [index]], shares[:, [index]])
+        for index, name in enumerate(predictions.classes)
+    }
 
 
 def average_precision_mean_of_folds(predictions: SubjectPredictions, weights: np.ndarray) -> np.ndarray:
     """Mean over folds, and with more than two classes over each of them against the rest, (R,)."""
-    classes = predictions.probabilities.shape[1]
-    values = [
-        average_precision(predictions.targets[rows] == index, predictions.probabilities[rows, index], weights[:, rows])
-        for rows in (predictions.folds == fold for fold in np.unique(predictions.folds))
-        for index in ([1] if classes == 2 else range(classes))
-    ]
-    return np.mean(values, axis=0)
+    values, shares = [], []
+    for of_class, scores, drawn in _folds_and_classes(predictions, weights):
+        values.append(average_precision(of_class, scores, drawn))
+        shares.append(_share(drawn[:, of_class].sum(axis=1), of_class.sum()))
+    return _as_drawn(np.mean(values, axis=0), _by_fold(predictions, values), _by_fold(predictions, shares))
 
 
 def auc(targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -47,7 +44,8 @@ def auc(targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> 
     """
     if probabilities.shape[1] == 2:
         return binary_auc(targets == 1, probabilities[:, 1], weights)
-    return np.mean([_class_auc(k, targets, probabilities, weights) for k in range(probabilities.shape[1])], axis=0)
+    classes = range(probabilities.shape[1])
+    return np.mean([binary_auc(targets == k, probabilities[:, k], weights) for k in classes], axis=0)
 
 
 def binary_auc(is_positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -63,13 +61,48 @@ def binary_auc(is_positive: np.ndarray, scores: np.ndarray, weights: np.ndarray)
     return np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
 
 
-def _mean_of_folds(predictions: SubjectPredictions, weights: np.ndarray, area: Area) -> np.ndarray:
-    by_fold = [
-        area(predictions.targets[in_fold], predictions.probabilities[in_fold], weights[:, in_fold])
-        for in_fold in (predictions.folds == fold for fold in np.unique(predictions.folds))
-    ]
-    return np.mean(by_fold, axis=0)
+def _areas_of_folds(predictions: SubjectPredictions, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Areas (folds, classes, R) of every class against the rest, and how many of their pairs were drawn, over all."""
+    areas, shares = [], []
+    for of_class, scores, drawn in _folds_and_classes(predictions, weights):
+        areas.append(binary_auc(of_class, scores, drawn))
+        pairs = drawn[:, of_class].sum(axis=1) * drawn[:, ~of_class].sum(axis=1)
+        shares.append(_share(pairs, of_class.sum() * (~of_class).sum()))
+    return _by_fold(predictions, areas), _by_fold(predictions, shares)
 
 
-def _class_auc(index: int, targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return binary_auc(targets == index, probabilities[:, index], weights)
+def _folds_and_classes(
+    predictions: SubjectPredictions, weights: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each fold, and in it each class (of two the positive one): who is of it, their scores, and their weights."""
+    for fold in np.unique(predictions.folds):
+        rows = predictions.folds == fold
+        for index in [1] if len(predictions.classes) == 2 else range(len(predictions.classes)):
+            yield predictions.targets[rows] == index, predictions.probabilities[rows, index], weights[:, rows]
+
+
+def _by_fold(predictions: SubjectPredictions, values: list[np.ndarray]) -> np.ndarray:
+    """What is in the order of `_folds_and_classes`, as (folds, classes, R)."""
+    folds = len(np.unique(predictions.folds))
+    return np.stack(values).reshape(folds, len(values) // folds, -1)
+
+
+def _share(drawn: np.ndarray, there: int) -> np.ndarray:
+    return drawn / there if there else np.full(len(drawn), np.nan)
+
+
+def _as_drawn(plain: np.ndarray, scores: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Mean over folds, and then over classes, in which a fold of a resample counts as it was drawn, (R,).
+
+    Resamples do not keep the numbers of a class in a fold. A fold that got twice its pairs counts twice and one
+    without any not at all, so that a subject counts as often as it was drawn, whatever its fold.
+
+    Args:
+        plain: the mean (R,) in which all folds count the same: that of the data themselves.
+        scores: (folds, classes, R); NaN where a resample has none.
+        shares: (folds, classes, R), what was drawn over what there is; NaN where there is nothing.
+    """
+    found = np.where(shares == 0, 0, scores)
+    total = shares.sum(axis=0)
+    weighted = np.divide((found * shares).sum(axis=0), total, out=np.full(total.shape, np.nan), where=total > 0)
+    return np.where((shares == 1).all(axis=(0, 1)), plain, weighted.mean(axis=0))

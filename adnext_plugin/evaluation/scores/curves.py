@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adnext_plugin.evaluation.uncertainty.bootstrap import CONFIDENCE, Resamples
+from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, tail
+from adnext_plugin.subjects import FEWEST_OF_A_CLASS
 
 GRID = tuple(np.linspace(0, 1, 101).round(2).tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """A curve over `GRID`, and pointwise 95 % limits; NaN where no resample has a value."""
+    """A curve over `GRID`, and pointwise 95 % limits; NaN where no resample has a value or a class too few people."""
 
     value: tuple[float, ...]
     low: tuple[float, ...]
@@ -37,9 +38,12 @@ def precision_recall_band(is_positive: np.ndarray, scores: np.ndarray, resamples
 
 def _band(rows_of, is_positive: np.ndarray, scores: np.ndarray, resamples: Resamples) -> Band:
     value = np.stack(list(rows_of(is_positive, scores, np.ones((1, len(scores))))))[0]
+    if resamples.fewest < FEWEST_OF_A_CLASS:
+        nothing = (np.nan,) * len(GRID)
+        return Band(value=tuple(value.tolist()), low=nothing, high=nothing)
     drawn = np.stack([row for block in resamples.blocks() for row in rows_of(is_positive, scores, block)])
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(drawn, (tail, 1 - tail), axis=0)
+    beyond = tail(resamples.fewest)
+    low, high = np.nanquantile(drawn, (beyond, 1 - beyond), axis=0)
     return Band(value=tuple(value.tolist()), low=tuple(low.tolist()), high=tuple(high.tolist()))
 
 

@@ -5,15 +5,15 @@ folds asks about the way of training, on other training subjects. None of them s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 
 import numpy as np
 from scipy.stats import t
 
-from adnext_plugin.evaluation.scores.areas import auc
+from adnext_plugin.evaluation.scores.areas import auc, auc_mean_of_folds
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
-from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, drawn_scores, estimate
+from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, drawn_scores, estimate, level
 from adnext_plugin.evaluation.uncertainty.delong import AreaInterval, AreaTest, area_interval, paired_test
 from adnext_plugin.evaluation.uncertainty.detectable import (
     ALPHA,
@@ -22,11 +22,12 @@ from adnext_plugin.evaluation.uncertainty.detectable import (
     difference_in_words,
 )
 from adnext_plugin.evaluation.uncertainty.proportions import McNemar, holm, mcnemar
+from adnext_plugin.subjects import FEWEST_OF_A_CLASS
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:
-    """Mean of the folds' areas with its bootstrap interval, the folds' own, and DeLong's interval of two classes."""
+    """Mean of the folds' areas with its interval, the folds' own, and of two classes what the interval is from."""
 
     name: str
     auc_mean_of_folds: Estimate
@@ -96,11 +97,9 @@ def compare(runs: Mapping[str, SubjectPredictions], resamples: Resamples, test_t
     one = next(iter(runs.values()))
     counts = tuple(int((one.targets == index).sum()) for index in range(one.probabilities.shape[1]))
     by_fold = {name: fold_areas(it, np.ones((1, len(it.targets))))[0] for name, it in runs.items()}
-    drawn = drawn_scores(
-        lambda block: {name: fold_areas(it, block).mean(axis=1) for name, it in runs.items()}, resamples
-    )
+    drawn = drawn_scores(lambda block: {name: auc_mean_of_folds(it, block) for name, it in runs.items()}, resamples)
     names = list(combinations(runs, 2))
-    tests = [_tests(*pair, runs, by_fold, drawn, test_to_train) for pair in names]
+    tests = [_tests(*pair, runs, by_fold, drawn, resamples.fewest, test_to_train) for pair in names]
     corrected = _corrected([test.p for test in tests])
     return Comparison(
         subjects_by_class=counts,
@@ -108,9 +107,9 @@ def compare(runs: Mapping[str, SubjectPredictions], resamples: Resamples, test_t
         runs=tuple(
             ComparedRun(
                 name=name,
-                auc_mean_of_folds=estimate(by_fold[name].mean(), drawn[name]),
+                auc_mean_of_folds=_area(it, by_fold[name].mean(), drawn[name], resamples.fewest),
                 auc_by_fold=tuple(None if np.isnan(area) else float(area) for area in by_fold[name]),
-                delong=area_interval(it.targets == 1, it.probabilities[:, 1], it.folds) if len(counts) == 2 else None,
+                delong=_closed_area(it) if len(counts) == 2 else None,
             )
             for name, it in runs.items()
         ),
@@ -151,13 +150,18 @@ def corrected_resampled_t(differences: np.ndarray, test_to_train: float) -> Corr
     return CorrectedT(standard_error=float(error), p=float(2 * t.sf(abs(differences.mean()) / error, folds - 1)))
 
 
-def bootstrap_p(drawn: np.ndarray) -> float | None:
-    """Level at which the percentile interval of a difference, drawn (R,) times, just reaches 0; never 0 itself."""
+def bootstrap_p(drawn: np.ndarray, fewest: int) -> float | None:
+    """Level at which the interval of a difference, drawn (R,) times, just reaches 0; never 0 itself.
+
+    Args:
+        drawn: differences.
+        fewest: subjects of the class that has fewest; with too few there is no p.
+    """
     drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
+    if not len(drawn) or fewest < FEWEST_OF_A_CLASS:
         return None
     beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return float(min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)))
+    return level((beyond + 1) / (len(drawn) + 1), fewest)
 
 
 def _tests(
@@ -166,30 +170,45 @@ def _tests(
     runs: Mapping[str, SubjectPredictions],
     by_fold: Mapping[str, np.ndarray],
     drawn: Mapping[str, np.ndarray],
+    fewest: int,
     test_to_train: float,
 ) -> PairTests:
     differences, gains = by_fold[first] - by_fold[second], drawn[first] - drawn[second]
     disagreement = mcnemar(*(runs[name].called == runs[name].targets for name in (first, second)))
     over_folds = corrected_resampled_t(differences, test_to_train)
     delong = detectable = None
+    difference = estimate(differences.mean(), gains, fewest)
     one, other = runs[first], runs[second]
     if one.probabilities.shape[1] == 2:
         is_positive = one.targets == 1
         delong = paired_test(is_positive, one.probabilities[:, 1], other.probabilities[:, 1], one.folds)
+        difference = replace(difference, low=delong.low, high=delong.high, note=delong.note)
         detectable = _detectable(is_positive, min(by_fold[first].mean(), by_fold[second].mean()), delong)
     return PairTests(
-        auc_difference=estimate(differences.mean(), gains),
+        auc_difference=difference,
         delong=delong,
         mcnemar=disagreement,
         corrected_t=over_folds,
         detectable_difference=detectable,
         p=PValues(
             delong=None if delong is None else delong.p,
-            bootstrap=bootstrap_p(gains),
+            bootstrap=bootstrap_p(gains, fewest),
             mcnemar=disagreement.p,
             corrected_t=over_folds.p,
         ),
     )
+
+
+def _area(run: SubjectPredictions, value: float, drawn: np.ndarray, fewest: int) -> Estimate:
+    found = estimate(value, drawn, fewest)
+    if len(run.classes) > 2:
+        return found
+    closed = _closed_area(run)
+    return replace(found, low=closed.low, high=closed.high, note=closed.note)
+
+
+def _closed_area(run: SubjectPredictions) -> AreaInterval:
+    return area_interval(run.targets == 1, run.probabilities[:, 1], run.folds)
 
 
 def _detectable(is_positive: np.ndarray, weaker_area: float, delong: AreaTest) -> float | None:
@@ -210,18 +229,20 @@ def _corrected(p_values: Sequence[PValues]) -> list[PValues]:
 def _conclusion(first: str, second: str, tests: PairTests, p_holm: PValues) -> str:
     p = p_holm.bootstrap if p_holm.delong is None else p_holm.delong
     gain = tests.auc_difference
-    if gain.value is None or p is None:
+    if gain.value is None:
         return f"{first} and {second} cannot be compared by area: a fold lacks a class."
+    if p is None:
+        return f"{first} and {second} cannot be compared by area: {(gain.note or 'no test exists').split(': ')[-1]}."
     if tests.delong is not None and tests.delong.standard_error == 0:
         return (
             f"{first} and {second} order the subjects alike: nothing here tells them apart, or says how far apart they "
             "could be on other subjects."
         )
     if p >= ALPHA:
-        said = (
-            f"{first} and {second} cannot be told apart with this cohort, which is no proof that they are equal: "
-            f"differences from {gain.low:+.3f} to {gain.high:+.3f} fit what was seen."
-        )
+        said = f"{first} and {second} cannot be told apart with this cohort, which is no proof that they are equal"
+        if gain.low is not None:
+            said += f": differences from {gain.low:+.3f} to {gain.high:+.3f} fit what was seen"
+        said += "."
         if tests.delong is not None and tests.detectable_difference is None:
             said += f" {difference_in_words(None)}"
     else:

@@ -23,7 +23,7 @@ from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, su
 from adnext_plugin.evaluation.uncertainty.bootstrap import Resamples, bootstrap
 from adnext_plugin.evaluation.uncertainty.delong import area_interval
 from adnext_plugin.evaluation.uncertainty.detectable import detectable_area
-from adnext_plugin.evaluation.uncertainty.proportions import wilson
+from adnext_plugin.evaluation.uncertainty.proportions import proportions_of_calls
 from adnext_plugin.findings import BinaryDetails, ClassifierDetails
 from adnext_plugin.task import Task
 
@@ -110,20 +110,15 @@ def _describe_binary(
     positives, negatives = int(is_positive.sum()), int((~is_positive).sum())
     return BinaryDetails(
         delong=area_interval(is_positive, scores, network.folds),
-        wilson={
-            "accuracy": wilson(hits + rejections, len(called)),
-            "sensitivity": wilson(hits, positives),
-            "specificity": wilson(rejections, negatives),
-            "ppv": wilson(hits, int(called.sum())),
-            "npv": wilson(rejections, int((~called).sum())),
-        },
+        wilson=proportions_of_calls(network.targets, called.astype(int), task.classes),
         reliability=reliability_curve(is_positive, scores),
         reliability_after_temperature=reliability_curve(is_positive, calibrated.probabilities[:, 1]),
         decision_curve=decision_curve(is_positive, calibrated.probabilities[:, 1], resamples),
         wanted_sensitivity=sensitivity,
-        at_sensitivity=bootstrap(
-            lambda weights: scores_of_calls(network.targets, called_sensitively, weights, 2), resamples
-        ),
+        at_sensitivity={
+            **bootstrap(lambda weights: scores_of_calls(network.targets, called_sensitively, weights, 2), resamples),
+            **proportions_of_calls(network.targets, called_sensitively, task.classes),
+        },
         predictive_values=predictive_values(hits / max(1, positives), rejections / max(1, negatives), prevalences),
         detectable_area=detectable_area(positives, negatives),
     )

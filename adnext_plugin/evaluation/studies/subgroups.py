@@ -65,7 +65,7 @@ def _score(here: OfSubjects, resamples: int) -> Estimate:
         return estimates(here, resamples_of(here, resamples))["mae"]
     if len(here.classes) == 2:
         area = area_interval(here.targets == 1, here.probabilities[:, 1])
-        return Estimate(value=area.value, low=area.low, high=area.high)
+        return Estimate(value=area.value, low=area.low, high=area.high, note=area.note)
     return estimates(here, resamples_of(here, resamples))["auc_pooled"]
 
 

@@ -30,9 +30,11 @@ class SubjectPredictions:
 
     @property
     def strata(self) -> np.ndarray:
-        """What resamples keep the numbers of, (N,): subjects of a fold and class."""
-        _, fold = np.unique(self.folds, return_inverse=True)
-        return fold * len(self.classes) + self.targets
+        """What resamples keep the numbers of, (N,): subjects of a class.
+
+        Not of a fold and class: one subject of a class in a fold would never vary.
+        """
+        return self.targets
 
     @property
     def called_at_threshold(self) -> np.ndarray:

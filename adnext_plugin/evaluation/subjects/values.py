@@ -28,8 +28,8 @@ class SubjectValues:
 
     @property
     def strata(self) -> np.ndarray:
-        """What resamples keep the numbers of, (N,): folds."""
-        return self.folds
+        """What resamples keep the numbers of, (N,): nothing but that of all."""
+        return np.zeros(len(self.targets), dtype=int)
 
     def of_fold(self, fold: int) -> "SubjectValues":
         """Those of one fold."""

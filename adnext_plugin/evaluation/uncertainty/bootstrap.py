@@ -1,11 +1,20 @@
-"""Resamples of subjects, drawn in blocks, so that memory does not grow with their number or with the cohort."""
+"""Resamples of subjects, drawn in blocks, so that memory does not grow with their number or with the cohort.
 
+Percentiles of resamples are too narrow for few people: they lack the factor n / (n - 1) of a variance, and know no
+Student's t. Those taken here lie as much farther out as the fewest subjects of a class ask for.
+
+Source of these expanded percentiles: Hesterberg 2015, Am Stat 69:371, section 4.3.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm, t
 
 from adnext_plugin.findings import Estimate
+from adnext_plugin.subjects import FEWEST_OF_A_CLASS
 
 CONFIDENCE = 0.95
 BLOCK_ELEMENTS = 500_000  # weights held at a time, 4 MB: a block and what is computed from it fit a processor's cache
@@ -27,6 +36,12 @@ class Resamples:
     strata: np.ndarray
     count: int = 2000
     seed: int = 0
+
+    @property
+    def fewest(self) -> int:
+        """Subjects of the stratum that has fewest."""
+        pairs = {*zip(self.subject_ids.tolist(), self.strata.tolist(), strict=True)}
+        return min(Counter(stratum for _, stratum in pairs).values(), default=0)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Weights of consecutive resamples, (rows of the block, N) float64. How they are cut does not change them."""
@@ -54,7 +69,7 @@ class Resamples:
 
 
 def bootstrap(scores: Callable[[np.ndarray], Scores], resamples: Resamples) -> dict[str, Estimate]:
-    """All scores of the data, with 95 % percentile intervals over resamples.
+    """All scores of the data, with 95 % intervals of expanded percentiles over resamples.
 
     Args:
         scores: function of weights (R, N) that gives every score for each of the R rows.
@@ -62,7 +77,8 @@ def bootstrap(scores: Callable[[np.ndarray], Scores], resamples: Resamples) -> d
     """
     values = scores(np.ones((1, len(resamples.subject_ids))))
     drawn = drawn_scores(scores, resamples)
-    return {name: estimate(values[name][0], drawn[name]) for name in values}
+    fewest = resamples.fewest
+    return {name: estimate(values[name][0], drawn[name], fewest) for name in values}
 
 
 def drawn_scores(scores: Callable[[np.ndarray], Scores], resamples: Resamples) -> Scores:
@@ -71,13 +87,49 @@ def drawn_scores(scores: Callable[[np.ndarray], Scores], resamples: Resamples) -
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def estimate(value: float, drawn: np.ndarray) -> Estimate:
-    """A value with the percentile interval of what resamples gave, (R,); resamples without a value are left out."""
+def estimate(value: float, drawn: np.ndarray, fewest: int) -> Estimate:
+    """A value with the interval of what resamples gave; those without a value are left out.
+
+    There is none where a class has too few subjects, where all resamples give the same, as of a score that the numbers
+    of the classes fix, and where so many lie to one side of the value that the interval would not contain it, as of
+    scores of calibration in small cohorts.
+
+    Args:
+        value: of the data.
+        drawn: of the resamples, (R,).
+        fewest: subjects of the class that has fewest.
+    """
     if not np.isfinite(value) or not np.isfinite(drawn).any():
-        return Estimate(value=None, low=None, high=None)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(drawn, (tail, 1 - tail))
-    return Estimate(value=float(value), low=float(low), high=float(high))
+        return Estimate(value=None, low=None, high=None, note="not defined for these subjects")
+    value = float(value)
+    if fewest < FEWEST_OF_A_CLASS:
+        return Estimate(value=value, low=None, high=None, note=too_few(fewest))
+    low, high = (float(limit) for limit in np.nanquantile(drawn, (tail(fewest), 1 - tail(fewest))))
+    rounding = 1e-12 * max(abs(low), abs(high))
+    if high - low <= rounding:
+        return Estimate(value=value, low=None, high=None, note="no interval: the same in nearly every resample")
+    if not low - rounding <= value <= high + rounding:
+        return Estimate(value=value, low=None, high=None, note="no interval: resamples lie to one side of the value")
+    return Estimate(value=value, low=min(low, value), high=max(high, value))
+
+
+def tail(people: int) -> float:
+    """Share of resamples below, and above, an interval, when as many subjects were resampled.
+
+    Where normal percentiles lie on a standard deviation that lacks n / (n - 1), it gives Student's limits.
+    """
+    wanted = t.ppf((1 + CONFIDENCE) / 2, people - 1)
+    return float(norm.cdf(-wanted * np.sqrt(people / (people - 1))))
+
+
+def level(share_beyond: float, people: int) -> float:
+    """Two-sided level at which an interval over resamples ends where this share of them lies beyond."""
+    return float(min(1.0, 2 * t.sf(-norm.ppf(share_beyond) * np.sqrt((people - 1) / people), people - 1)))
+
+
+def too_few(people: int) -> str:
+    """Why there is no interval."""
+    return f"no interval: {people} subjects, of a class or in all, are fewer than {FEWEST_OF_A_CLASS}"
 
 
 def _times_drawn(people: int, resamples: int, generator: np.random.Generator) -> np.ndarray:

@@ -9,6 +9,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from adnext_plugin.subjects import FEWEST_OF_A_CLASS
+
 POWER = 0.8
 ALPHA = 0.05  # two-sided
 TYPICAL_AREA = 0.8  # of another model, before any is known
@@ -81,6 +83,11 @@ def cohort_in_words(positives: int, negatives: int) -> str:
         positives: subjects.
         negatives: subjects.
     """
+    if min(positives, negatives) < FEWEST_OF_A_CLASS:
+        return (
+            f"A class has {min(positives, negatives)} subjects: scores get intervals, and runs are compared, from "
+            f"{FEWEST_OF_A_CLASS} of every class on."
+        )
     difference = difference_in_words(detectable_difference(TYPICAL_AREA, positives, negatives, correlation=0.0))
     return (
         f"{area_in_words(detectable_area(positives, negatives))} "

@@ -24,7 +24,7 @@ def wilson(successes: int, trials: int) -> Estimate:
     Source: Wilson 1927, J Am Stat Assoc 22:209.
     """
     if trials == 0:
-        return Estimate(value=None, low=None, high=None)
+        return Estimate(value=None, low=None, high=None, note="there is nobody of whom it is a share")
     z = norm.ppf((1 + CONFIDENCE) / 2)
     share = successes / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
@@ -33,6 +33,26 @@ def wilson(successes: int, trials: int) -> Estimate:
     low = 0.0 if successes == 0 else float(centre - half_width)
     high = 1.0 if successes == trials else float(centre + half_width)
     return Estimate(value=share, low=low, high=high)
+
+
+def proportions_of_calls(targets: np.ndarray, called: np.ndarray, classes: Sequence[str]) -> dict[str, Estimate]:
+    """Accuracy, and of two classes the four rates of calls, of more every class's recall, with score intervals.
+
+    Args:
+        targets: (N,) integers.
+        called: (N,) integers.
+        classes: their names; the last of two is the positive one.
+    """
+    hits = called == targets
+    found = {"accuracy": wilson(int(hits.sum()), len(hits))}
+    for index, name in enumerate(classes):
+        recall = wilson(int(hits[targets == index].sum()), int((targets == index).sum()))
+        if len(classes) > 2:
+            found[f"recall_of_{name}"] = recall
+            continue
+        of_calls = wilson(int(hits[called == index].sum()), int((called == index).sum()))
+        found |= {("specificity", "sensitivity")[index]: recall, ("npv", "ppv")[index]: of_calls}
+    return found
 
 
 def mcnemar(first_is_right: np.ndarray, second_is_right: np.ndarray) -> McNemar:
