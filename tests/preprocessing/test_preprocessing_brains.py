@@ -174,7 +174,7 @@ def test_masks_of_the_user_are_applied_and_a_changed_one_costs_one_case(fresh, t
     half[:, 20:] = 0
     write_scan(tmp_path / "masks" / "sub02_M00_brain.nii.gz", half)
     pattern = str(tmp_path / "masks" / "{subject_id}_{session_id}_*.nii.gz")
-    for where, prepared in ((str(tmp_path / "masks"), 1), (pattern, 5)):  # another pattern is another setting
+    for where, prepared in ((str(tmp_path / "masks"), 1), (pattern, 0)):  # a mask counts, not its name
         capsys.readouterr()
         assert plan_and_preprocess.main(["-d", "7", *SIZE, "--brain-masks", where]) == 0
         assert f"{prepared} cases prepared" in capsys.readouterr().out

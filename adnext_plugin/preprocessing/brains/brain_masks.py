@@ -88,8 +88,9 @@ def extract_masks(
     left_alone: dict[str, list[str]] = {}
     failed: dict[str, str] = {}
     reused = 0
-    outcomes = for_each(extract_mask, jobs, description="Brain extraction", processes=processes, cluster=cluster)
-    for index, outcome in outcomes:
+    for index, outcome in for_each(
+        extract_mask, jobs, description="Brain extraction", processes=processes, cluster=cluster
+    ):
         case = jobs[index].case
         if isinstance(outcome, (PathsError, SettingsError, WeightsError)):  # concerns every case
             raise outcome
