@@ -59,10 +59,14 @@ def test_a_fault_of_ours_keeps_its_traceback_and_asks_for_a_report(error: Except
 
 
 COMMAND = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from adnext_plugin.cli.command import command
 from adnext_plugin.files import replacing_folder
+
+# a process in the background may have been started with SIGINT ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @command
 def main(argv=None):

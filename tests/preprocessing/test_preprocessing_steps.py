@@ -23,7 +23,7 @@ ORIENTATIONS = [
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_a_scan_stored_in_any_of_the_48_orientations_becomes_the_same_array(orientation: str, tmp_path) -> None:
     affine = np.diag([1.0, 2.0, 3.0, 1.0])
-    volume_xyz = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    volume_xyz = np.arange(5 * 6 * 7, dtype=np.float32).reshape(5, 6, 7)
     image = nibabel.Nifti1Image(volume_xyz, affine)
     target = nibabel.orientations.axcodes2ornt(orientation)
     nibabel.save(
