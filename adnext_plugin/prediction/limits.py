@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from adnext_plugin.errors import BundleError
-from adnext_plugin.networks.build import build_planned_network
 from adnext_plugin.plan import Plan
+from adnext_plugin.prediction.built_networks import possible_networks
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
 from adnext_plugin.records import to_json
@@ -45,18 +45,22 @@ def require_own_weights(model: Model, where: str) -> None:
         BundleError: names the first tensor that does not fit.
     """
     with torch.device("meta"):
-        network = build_planned_network(model.description.plan, model.description.in_channels)
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        expected = [_shapes(network.state_dict()) for network in possible_networks(model.description)]
     for description, fold in zip(model.description.folds, model.folds, strict=True):
-        there = {name: tuple(tensor.shape) for name, tensor in fold.weights.items()}
-        for name in sorted({*expected, *there}):
-            if there.get(name) != expected.get(name):
-                raise BundleError(
-                    f"{where}: the weights of fold {description.name} are of another network than the plan's "
-                    f"{model.description.plan.network.name}: {name!r} has the shape {there.get(name)}, there "
-                    f"{expected.get(name)}; export the model again"
-                )
+        there = _shapes(fold.weights)
+        if there not in expected:
+            planned = expected[0]
+            name = next(name for name in sorted({*planned, *there}) if there.get(name) != planned.get(name))
+            raise BundleError(
+                f"{where}: the weights of fold {description.name} are of another network than the plan's "
+                f"{model.description.plan.network.name}: {name!r} has the shape {there.get(name)}, there "
+                f"{planned.get(name)}; export the model again, or install the package of {model.description.trainer}"
+            )
         require_finite(fold, f"{where}, fold {description.name}")
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def require_finite(fold: FoldModel, where: str) -> None:

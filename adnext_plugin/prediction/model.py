@@ -11,9 +11,9 @@ from torch import nn
 from adnext_plugin.data.augmentation import CentreCrop
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.explanations.method import ExplainedNetwork
-from adnext_plugin.networks.build import build_planned_network
 from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.plan import Plan
+from adnext_plugin.prediction.built_networks import possible_networks
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.features import FeatureProfile
 from adnext_plugin.preprocessing.fitted import with_states
@@ -60,14 +60,7 @@ class FoldNetwork:
         where = f"what fold {self.description.name} has learned"
         self._fitted = with_states(self._plan.preprocessing, model.folds[index].learned, where)
         self._device = torch.device(device)
-        self._network = build_planned_network(self._plan, model.description.in_channels)
-        try:
-            self._network.load_state_dict(model.folds[index].weights)
-        except RuntimeError as error:
-            raise WeightsError(
-                f"the weights of fold {self.description.name} are of another network than the plan's "
-                f"{self._plan.network.name}; train or export it again"
-            ) from error
+        self._network = _with_weights(model, index)
         self._network.eval().to(self._device)
         crop = self._plan.training.get("crop_voxels")
         self._cut = CentreCrop(crop) if crop else None
@@ -138,6 +131,21 @@ class FoldNetwork:
         if self.description.covariate_scale is not None:
             return self.description.covariate_scale.apply(row)
         return plain_columns(row, self.columns, self._plan.known_task, self._plan.network.name or "of the plan")
+
+
+def _with_weights(model: Model, index: int) -> nn.Module:
+    problem = None
+    for network in possible_networks(model.description):
+        try:
+            network.load_state_dict(model.folds[index].weights)
+            return network
+        except RuntimeError as error:
+            problem = error
+    description = model.description
+    raise WeightsError(
+        f"the weights of fold {description.folds[index].name} are of another network than the plan's "
+        f"{description.plan.network.name}; train or export it again, or install the package of {description.trainer}"
+    ) from problem
 
 
 def feature_layer(network: nn.Module) -> nn.Linear | None:
