@@ -54,14 +54,14 @@ OF_SCORING = (
     ),
     _fault(
         "other people's age bias from the first fold alone",
-        "line.corrected(judged.targets, judged.values) for line in lines]",
-        "line.corrected(judged.targets, judged.values) for line in lines[:1]]",
+        "line.corrected(values.targets, values.values) for line in lines]",
+        "line.corrected(values.targets, values.values) for line in lines[:1]]",
         f"{SCORING}other_peoples_age_bias_is_corrected_by_the_mean_over_folds_of_their_selection_parts",
     ),
     _fault(
         "other people called by the first fold's threshold",
-        "np.full(len(judged.targets), np.mean(thresholds))",
-        "np.full(len(judged.targets), thresholds[0])",
+        "mean = np.mean([one for one in thresholds if one is not None])",
+        "mean = thresholds[0]",
         f"{SCORING}other_people_are_called_by_the_mean_of_the_folds_thresholds",
     ),
     _fault(
@@ -250,7 +250,7 @@ OF_DATA = (
     ),
     _fault(
         "parts of the first fold, whatever the fold",
-        "sorted(splits[self.fold][part])",
+        "sorted(splits[fold][part])",
         "sorted(splits[0][part])",
         f"{RUNS}an_honest_run_trains_on_train_and_chooses_on_selection_and_the_papers_run_does_not",
     ),
@@ -268,8 +268,8 @@ OF_DATA = (
     ),
     _fault(
         "the audit measures scales on the part that epochs are chosen on",
-        "training, _ = data.cases_to_train_on(settings)",
-        "_, training = data.cases_to_train_on(settings)",
+        "training, _ = data.cases_to_train_on(settings)\n    task = data.plan.known_task",
+        "_, training = data.cases_to_train_on(settings)\n    task = data.plan.known_task",
         f"{RUNS}the_scale_of_a_number_is_measured_on_the_training_part_alone",
     ),
     _fault(
