@@ -83,8 +83,8 @@ class RunMetrics(_Content):
 class ExternalMetrics(_Content):
     """`metrics.json` of a run's networks together on a dataset of other people, `dataset`.
 
-    `threshold` and `temperatures` are those that were chosen on the dataset trained on; `recalibration` stands beside
-    the frozen scores where it was asked for.
+    `threshold` and `temperatures` are those that were chosen on the dataset trained on, and `baselines` were fitted
+    there; `recalibration` stands beside the frozen scores where it was asked for.
     """
 
     warning: str | None = None
@@ -101,6 +101,8 @@ class ExternalMetrics(_Content):
     subjects: int
     resamples: int
     scores: dict[str, Estimate]
+    baselines: tuple[BaselineResult, ...] = ()
+    notes: tuple[str, ...] = ()
     recalibration: Recalibration | None
 
 

@@ -61,7 +61,7 @@ OF_SCORING = (
     _fault(
         "other people called by the first fold's threshold",
         "mean = np.mean([one for one in thresholds if one is not None])",
-        "mean = thresholds[0]",
+        "mean = [one for one in thresholds if one is not None][0]",
         f"{SCORING}other_people_are_called_by_the_mean_of_the_folds_thresholds",
     ),
     _fault(
@@ -174,6 +174,30 @@ OF_SCORING = (
         f"{SCORING}a_gain_is_ours_over_theirs_and_of_the_same_people",
     ),
     _fault(
+        "gain in area of the other over ours",
+        "paired_test(ours.targets == 1, ours.probabilities[:, 1], theirs.probabilities[:, 1], ours.folds)",
+        "paired_test(ours.targets == 1, theirs.probabilities[:, 1], ours.probabilities[:, 1], ours.folds)",
+        f"{SCORING}a_gain_is_ours_over_theirs_and_of_the_same_people",
+    ),
+    _fault(
+        "resamples within fold and class, where the only patient of a fold never varies",
+        "        return self.targets\n",
+        "        return self.folds * len(self.classes) + self.targets\n",
+        f"{EVALUATION}scores.py::test_resamples_keep_the_size_of_every_class_and_not_of_its_folds",
+    ),
+    _fault(
+        "other people's baseline fitted on the first fold's training part",
+        "model = _limited(baseline.model, len(targets)).fit(baseline.features, targets)",
+        "model = _limited(baseline.model, len(targets)).fit(baseline.features[:60], targets[:60])",
+        f"{EVALUATION}baselines.py::test_other_people_are_predicted_by_what_the_whole_cohort_taught",
+    ),
+    _fault(
+        "words of a baseline taken for missing numbers",
+        "column not in TEXT_COLUMNS and _has_words(cohort, column)]",
+        "column not in TEXT_COLUMNS and not _has_words(cohort, column)]",
+        f"{EVALUATION}baselines.py::test_a_column_of_words_tells_what_it_knows",
+    ),
+    _fault(
         "the inflation meter keeps the worst epoch",
         "return max(epochs, key=lambda epoch: _rank(epochs[epoch], task))",
         "return min(epochs, key=lambda epoch: _rank(epochs[epoch], task))",
@@ -268,8 +292,8 @@ OF_DATA = (
     ),
     _fault(
         "the audit measures scales on the part that epochs are chosen on",
-        "training, _ = data.cases_to_train_on(settings)\n    task = data.plan.known_task",
-        "_, training = data.cases_to_train_on(settings)\n    task = data.plan.known_task",
+        "training, _ = data.cases_to_train_on(settings)\n    task",
+        "_, training = data.cases_to_train_on(settings)\n    task",
         f"{RUNS}the_scale_of_a_number_is_measured_on_the_training_part_alone",
     ),
     _fault(

@@ -87,10 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _request(arguments: Namespace) -> evaluate.Request:
-    columns = [tuple(name.strip() for name in item.split(",") if name.strip()) for item in arguments.baseline]
     return evaluate.Request(
         **_run(arguments),
-        baselines=tuple(columns),
+        baselines=_baselines(arguments),
         sensitivity=arguments.sensitivity,
         prevalences=tuple(arguments.prevalence),
         probes=tuple(arguments.probe),
@@ -101,9 +100,14 @@ def _external_request(arguments: Namespace) -> evaluate_external.Request:
     return evaluate_external.Request(
         **_run(arguments),
         external=arguments.external,
+        baselines=_baselines(arguments),
         other_people=arguments.other_people,
         recalibrate=arguments.recalibrate,
     )
+
+
+def _baselines(arguments: Namespace) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(name.strip() for name in item.split(",") if name.strip()) for item in arguments.baseline)
 
 
 def _run(arguments: Namespace) -> dict:

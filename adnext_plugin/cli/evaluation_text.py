@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.probe import Probe
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
     from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
+    from adnext_plugin.findings import BaselineResult
     from adnext_plugin.workflows import evaluate, evaluate_external
 
 
@@ -54,10 +55,24 @@ def print_external(result: "evaluate_external.Result") -> None:
     # headlines are of folds, of which there are none here
     titles = {name: one.title for name, one in lines.items() if "headline" not in one.shown}
     print_scores({titles.get(name, name): value for name, value in result.scores.items()})
+    _print_baselines_of_others(result.baselines, lines)
+    for note in result.notes:
+        print(f"note: {note}")
     if result.recalibration is not None:
         print(result.recalibration.warning)
         print_scores({f"{name}, recalibrated": value for name, value in result.recalibration.recalibrated.items()})
     print(f"Predictions, metrics and figures are in {result.folder.path}")
+
+
+def _print_baselines_of_others(baselines: "Sequence[BaselineResult]", lines: "Mapping[str, Score]") -> None:
+    headline = [one for one in lines.values() if "headline" in one.shown and one.within_fold is not None]
+    titles = [str(one.within_fold).replace("_", " ") for one in headline]
+    print(
+        f"{'baselines, fitted where it was trained':40}{''.join(f'{title:26}' for title in titles)}gain of the network"
+    )
+    for baseline in baselines:
+        cells = "".join(f"{in_words(baseline.scores[str(one.within_fold)]):26}" for one in headline)
+        print(f"  {baseline.name:38}{cells}{in_words(baseline.gain_of_network)}")
 
 
 def _print_scores_beside_baselines(trainer: str, evaluation: "Evaluation", lines: "Mapping[str, Score]") -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adnext_plugin.errors import PathsError, TableError, nearest_names
+from adnext_plugin.errors import PathsError
 from adnext_plugin.files import require_file
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.run_metrics import RunMetrics, write_metrics
+from adnext_plugin.workflows.baselines import baselines_of
 from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
 from adnext_plugin.workflows.evaluation_files import write_evaluation
 from adnext_plugin.workflows.report import write_report
@@ -18,15 +19,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from adnext_plugin.cohort import Cohort
-    from adnext_plugin.evaluation.studies.baselines import Baseline
     from adnext_plugin.evaluation.studies.crossval import Evaluation
     from adnext_plugin.evaluation.studies.inflation import InflationMeter
     from adnext_plugin.evaluation.studies.probe import Probe
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
     from adnext_plugin.evaluation.subjects.values import OfSubjects
-
-USUAL_BASELINE = ("age", "sex")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +116,7 @@ def _score(request: Request, run: RunFolder) -> tuple[Result, RunMetrics]:
     how_to_train = f"adnext_train {cohort.name} {request.configuration} cv -tr {request.trainer} --c"
     files = read_folds(run, cohort, how_to_train)
     # with permuted labels, the baselines get those too
-    baselines, notes = _baselines(request, run, files.cohort)
+    baselines, notes = baselines_of(run, request.configuration, request.baselines, files.cohort)
     evaluation, predictions = crossval.evaluate(
         files.predictions,
         baselines,
@@ -143,40 +141,6 @@ def _score(request: Request, run: RunFolder) -> tuple[Result, RunMetrics]:
         inflation_meter=meter,
     )
     return result, _metrics(request, files, result)
-
-
-def _baselines(request: Request, run: RunFolder, cohort: "Cohort") -> tuple[list["Baseline"], list[str]]:
-    """Models to set beside the network, and remarks on what they lack."""
-    from adnext_plugin.data.store import CaseStore
-    from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, voxels
-    from adnext_plugin.plan import configuration_of, plan_in, read_plans
-
-    task, subjects = cohort.task, cohort.subjects
-    baselines, notes = [knows_nothing(cohort)], []
-    for number, columns in enumerate(dict.fromkeys([USUAL_BASELINE, *request.baselines])):
-        usable = [name for name in columns if name in subjects and name not in (task.target, *task.derived_from)]
-        absent = [name for name in columns if name not in subjects]
-        if absent and number > 0:
-            raise TableError(
-                f"--baseline: subjects.csv has no column {absent[0]!r}{nearest_names(absent[0], map(str, subjects))}"
-            )
-        if len(usable) < len(columns):
-            left_out = ", ".join(name for name in columns if name not in usable)
-            notes.append(
-                f"baseline {'+'.join(columns)} is without {left_out}, which is unknown or gives the target away"
-            )
-        if usable and "+".join(usable) not in [baseline.name for baseline in baselines]:
-            baselines.append(covariates(cohort, usable))
-    configuration = configuration_of(read_plans(run.plans_file), request.configuration, str(run.plans_file))
-    plan = plan_in(configuration, str(run.plans_file))
-    if plan.prepared_by == "nnunet":
-        notes.append("no voxel baseline: the volumes were prepared by nnU-Net and have different sizes")
-        return baselines, notes
-    images = cohort.folder / configuration["data_identifier"]
-    store = CaseStore(images, subjects["case_id"].tolist(), plan.preprocessing.input_size_voxels)
-    index = {case: number for number, case in enumerate(store.cases)}
-    baselines.append(voxels(cohort, lambda case: store[index[case]][0], plan.preprocessing.spacing_mm))
-    return baselines, notes
 
 
 def _metrics(request: Request, files: "FoldFiles", result: Result) -> RunMetrics:

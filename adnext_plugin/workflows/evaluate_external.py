@@ -10,6 +10,7 @@ from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.run_metrics import ExternalMetrics
 from adnext_plugin.stamps import OTHER_PEOPLE
+from adnext_plugin.workflows.baselines import OtherPeople, baselines_of
 from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
 from adnext_plugin.workflows.evaluation_files import write_evaluation
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
     from adnext_plugin.evaluation.subjects.values import OfSubjects
     from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples
+    from adnext_plugin.findings import BaselineResult
     from adnext_plugin.prediction.description import ModelDescription
     from adnext_plugin.settings import Protocol
     from adnext_plugin.task import Task
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
 class Request(RunRequest):
     """Which run, and the preprocessed dataset of other people, `external`, by number or full name.
 
-    `other_people`: why equal ids in both datasets are not the same people; results are stamped with it. `recalibrate`:
-    also show what probabilities would be worth once they are fitted to those people. `resamples`: of the
-    bootstrap. `device`: cpu, cuda or mps; None for a GPU where there is one.
+    `baselines`: columns of both datasets' `subjects.csv` for further linear models, fitted on the whole dataset trained
+    on; age and sex are always one. `other_people`: why equal ids in both datasets are not the same people; results are
+    stamped with it. `recalibrate`: also show what probabilities would be worth once they are fitted to those people.
+    `resamples`: of the bootstrap. `device`: cpu, cuda or mps; None for a GPU where there is one.
     """
 
     external: str | int
+    baselines: tuple[tuple[str, ...], ...] = ()
     other_people: str | None = None
     recalibrate: "Method | None" = None
     resamples: int = 2000
@@ -61,7 +65,8 @@ class Result:
 
     `task`: the external dataset's. `table`: rows of `predictions.csv`, one per scan; `predictions`: one per subject.
     `model`: what the networks are, with their temperatures and thresholds. `warning`: what all of it must be stamped
-    with.
+    with. `baselines`: simple models fitted on the whole dataset trained on, and what the networks gain over each.
+    `notes`: what was left out, and why.
     """
 
     run: RunFolder
@@ -71,6 +76,8 @@ class Result:
     task: "Task"
     model: "ModelDescription"
     scores: "dict[str, Estimate]"
+    baselines: "tuple[BaselineResult, ...]"
+    notes: tuple[str, ...]
     recalibration: "Recalibration | None"
     predictions: "OfSubjects"
     table: "pd.DataFrame"
@@ -85,11 +92,13 @@ def evaluate_external(request: Request) -> Result:
     Raises:
         PathsError: there is no such dataset or run, or it was not evaluated, or cases are missing.
         AdnextError: the two datasets share people.
+        TableError: a column for a baseline is missing from one of them, or has too many different words.
         SettingsError: the dataset is for another task or prepared differently, or the method is not for its task.
         WeightsError: a checkpoint cannot be read safely, or is not of this run.
     """
     from adnext_plugin.cohort import Cohort
-    from adnext_plugin.evaluation.studies.external import judge_external
+    from adnext_plugin.evaluation.scores.table import installed_scores
+    from adnext_plugin.evaluation.studies.external import compare_with_baselines, judge_external
     from adnext_plugin.evaluation.studies.recalibration import recalibrate, require_method
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
     from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
@@ -108,7 +117,10 @@ def evaluate_external(request: Request) -> Result:
         raise SettingsError(f"{other.name} was imported without a target, so there is nothing to compare with")
     if request.recalibrate:
         require_method(request.recalibrate, task)
-    model, table = _predict(run, files, other, choose_device(request.device))
+    others = OtherPeople(folder=other, subjects=_as_trained(subjects, task, files), task=task)
+    # refused before anything is predicted
+    baselines, notes = baselines_of(run, request.configuration, request.baselines, files.cohort, others)
+    model, table = _predict(run, files, others, choose_device(request.device))
     judged = judge_external(table, files.predictions, [fold.threshold for fold in model.folds], task)
     drawn = resamples_of(judged, request.resamples)
     recalibration = None
@@ -122,6 +134,10 @@ def evaluate_external(request: Request) -> Result:
         task=task,
         model=model,
         scores=_scores(judged, drawn),
+        baselines=compare_with_baselines(
+            judged, baselines, files.cohort, others.subjects, task, drawn, installed_scores()
+        ),
+        notes=tuple(notes),
         recalibration=recalibration,
         predictions=judged,
         table=table.assign(protocol=files.protocol),
@@ -136,19 +152,24 @@ def _warning(files: "FoldFiles", other_people: str | None) -> str | None:
     return "; ".join(filter(None, [files.warning, stamp])) or None
 
 
-def _predict(run: RunFolder, files: "FoldFiles", other: Path, device: str) -> "tuple[ModelDescription, pd.DataFrame]":
-    """What the networks are, and their answers for the dataset in the folder `other`."""
+def _as_trained(subjects: "pd.DataFrame", task: "Task", files: "FoldFiles") -> "pd.DataFrame":
+    """What was trained on labels dealt out anew is judged on such here, too."""
+    from adnext_plugin.subjects import permute_targets
+
+    seed = files.summaries[0].permute_labels
+    return subjects if seed is None else permute_targets(subjects, task, seed)
+
+
+def _predict(
+    run: RunFolder, files: "FoldFiles", others: OtherPeople, device: str
+) -> "tuple[ModelDescription, pd.DataFrame]":
+    """What the networks are, and their answers for other people."""
     from adnext_plugin.prediction.ensemble import Ensemble
     from adnext_plugin.prediction.from_run import read_run
     from adnext_plugin.prediction.labelled import predict_labelled
-    from adnext_plugin.subjects import permute_targets, read_dataset
 
     model = read_run(run, [str(fold) for fold in range(len(files.cohort.splits))])
-    task, subjects = read_dataset(other)
-    seed = files.summaries[0].permute_labels
-    if seed is not None:  # what was trained on labels dealt out anew is judged on such here, too
-        subjects = permute_targets(subjects, task, seed)
-    return model.description, predict_labelled(Ensemble(model, device), other, subjects, task)
+    return model.description, predict_labelled(Ensemble(model, device), others.folder, others.subjects, others.task)
 
 
 def _scores(judged: "OfSubjects", drawn: "Resamples") -> "dict[str, Estimate]":
@@ -179,5 +200,7 @@ def _metrics(result: Result, protocol: "Protocol", resamples: int) -> ExternalMe
         subjects=len(result.predictions.targets),
         resamples=resamples,
         scores=result.scores,
+        baselines=result.baselines,
+        notes=result.notes,
         recalibration=result.recalibration,
     )

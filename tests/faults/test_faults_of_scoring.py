@@ -24,7 +24,7 @@ from adnext_plugin.evaluation.studies.seeds import spread_over_seeds
 from adnext_plugin.evaluation.studies.subgroups import describe_subgroups
 from adnext_plugin.evaluation.subjects.bias_correction import fit_bias_correction
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject, subject_means
-from adnext_plugin.evaluation.subjects.values import values_per_subject
+from adnext_plugin.evaluation.subjects.values import SubjectValues, values_per_subject
 from adnext_plugin.evaluation.uncertainty.detectable import detectable_area, detectable_difference
 from adnext_plugin.evaluation.uncertainty.intervals import gain, resamples_of
 from adnext_plugin.splits.folds import make_splits
@@ -44,6 +44,11 @@ def _classified(targets: np.ndarray, positive: np.ndarray, threshold: float = 0.
         thresholds=np.full(people, threshold),
         classes=TASK.classes,
     )
+
+
+def _numbers(truth: np.ndarray, said: np.ndarray) -> SubjectValues:
+    ids, folds = np.arange(len(truth)), np.arange(len(truth)) % 4
+    return SubjectValues(subject_ids=ids, targets=truth, folds=folds, values=said, corrected=said)
 
 
 def _of_parts(slope: dict[tuple[int, str], float]) -> pd.DataFrame:
@@ -256,6 +261,9 @@ def test_a_gain_is_ours_over_theirs_and_of_the_same_people() -> None:
     targets = np.arange(80) % 2
     ours, theirs = _classified(targets, 0.2 + 0.6 * targets), _classified(targets, np.full(80, 0.5))
     assert gain(ours, theirs, resamples_of(ours, 20)).value == 0.5
+    truth = np.linspace(50, 90, 40)
+    near, far = _numbers(truth, truth + 1), _numbers(truth, truth + 3)
+    assert gain(near, far, resamples_of(near, 20)).value == 2
     with pytest.raises(ValueError, match="same subjects"):
         gain(ours, replace(theirs, subject_ids=theirs.subject_ids[::-1]), resamples_of(ours, 20))
 

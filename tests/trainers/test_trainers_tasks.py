@@ -136,9 +136,17 @@ def test_a_number_is_learned_in_its_own_unit(workspace, capsys) -> None:
     assert mae < 5 and metrics["baselines"][0]["scores"]["mae"]["value"] > 6
     assert (run / "crossval_results" / "predicted.png").read_bytes().startswith(b"\x89PNG")
     assert "MAE" in capsys.readouterr().out
-    assert evaluate.main(["312", "-tr", "ADNeXtTrainer_T", "--external", "314", "-device", "cpu"]) == 0
+    arguments = ["312", "-tr", "ADNeXtTrainer_T", "--external", "314", "-device", "cpu"]
+    assert evaluate.main([*arguments, "--baseline", "age"]) == 0
     external = json.loads((run / "external" / "Dataset314_OtherSeverity" / "metrics.json").read_text())
     assert external["scores"]["mae"]["value"] < 5
+    # fitted on the 18 people of 312, asked about the 9 of 314
+    errors = {one["name"]: one["scores"]["mae"]["value"] for one in external["baselines"]}
+    assert list(errors) == ["mean", "age+sex", "age", "voxels (PCA, 8 mm)"]
+    assert errors["mean"] == pytest.approx(20 / 3)
+    gains = {one["name"]: one["gain_of_network"]["value"] for one in external["baselines"]}
+    assert gains["mean"] == pytest.approx(20 / 3 - external["scores"]["mae"]["value"])
+    assert "fitted where it was trained" in capsys.readouterr().out
     scans = _predict_raw(workspace, run, "Dataset314_OtherSeverity")
     table = pd.read_csv(run / "external" / "Dataset314_OtherSeverity" / "predictions.csv")
     found = [scans[case]["prediction"] for case in table["case_id"]]

@@ -1,0 +1,98 @@
+"""Which simple models stand beside a network, of the cohort it was trained on and of other people."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adnext_plugin.errors import TableError, nearest_names
+from adnext_plugin.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from adnext_plugin.cohort import Cohort
+    from adnext_plugin.evaluation.studies.baselines import Baseline
+    from adnext_plugin.task import Task
+
+USUAL_BASELINE = ("age", "sex")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OtherPeople:
+    """A preprocessed dataset of people whom the baselines are asked about, too: its folder, `subjects.csv` and task."""
+
+    folder: Path
+    subjects: "pd.DataFrame"
+    task: "Task"
+
+
+def baselines_of(
+    run: RunFolder,
+    configuration: str,
+    wanted: Sequence[tuple[str, ...]],
+    cohort: "Cohort",
+    others: OtherPeople | None = None,
+) -> "tuple[list[Baseline], list[str]]":
+    """Models to set beside the network, and remarks on what they lack.
+
+    Args:
+        run: trained on the cohort.
+        configuration: of its plans.
+        wanted: columns of `subjects.csv` for linear models; age and sex are always one.
+        cohort: with the targets that were trained on.
+        others: whom the models must be able to see as well.
+
+    Raises:
+        TableError: a column that was asked for is missing, or has too many different words.
+    """
+    from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, voxels
+    from adnext_plugin.plan import configuration_of, plan_in, read_plans
+
+    baselines, notes = [knows_nothing(cohort)], []
+    for number, columns in enumerate(dict.fromkeys([USUAL_BASELINE, *wanted])):
+        if number > 0:
+            _require_columns(columns, cohort, others)
+        usable = [name for name in columns if _is_usable(name, cohort, others)]
+        if len(usable) < len(columns):
+            left_out = ", ".join(name for name in columns if name not in usable)
+            notes.append(
+                f"baseline {'+'.join(columns)} is without {left_out}, which is unknown or gives the target away"
+            )
+        if usable and "+".join(usable) not in [baseline.name for baseline in baselines]:
+            baselines.append(covariates(cohort, usable))
+    chosen = configuration_of(read_plans(run.plans_file), configuration, str(run.plans_file))
+    plan = plan_in(chosen, str(run.plans_file))
+    if plan.prepared_by == "nnunet":
+        notes.append("no voxel baseline: the volumes were prepared by nnU-Net and have different sizes")
+        return baselines, notes
+    size, images = plan.preprocessing.input_size_voxels, chosen["data_identifier"]
+    read_own = _reader(cohort.folder / images, cohort.subjects, size)
+    read_others = None if others is None else _reader(others.folder / images, others.subjects, size)
+    baselines.append(voxels(cohort, read_own, plan.preprocessing.spacing_mm, read_others))
+    return baselines, notes
+
+
+def _require_columns(columns: Sequence[str], cohort: "Cohort", others: OtherPeople | None) -> None:
+    tables = [(cohort.name, cohort.subjects), *([] if others is None else [(others.folder.name, others.subjects)])]
+    for dataset, table in tables:
+        absent = [name for name in columns if name not in table]
+        if absent:
+            suggestion = nearest_names(absent[0], map(str, table))
+            raise TableError(f"--baseline: subjects.csv of {dataset} has no column {absent[0]!r}{suggestion}")
+
+
+def _is_usable(name: str, cohort: "Cohort", others: OtherPeople | None) -> bool:
+    tasks = [cohort.task, *([] if others is None else [others.task])]
+    is_known = name in cohort.subjects and (others is None or name in others.subjects)
+    return is_known and not any(name in (task.target, *task.derived_from) for task in tasks)
+
+
+def _reader(images: Path, subjects: "pd.DataFrame", size_voxels: tuple[int, int, int]) -> "Callable[[str], np.ndarray]":
+    """Gives the stored volume of a case id."""
+    from adnext_plugin.data.store import CaseStore
+
+    store = CaseStore(images, subjects["case_id"].tolist(), size_voxels)
+    index = {case: number for number, case in enumerate(store.cases)}
+    return lambda case: store[index[case]][0]
