@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from adnext_plugin.errors import PathsError
+from adnext_plugin.names import require_file_name
 
 CONFIGURATION = "3d_fullres"
 PLANS_NAME = "ADNeXtPlans"
@@ -36,8 +37,24 @@ def results_dir() -> Path:
 
 
 def run_name(trainer: str, plans: str, configuration: str) -> str:
-    """What nnU-Net calls the folder of a run, inside the dataset's folder of results."""
-    return f"{trainer}__{plans}__{configuration}"
+    """What nnU-Net calls the folder of a run, inside the dataset's folder of results.
+
+    Raises:
+        SettingsError: a name would lead to another folder.
+    """
+    for what, name in (("the trainer's name", trainer), ("the name of plans", plans)):
+        require_file_name(name, what)
+    require_file_name(configuration, "the name of a configuration")
+    return require_file_name(f"{trainer}__{plans}__{configuration}", "the name of a run")
+
+
+def plans_file(dataset_folder: Path, plans: str) -> Path:
+    """The plans file of a preprocessed dataset, by the name of the plans.
+
+    Raises:
+        SettingsError: the name would lead to another folder.
+    """
+    return dataset_folder / f"{require_file_name(plans, 'the name of plans')}.json"
 
 
 def hook_dir() -> Path:

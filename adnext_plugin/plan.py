@@ -10,6 +10,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from adnext_plugin.errors import SettingsError, nearest_names
 from adnext_plugin.files import read_json
+from adnext_plugin.names import require_file_name
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.records import from_json, record, to_json
 from adnext_plugin.task import Task
@@ -138,20 +139,45 @@ def configuration_of(plans: Mapping[str, Any], name: str, where: str) -> dict[st
         where: the file, for messages.
 
     Raises:
-        SettingsError: there is no such configuration.
+        SettingsError: there is no such configuration, or a name in the plans would lead to another folder.
     """
     known = plans.get("configurations", {})
     if name not in known:
         raise SettingsError(f"{where} has no configuration {name!r}{nearest_names(name, known)}")
-    content, seen = dict(known[name]), {name}
+    content, seen = _object(known[name], where, name), {name}
     while (parent := content.pop("inherits_from", None)) is not None:
-        if parent not in known or parent in seen:
+        if not isinstance(parent, str) or parent not in known or parent in seen:
             raise SettingsError(
                 f"{where}: configuration {name!r} inherits from {parent!r}, which is missing or a circle"
             )
         seen.add(parent)
-        content = {**known[parent], **content}
+        content = {**_object(known[parent], where, parent), **content}
+    _check_names(plans, content, where)
     return content
+
+
+def _object(configuration: Any, where: str, name: str) -> dict[str, Any]:
+    if not isinstance(configuration, dict):
+        raise SettingsError(f"{where}: configuration {name!r} is not an object; plan the dataset again")
+    return dict(configuration)
+
+
+def _check_names(plans: Mapping[str, Any], configuration: Mapping[str, Any], where: str) -> None:
+    """What plans call folders and files must not lead out of those that they are in."""
+    for content, key in ((plans, "dataset_name"), (plans, "plans_name"), (configuration, "data_identifier")):
+        if key in content:
+            require_file_name(content[key], f"{where}: {key}")
+
+
+def data_identifier(configuration: Mapping[str, Any], where: str) -> str:
+    """Name of the folder of stored volumes, inside that of the preprocessed dataset.
+
+    Raises:
+        SettingsError: the configuration does not say it.
+    """
+    if "data_identifier" not in configuration:
+        raise SettingsError(f"{where} does not say where its volumes are (data_identifier); plan the dataset again")
+    return require_file_name(configuration["data_identifier"], f"{where}: data_identifier")
 
 
 def plan_in(configuration: Mapping[str, Any], where: str) -> Plan:

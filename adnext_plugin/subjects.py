@@ -7,6 +7,7 @@ import pandas as pd
 
 from adnext_plugin.errors import TableError
 from adnext_plugin.files import read_json, replacing, require_file
+from adnext_plugin.names import problem_of_file_name
 from adnext_plugin.paths import DATASET_FILE, SUBJECTS_FILE, raw_dir
 from adnext_plugin.task import Task, task_of
 
@@ -53,6 +54,8 @@ def read_subjects(path: Path, task: Task) -> pd.DataFrame:
     for column in ("case_id", "subject_id"):
         _refuse(frame, frame[column] == "", path, f"has an empty {column}")
     _refuse(frame, frame["case_id"].duplicated(), path, "names a case that an earlier row names already")
+    problems = frame["case_id"].map(problem_of_file_name)  # cases are files
+    _refuse(frame, problems != "", path, f"names a case that {next(filter(None, problems), '')}")
     if task.kind == "regression":
         frame[task.column] = pd.to_numeric(frame[task.column], errors="coerce")
         _refuse(frame, ~np.isfinite(frame[task.column]), path, f"has no number as {task.column}", task.column)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
 
-from adnext_plugin.files import read_json, replacing, write_json
-from adnext_plugin.paths import BLOCK, CONFIGURATION, PLANS_NAME, SUBJECTS_FILE, preprocessed_dir
-from adnext_plugin.plan import Plan
+from adnext_plugin.files import replacing, write_json
+from adnext_plugin.paths import BLOCK, CONFIGURATION, PLANS_NAME, SUBJECTS_FILE, plans_file, preprocessed_dir
+from adnext_plugin.plan import Plan, read_plans
 from adnext_plugin.plans.listing import listing_in_linear_time
 from adnext_plugin.records import to_json
 from adnext_plugin.settings import TrainerSettings
@@ -55,10 +55,10 @@ class ADNeXtPlanner(default_experiment_planner.ExperimentPlanner):
                 CONFIGURATION: self._configuration(np.median(np.rint(shapes * spacings / target_mm), axis=0))
             },
         }
-        path = folder / f"{self.plans_identifier}.json"
+        path = plans_file(folder, self.plans_identifier)
         if path.is_file():
             # like nnU-Net, keep configurations that a user has added
-            plans["configurations"] = {**read_json(path)["configurations"], **plans["configurations"]}
+            plans["configurations"] = {**read_plans(path)["configurations"], **plans["configurations"]}
         write_json(plans, path)
         self._serve_under_default_name(plans, folder)
         return plans
@@ -66,7 +66,7 @@ class ADNeXtPlanner(default_experiment_planner.ExperimentPlanner):
     def _serve_under_default_name(self, plans: dict, folder: Path) -> None:
         """Let `nnUNetv2_train` find these plans without `-p`, unless the dataset has plans of nnU-Net's own."""
         path = folder / f"{NNUNET_PLANS_NAME}.json"
-        is_free = not path.is_file() or read_json(path)["experiment_planner_used"] == type(self).__name__
+        is_free = not path.is_file() or read_plans(path).get("experiment_planner_used") == type(self).__name__
         if self.plans_identifier == PLANS_NAME and is_free:
             write_json({**plans, "plans_name": NNUNET_PLANS_NAME}, path)
 

@@ -14,8 +14,15 @@ from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
 from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
 from adnext_plugin.importing.sources.table import TableOptions, read_table_source
-from adnext_plugin.paths import BLOCK, DATASET_FILE, SUBJECTS_FILE, dataset_folder_name, preprocessed_dir
-from adnext_plugin.plan import configuration_of, plan_in, read_plans, require_same_preparation
+from adnext_plugin.paths import (
+    BLOCK,
+    DATASET_FILE,
+    SUBJECTS_FILE,
+    dataset_folder_name,
+    plans_file,
+    preprocessed_dir,
+)
+from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans, require_same_preparation
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.task import task_of
 
@@ -83,11 +90,11 @@ def read_prepared(folder: Path, model: ModelDescription) -> Inputs:
         SettingsError: it is for another task, or was prepared otherwise.
     """
     _refuse_other_task(folder, model)
-    path = folder / f"{model.plans_name}.json"
+    path = plans_file(folder, model.plans_name)
     require_file(path, "preprocess the dataset with the same preset as the one trained on")
     configuration = configuration_of(read_plans(path), model.configuration, str(path))
     require_same_preparation(plan_in(configuration, str(path)), model.plan, path)
-    images = folder / configuration["data_identifier"]
+    images = folder / data_identifier(configuration, str(path))
     stored = sorted(images.glob("*.b2nd"))
     if not stored:
         raise PathsError(f"{images} has no prepared cases; run adnext_plan_and_preprocess -d {folder.name}")
@@ -141,7 +148,7 @@ def _read(path: str, model: ModelDescription, columns: Sequence[str], table_opti
         if name is None:
             raise PathsError(f"{path} does not exist; give a scan, a folder, a table or a dataset")
         place = preprocessed_dir() / name
-    if (place / f"{model.plans_name}.json").is_file():
+    if plans_file(place, model.plans_name).is_file():
         return read_prepared(place, model)
     if (place / "imagesTr").is_dir():
         return _of_raw(place, model)

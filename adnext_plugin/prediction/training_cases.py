@@ -9,7 +9,7 @@ from tqdm import tqdm
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import require_file
-from adnext_plugin.paths import SPLITS_FILE
+from adnext_plugin.paths import SPLITS_FILE, plans_file
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription, Range
 from adnext_plugin.prediction.ensemble import read_stored
 from adnext_plugin.prediction.features import FeatureProfile
@@ -79,5 +79,5 @@ def _parts(model: ModelDescription, dataset_folder: Path, fold: int) -> tuple[li
 
 
 def _inputs(model: ModelDescription, dataset_folder: Path, columns: tuple[str, ...]) -> Inputs:
-    require_file(dataset_folder / f"{model.plans_name}.json", "restore the dataset, or export with --without-ranges")
+    require_file(plans_file(dataset_folder, model.plans_name), "restore the dataset, or export with --without-ranges")
     return read_inputs(str(dataset_folder), model, columns, {}, "")

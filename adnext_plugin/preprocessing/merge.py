@@ -8,8 +8,8 @@ import pandas as pd
 
 from adnext_plugin.errors import PathsError, SettingsError, TableError
 from adnext_plugin.files import read_json, replacing_folder, require_file, write_json
-from adnext_plugin.paths import BLOCK, CONFIGURATION, SUBJECTS_FILE
-from adnext_plugin.plan import plan_of, read_plans
+from adnext_plugin.paths import BLOCK, CONFIGURATION, SUBJECTS_FILE, plans_file
+from adnext_plugin.plan import data_identifier, plan_of, read_plans
 from adnext_plugin.records import to_json
 from adnext_plugin.subjects import ID_COLUMNS, read_dataset, write_subjects
 from adnext_plugin.task import Task
@@ -49,7 +49,7 @@ def merge_datasets(sources: Sequence[Path], target: Path, plans_name: str) -> tu
         identifier = _link_volumes(subjects, sources, folder, target, plans)
         merged = {**plans[sources[0].name], "dataset_name": target.name}
         merged["configurations"][CONFIGURATION]["data_identifier"] = identifier
-        write_json(merged, folder / f"{plans_name}.json")
+        write_json(merged, plans_file(folder, plans_name))
         description = read_json(sources[0] / "dataset.json")
         write_json(
             {**description, "numTraining": len(subjects), BLOCK: to_json(task)},
@@ -62,7 +62,7 @@ def merge_datasets(sources: Sequence[Path], target: Path, plans_name: str) -> tu
 
 
 def _plans(source: Path, plans_name: str) -> dict:
-    path = source / f"{plans_name}.json"
+    path = plans_file(source, plans_name)
     require_file(path, f"make it with adnext_plan_and_preprocess -d {source.name}")
     plans = read_plans(path)
     if plan_of(plans, CONFIGURATION, str(path)).prepared_by != "adnext":
@@ -121,7 +121,7 @@ def _link_volumes(
 ) -> str:
     """Link the volumes from `folder`, which will become `target`; return the name of the folder inside."""
     folders = {
-        source.name: source / plans[source.name]["configurations"][CONFIGURATION]["data_identifier"]
+        source.name: source / data_identifier(plans[source.name]["configurations"][CONFIGURATION], source.name)
         for source in sources
     }
     identifier = folders[sources[0].name].name

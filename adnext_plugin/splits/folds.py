@@ -147,9 +147,9 @@ def _people(subjects: pd.DataFrame, task: Task) -> pd.DataFrame:
     by_subject = ordered.groupby("subject_id", sort=True)
     people = pd.DataFrame({"target": ""}, index=by_subject.size().index)
     if task.kind == "classification":
-        people["target"] = by_subject[task.target].agg(_most_frequent)
+        people["target"] = by_subject[task.column].agg(_most_frequent)
     elif task.kind == "regression":
-        ranks = by_subject[task.target].mean().rank(method="first", pct=True)
+        ranks = by_subject[task.column].mean().rank(method="first", pct=True)
         people["target"] = np.ceil(ranks * TARGET_QUANTILES).astype(int).astype(str)
     for column in ("site", "sex"):
         people[column] = by_subject[column].agg(_most_frequent) if column in subjects else ""

@@ -14,7 +14,8 @@ from adnext_plugin.data.store import CaseStore
 from adnext_plugin.environment import worker_count
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_json, require_file
-from adnext_plugin.plan import Plan, plan_in
+from adnext_plugin.paths import plans_file
+from adnext_plugin.plan import Plan, configuration_of, data_identifier, plan_in, read_plans
 from adnext_plugin.preprocessing.chain import fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, StoredToInput, fit_steps
 from adnext_plugin.settings import RunSettings, TrainerSettings
@@ -161,13 +162,15 @@ def open_data(
         PathsError: there are no such plans.
         SettingsError: a value in them is unknown or of the wrong kind.
     """
-    path = require_file(dataset_folder / f"{plans}.json", remedy)
-    planned = PlansManager(read_json(path)).get_configuration(configuration)
+    path = require_file(plans_file(dataset_folder, plans), remedy)
+    content = read_plans(path)
+    configuration_of(content, configuration, str(path))  # says in one line what is wrong with it
+    planned = PlansManager(content).get_configuration(configuration)
     plan = plan_in(planned.configuration, str(path))
     task = task_of(read_json(dataset_folder / "dataset.json"), str(dataset_folder / "dataset.json"))
     return FoldData(
         dataset_folder=dataset_folder,
-        images=dataset_folder / planned.data_identifier,
+        images=dataset_folder / data_identifier(planned.configuration, str(path)),
         fold="all",
         plan=replace(plan, task=task),
         stored_spacing_mm=tuple(planned.spacing),

@@ -35,7 +35,9 @@ class CovariateScale:
         """
         for name in names:
             if name not in training:
-                raise SettingsError(f"covariates: subjects.csv has no column {name!r}{nearest_names(name, training)}")
+                raise SettingsError(
+                    f"covariates: subjects.csv has no column {name!r}{nearest_names(name, map(str, training.columns))}"
+                )
             if name in (task.target, *task.derived_from):
                 raise SettingsError(f"covariates: {name!r} gives the target {task.target!r} away; leave it out")
             if _numbers(training[name]).isna().all():

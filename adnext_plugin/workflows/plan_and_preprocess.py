@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.environment import cpu_threads, usable_cpus
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.names import require_file_name
 from adnext_plugin.paths import (
     BRAIN_MASKS,
     CONFIGURATION,
     PLANS_NAME,
     dataset_folder_name,
+    plans_file,
     preprocessed_dir,
     raw_dir,
     results_dir,
@@ -49,6 +51,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise SettingsError(f"-np must be at least 1, got {self.processes}")
+        require_file_name(self.plans, "the name of plans (-p)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +138,8 @@ def plan_and_preprocess(request: Request, tell: Tell, cluster: "Cluster | None" 
 
     ADNeXtFingerprintExtractor(dataset, request.processes, cluster=cluster).run()
     plans = ADNeXtPlanner(dataset, plan, request.plans).plan_experiment()
-    plans_file = folder / f"{request.plans}.json"
-    tell(f"Plans are in {plans_file}")
+    path = plans_file(folder, request.plans)
+    tell(f"Plans are in {path}")
     splits: list[dict] = []
     if request.splits:
         splits = ensure_splits(folder, subjects, task)
@@ -146,7 +149,7 @@ def plan_and_preprocess(request: Request, tell: Tell, cluster: "Cluster | None" 
     scans = sorted(subjects["case_id"])
     planned: dict[str, Any] = {
         "folder": folder,
-        "plans_file": plans_file,
+        "plans_file": path,
         "folds": len(splits),
         "scans": len(set(scans)),
     }

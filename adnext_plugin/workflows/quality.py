@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import require_file
-from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, preprocessed_dir, raw_dir
-from adnext_plugin.plan import configuration_of, read_plans
+from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, plans_file, preprocessed_dir, raw_dir
+from adnext_plugin.plan import configuration_of, data_identifier, read_plans
 from adnext_plugin.workflows.common import Tell
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def look_at_cases(request: Request, tell: Tell) -> Result:
 
     dataset = dataset_folder_name(request.dataset, [preprocessed_dir()])
     folder = preprocessed_dir() / dataset
-    plans = require_file(folder / f"{request.plans}.json", f"run adnext_plan_and_preprocess -d {dataset}")
-    data = folder / configuration_of(read_plans(plans), CONFIGURATION, str(plans))["data_identifier"]
+    plans = require_file(plans_file(folder, request.plans), f"run adnext_plan_and_preprocess -d {dataset}")
+    data = folder / data_identifier(configuration_of(read_plans(plans), CONFIGURATION, str(plans)), str(plans))
     _, subjects = read_dataset(folder)
     jobs = _jobs(dataset, data, subjects)
     found = dict(for_each(measure_case, jobs, processes=request.processes, description="Quality"))

@@ -12,7 +12,7 @@ from typing import Any
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.files import require_file
-from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER, file_of_fold, raw_dir, results_dir
+from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER, file_of_fold, plans_file, raw_dir, results_dir
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows import evaluate
@@ -161,9 +161,9 @@ def _look_up(request: Request) -> _Job:
 
     raw_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
     folder = request.dataset_folder
-    plans_file = folder / f"{request.plans}.json"
-    require_file(plans_file, f"make it with adnext_plan_and_preprocess -d {request.dataset}")
-    configuration_of(read_plans(plans_file), request.configuration, f"plans {request.plans}")
+    path = plans_file(folder, request.plans)
+    require_file(path, f"make it with adnext_plan_and_preprocess -d {request.dataset}")
+    configuration_of(read_plans(path), request.configuration, f"plans {request.plans}")
     return _Job(
         request=request,
         dataset_folder=folder,

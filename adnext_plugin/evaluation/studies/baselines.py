@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ FEWEST_PER_WORD = 2  # people, on average: fewer, and words are names of people
 VOXEL_COMPONENTS = 50
 VOXEL_EDGE_MM = 8.0
 
-Features = pd.DataFrame | np.ndarray
+Features: TypeAlias = pd.DataFrame | np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,8 @@ def find_masks(where: str, subjects: pd.DataFrame) -> tuple[dict[str, Path], dic
         SettingsError: the pattern names no id, or an unknown one.
         PathsError: the folder does not exist.
     """
-    rows = subjects[list(ID_COLUMNS)].astype(str).to_dict("records")
+    ids = subjects[list(ID_COLUMNS)].astype(str)
+    rows = [dict(zip(ID_COLUMNS, row, strict=True)) for row in ids.itertuples(index=False)]
     if "{" in where:
         find = _find_by_pattern
         unknown = set(re.findall(r"\{(.*?)\}", where)) - set(ID_COLUMNS)

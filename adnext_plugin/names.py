@@ -1,0 +1,42 @@
+"""Names from files and command lines that become names of files and folders: checked once, where they are read."""
+
+import unicodedata
+from typing import Any
+
+from adnext_plugin.errors import SettingsError
+
+LONGEST_BYTES = 240  # file systems take 255, of which the endings of our files take some
+SEPARATORS = "/\\"  # of this system and of those that a dataset may be moved to
+
+
+def problem_of_file_name(name: Any) -> str:
+    """Why a name cannot be one of a file or folder, to follow it in a message; "" where it can."""
+    if not isinstance(name, str):
+        return "is no text"
+    if not name:
+        return "is empty"
+    if name in (".", ".."):
+        return "is not a name but a folder"
+    if any(character in SEPARATORS for character in name):
+        return "holds a separator of folders"
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+        return "holds a character that no name of a file has"
+    if len(name.encode()) > LONGEST_BYTES:
+        return f"has more than {LONGEST_BYTES} bytes"
+    return ""
+
+
+def require_file_name(name: Any, what: str) -> str:
+    """Return a name that can be one of a file or folder.
+
+    Args:
+        name: as it was read.
+        what: whose name it is and where it stands, for the message.
+
+    Raises:
+        SettingsError: it cannot: it would lead to another folder, or is too long.
+    """
+    if problem := problem_of_file_name(name):
+        shown = name if not isinstance(name, str) or len(name) <= 60 else f"{name[:60]}..."
+        raise SettingsError(f"{what} {problem}, got {shown!r}; give a plain name, without folders")
+    return name
