@@ -107,8 +107,13 @@ class Objective(ABC, Generic[Options]):
         """What a training image becomes, given the run's augmentation: by default that."""
         return augmentation
 
-    def unchanged_views(self) -> Change | None:
-        """The like of `views` for held-out images, whose seeds never change; by default the image itself."""
+    def unchanged_views(self, augmentation: Change) -> Change | None:
+        """The like of `views` for held-out images, whose seeds never change; by default the image itself.
+
+        Args:
+            augmentation: the run's; for what can be judged only on changed images, such as whether two views of a scan
+                are told from those of others.
+        """
         return None
 
     def fitted(self, training_rows: pd.DataFrame) -> Self:

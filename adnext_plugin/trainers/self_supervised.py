@@ -133,7 +133,7 @@ class SelfSupervisedTrainer(RunTrainer):
 
     def unchanged_view(self) -> Change | None:
         """The objective's views of held-out images."""
-        return self.objective.unchanged_views()
+        return self.objective.unchanged_views(super().build_augmentation())
 
     def on_train_start(self) -> None:
         """Write down, besides what any run does, whom the encoder will have seen."""

@@ -64,8 +64,9 @@ class Pairs(Objective[Options]):
     def views(self, augmentation):
         return lambda image, seed: torch.stack([augmentation(image, seed), augmentation(image, seed + 1)])
 
-    def unchanged_views(self):
-        return lambda image, seed: torch.stack([image, image + seed / 2**32])
+    def unchanged_views(self, augmentation):
+        changed = lambda image, seed: augmentation(image, seed) * 0 + image + seed / 2**32
+        return lambda image, seed: torch.stack([image, changed(image, seed)])
 
     def fitted(self, training_rows):
         known = Pairs(self.options)
