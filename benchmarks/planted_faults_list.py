@@ -187,8 +187,8 @@ OF_SCORING = (
     ),
     _fault(
         "other people's baseline fitted on the first fold's training part",
-        "model = _limited(baseline.model, len(targets)).fit(baseline.features, targets)",
-        "model = _limited(baseline.model, len(targets)).fit(baseline.features[:60], targets[:60])",
+        "model = _fitted(baseline, list(range(len(cohort.subjects))), cohort)",
+        "model = _fitted(baseline, list(range(60)), cohort)",
         f"{EVALUATION}baselines.py::test_other_people_are_predicted_by_what_the_whole_cohort_taught",
     ),
     _fault(

@@ -228,7 +228,7 @@ def test_baselines_find_what_is_there_and_nothing_where_there_is_nothing() -> No
     assert aucs["majority"] == 0.5
     assert 0.65 < aucs["age+sex"] < 0.95
     assert 0.3 < aucs["sex"] < 0.65
-    assert aucs["voxels (PCA, 8 mm)"] > 0.95
+    assert aucs["voxels (L2, 6 mm)"] > 0.95
     for table in tables.values():
         assert sorted(table.loc[table["part"] == "val", "case_id"]) == sorted(subjects["case_id"])
         np.testing.assert_allclose(table[["prob_CN", "prob_AD"]].sum(axis=1), 1)

@@ -142,7 +142,7 @@ def test_a_number_is_learned_in_its_own_unit(workspace, capsys) -> None:
     assert external["scores"]["mae"]["value"] < 5
     # fitted on the 18 people of 312, asked about the 9 of 314
     errors = {one["name"]: one["scores"]["mae"]["value"] for one in external["baselines"]}
-    assert list(errors) == ["mean", "age+sex", "age", "voxels (PCA, 8 mm)"]
+    assert list(errors) == ["mean", "age+sex", "age", "voxels (L2, 6 mm)"]
     assert errors["mean"] == pytest.approx(20 / 3)
     gains = {one["name"]: one["gain_of_network"]["value"] for one in external["baselines"]}
     assert gains["mean"] == pytest.approx(20 / 3 - external["scores"]["mae"]["value"])

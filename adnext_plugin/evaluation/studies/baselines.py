@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 from sklearn.compose import make_column_transformer
-from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -16,12 +15,12 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import TableError
+from adnext_plugin.evaluation.studies.linear_voxels import LinearOfVoxels, smoothed
 from adnext_plugin.task import Task
 
 TEXT_COLUMNS = ("sex", "site", "scanner")
+VOXELS = "voxels (L2, 6 mm)"
 FEWEST_PER_WORD = 2  # people, on average: fewer, and words are names of people
-VOXEL_COMPONENTS = 50
-VOXEL_EDGE_MM = 8.0
 
 Features: TypeAlias = pd.DataFrame | np.ndarray
 
@@ -83,7 +82,7 @@ def voxels(
     spacing_mm: Sequence[float],
     read_other_zyx: Callable[[str], np.ndarray] | None = None,
 ) -> Baseline:
-    """Principal components of an 8 mm version of the network's inputs, and a linear model of them.
+    """A linear model of the smoothed voxels of the network's inputs, all at once.
 
     Args:
         cohort: the cases, and what is to be learned.
@@ -91,15 +90,14 @@ def voxels(
         spacing_mm: its voxel size.
         read_other_zyx: gives that of a case of another dataset, prepared alike.
     """
-    factor = [max(1, round(VOXEL_EDGE_MM / edge)) for edge in spacing_mm]
+    cases = len(cohort.subjects)
 
     def seen(rows: pd.DataFrame, read: Callable[[str], np.ndarray]) -> np.ndarray:
-        return np.stack([_block_means(read(case), factor).ravel() for case in rows["case_id"]])
+        return np.stack([smoothed(read(case), spacing_mm, cases).ravel() for case in rows["case_id"]])
 
-    model = make_pipeline(PCA(VOXEL_COMPONENTS, whiten=True, svd_solver="full"), _linear(cohort.task, strength=0.1))
     return Baseline(
-        name="voxels (PCA, 8 mm)",
-        model=model,
+        name=VOXELS,
+        model=LinearOfVoxels(is_number=cohort.task.kind == "regression"),
         features=seen(cohort.subjects, read_volume_zyx),
         see=None if read_other_zyx is None else lambda rows: seen(rows, read_other_zyx),
     )
@@ -117,7 +115,7 @@ def cross_validate(baseline: Baseline, cohort: Cohort) -> pd.DataFrame:
     tables = []
     for fold, parts in enumerate(cohort.splits):
         train = [position[case] for case in parts["train"]]
-        model = _limited(baseline.model, len(train)).fit(_rows(baseline.features, train), targets[train])
+        model = _fitted(baseline, train, cohort)
         for part in ("val", "selection"):
             rows = [position[case] for case in parts[part]]
             if not rows:
@@ -142,8 +140,7 @@ def predict_others(baseline: Baseline, cohort: Cohort, others: pd.DataFrame, tas
     """
     if baseline.see is None:
         raise ValueError(f"the baseline {baseline.name} cannot see other people")
-    targets = cohort.subjects[cohort.task.target].to_numpy()
-    model = _limited(baseline.model, len(targets)).fit(baseline.features, targets)
+    model = _fitted(baseline, list(range(len(cohort.subjects))), cohort)
     table = others[["case_id", "subject_id", "session_id"]].reset_index(drop=True)
     table = table.assign(fold=0, part="val", target=others[task.target].to_numpy())
     return table.assign(**_predict(model, baseline.see(others), task))
@@ -172,10 +169,18 @@ def _as_words(column: pd.Series) -> pd.Series:
     return column.where(column.notna(), "").astype(str).str.strip()
 
 
-def _linear(task: Task, strength: float = 1.0) -> LogisticRegression | RidgeCV:
+def _linear(task: Task) -> LogisticRegression | RidgeCV:
     if task.kind == "regression":
         return RidgeCV(np.logspace(-2, 4, 13))  # the penalty is chosen within the training cases
-    return LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    return LogisticRegression(class_weight="balanced", max_iter=1000)
+
+
+def _fitted(baseline: Baseline, rows: list[int], cohort: Cohort) -> Any:
+    targets = cohort.subjects[cohort.task.target].to_numpy()[rows]
+    features = _rows(baseline.features, rows)
+    if isinstance(baseline.model, LinearOfVoxels) and isinstance(features, np.ndarray):
+        return baseline.model.fit(features, targets, cohort.subjects["subject_id"].to_numpy()[rows])
+    return baseline.model.fit(features, targets)
 
 
 def _predict(model: Any, features: pd.DataFrame | np.ndarray, task: Task) -> dict[str, np.ndarray]:
@@ -188,16 +193,3 @@ def _predict(model: Any, features: pd.DataFrame | np.ndarray, task: Task) -> dic
 
 def _rows(features: pd.DataFrame | np.ndarray, rows: list[int]) -> pd.DataFrame | np.ndarray:
     return features.iloc[rows] if isinstance(features, pd.DataFrame) else features[rows]
-
-
-def _limited(model: Any, cases: int) -> Any:
-    # there are no more principal components than cases
-    if hasattr(model, "named_steps") and "pca" in model.named_steps:
-        return model.set_params(pca__n_components=min(VOXEL_COMPONENTS, cases - 1))
-    return model
-
-
-def _block_means(volume_zyx: np.ndarray, factor: Sequence[int]) -> np.ndarray:
-    cut = volume_zyx[tuple(slice(size - size % step) for size, step in zip(volume_zyx.shape, factor, strict=True))]
-    split = [part for size, step in zip(cut.shape, factor, strict=True) for part in (size // step, step)]
-    return cut.astype(np.float32).reshape(split).mean(axis=(1, 3, 5))
