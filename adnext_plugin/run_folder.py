@@ -65,6 +65,11 @@ class FoldFolder:
         return self.path / "checkpoint_latest.pth"
 
     @property
+    def checkpoint_previous(self) -> Path:
+        """The state before it, for when the newest is damaged; only of a run that is not finished."""
+        return self.path / "checkpoint_previous.pth"
+
+    @property
     def checkpoint_best(self) -> Path:
         """Of the epoch that did best on `selection`."""
         return self.path / "checkpoint_best.pth"

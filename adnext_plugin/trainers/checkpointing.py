@@ -11,11 +11,12 @@ from torch import nn
 
 from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.environment import cpu_threads
-from adnext_plugin.errors import UnknownNameError, WeightsError, nearest_names
+from adnext_plugin.errors import AdnextError, UnknownNameError, WeightsError, nearest_names
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.plan import NetworkSettings, Plan, plan_in, plans_with
 from adnext_plugin.records import from_json, to_json
 from adnext_plugin.registry import AUGMENTATIONS, registered_names
+from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.run_records import Corpus, Provenance
 from adnext_plugin.settings import RunSettings
 from adnext_plugin.trainers.processes import unwrapped
@@ -26,7 +27,8 @@ from adnext_plugin.training.plan_resolution import Layer, PlanKey, layered, reso
 from adnext_plugin.training.precision import uses_float16
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
-from adnext_plugin.training.weights import read_checkpoint
+from adnext_plugin.training.states import newest_state
+from adnext_plugin.training.weights import not_finite, read_checkpoint
 
 
 class ResumableRun(nnUNetTrainer, ABC):
@@ -115,7 +117,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         )
         plans = plans_with(plans, configuration, plan)
         # nnU-Net demands the key when it trains and leaves it out when it predicts
-        plans.setdefault("continue_training", False)
+        self._continues = bool(plans.setdefault("continue_training", False))
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.plan = plan
         self.task = plan.known_task
@@ -149,11 +151,18 @@ class ResumableRun(nnUNetTrainer, ABC):
     # ------------------------------------------------------------------ checkpoints
 
     def save_checkpoint(self, filename: str) -> None:
-        """Write everything a resumed run needs, in nnU-Net's layout plus an `adnext` block, in one piece."""
+        """Write everything a resumed run needs, in nnU-Net's layout plus an `adnext` block, in one piece.
+
+        Raises:
+            AdnextError: weights are no longer finite; what was saved before is left as it is.
+        """
         if self.local_rank != 0 or self.disable_checkpointing:
             return
+        weights = self._plain_network().state_dict()
+        if (name := not_finite(weights)) is not None:
+            raise AdnextError(f"{name} is no longer finite after epoch {self.current_epoch}; lower the learning rate")
         checkpoint = {
-            "network_weights": self._plain_network().state_dict(),
+            "network_weights": weights,
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
             "logging": self.logger.get_checkpoint(),
@@ -164,19 +173,22 @@ class ResumableRun(nnUNetTrainer, ABC):
             "inference_allowed_mirroring_axes": None,
             BLOCK: self._notes().block(),
         }
-        write_checkpoint(checkpoint, Path(filename))
+        folder, path = FoldFolder(Path(filename).parent), Path(filename)
+        write_checkpoint(checkpoint, path, folder.checkpoint_previous if path == folder.checkpoint_latest else None)
 
     def load_checkpoint(self, filename_or_checkpoint: str | dict) -> None:
         """Continue from a checkpoint of this trainer.
 
+        Where a run is to go on and the file is damaged, the newest state that is not takes its place.
+
         Raises:
-            WeightsError: it was made by another kind of trainer or for another network.
+            WeightsError: it is damaged, or was made by another kind of trainer or for another network.
             SettingsError: the settings asked for now would make it another run.
         """
-        where = "the checkpoint" if isinstance(filename_or_checkpoint, dict) else filename_or_checkpoint
+        where: Path | str = "the checkpoint"
         checkpoint = filename_or_checkpoint
         if not isinstance(checkpoint, dict):
-            checkpoint = read_checkpoint(Path(checkpoint), self.device)
+            checkpoint, where = self._read_state(Path(checkpoint))
         notes = find_notes(checkpoint, where)
         if notes is None:
             raise WeightsError(f"{where} was not made by an AD-NeXt trainer; use it with -pretrained_weights")
@@ -197,6 +209,16 @@ class ResumableRun(nnUNetTrainer, ABC):
         self._corpus = notes.pretraining_data
 
     # ------------------------------------------------------------------ private
+
+    def _read_state(self, path: Path) -> tuple[dict, Path]:
+        """A checkpoint, or what stands in for it, and its file."""
+        is_to_go_on = self._continues and self.dataloader_train is None
+        state = newest_state(FoldFolder(path.parent), path, self.device) if is_to_go_on else None
+        if state is None:
+            return read_checkpoint(path, self.device), path
+        for problem in state.problems:
+            self.print_to_log_file(f"WARNING: {problem}. The run goes on from {state.path.name} instead")
+        return state.checkpoint, state.path
 
     def _notes(self) -> CheckpointNotes:
         """What a checkpoint of now says of itself, `pretraining_data` to whoever begins with its weights."""

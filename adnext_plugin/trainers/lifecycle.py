@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.utilities.helpers import empty_cache
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -32,6 +33,7 @@ from adnext_plugin.training.plan_resolution import about_stock_data
 from adnext_plugin.training.precision import autocast
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
+from adnext_plugin.training.states import mend_best
 from adnext_plugin.training.weights import load_encoder
 
 
@@ -129,6 +131,10 @@ class RunTrainer(FoldRun):
             aside = set_earlier_run_aside(folder)
             if aside is not None:
                 self.print_to_log_file(f"Files of an earlier run are now in {aside}")
+        if self._best_epoch is not None and self.local_rank == 0:
+            is_needed = getattr(self.settings, "evaluate_with", "final") == "best"
+            if (done := mend_best(self._folder, self._best_epoch, is_needed=is_needed)) is not None:
+                self.print_to_log_file(f"WARNING: {done}")
         super().on_train_start()
         # nnU-Net switches benchmarking on just before this, which makes results depend on timing
         torch.backends.cudnn.benchmark = False
@@ -144,6 +150,17 @@ class RunTrainer(FoldRun):
         if self.local_rank == 0:
             info = RunInfo(settings=to_json(self.settings), provenance=Provenance(**provenance()))
             write_run_info(info, self._folder.run_file)
+
+    def on_train_end(self) -> None:
+        """Save the last state, which takes the place of those to resume from."""
+        self.current_epoch -= 1  # a state says after which epoch it was saved
+        self.save_checkpoint(str(self._folder.checkpoint_final))
+        self.current_epoch += 1
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            for path in (self._folder.checkpoint_latest, self._folder.checkpoint_previous):
+                path.unlink(missing_ok=True)
+        empty_cache(self.device)
+        self.print_to_log_file("Training done.")
 
     def run_training(self) -> None:
         """nnU-Net's loop, left early where the settings' patience is at an end."""

@@ -1,6 +1,7 @@
 """Starting from weights of an earlier run, with every tensor accounted for."""
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from torch import nn
 
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.files import require_file
+from adnext_plugin.paths import BLOCK
+from adnext_plugin.training.checkpoints import require_sound_archive, require_undamaged
 from adnext_plugin.training.released import from_released, is_released
 
 
@@ -32,10 +35,12 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
 
     Raises:
         PathsError: no such file.
-        WeightsError: not a checkpoint, damaged, or one that only unsafe loading could read.
+        WeightsError: not a checkpoint, damaged, one that only unsafe loading could read, or one with weights that are
+            no numbers.
     """
     require_file(path, "check the path, or train first")
     try:
+        is_sealed = require_undamaged(path)
         checkpoint = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
@@ -44,7 +49,17 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
         checkpoint = {"network_weights": from_released(checkpoint["net"])}
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise WeightsError(f"{path} holds no 'network_weights'; give a checkpoint_*.pth of a trainer")
+    if BLOCK in checkpoint and not is_sealed:
+        require_sound_archive(path)  # of an earlier version of ours
+    if (name := not_finite(checkpoint["network_weights"])) is not None:
+        raise WeightsError(f"{path}: {name} holds weights that are not finite; train again with a lower learning rate")
     return checkpoint
+
+
+def not_finite(weights: object) -> str | None:
+    """The name of the first tensor that holds a NaN or infinity, if there is one."""
+    named = weights.items() if isinstance(weights, Mapping) else ()
+    return next((name for name, tensor in named if _is_not_finite(tensor)), None)
 
 
 def load_encoder(network: nn.Module, path: Path) -> WeightsReport:
@@ -76,6 +91,12 @@ def load_encoder(network: nn.Module, path: Path) -> WeightsReport:
         new=tuple(name for name in own if name not in wanted),
         dropped=tuple(name for name in saved if name not in wanted),
     )
+
+
+def _is_not_finite(tensor: object) -> bool:
+    if not isinstance(tensor, torch.Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
+        return False
+    return not bool(torch.isfinite(tensor).all())
 
 
 def _shorten(names: tuple[str, ...]) -> str:

@@ -80,8 +80,10 @@ def test_loaders_of_the_same_cases_hold_their_volumes_once(toy) -> None:
     assert data.store(cases[1:]) is not store
 
 
-@pytest.mark.parametrize("name", ["ADNeXtTrainer_T", "ADNeXtTrainer_T_Small"])
-def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(toy, monkeypatch, name: str) -> None:
+@pytest.mark.parametrize(("name", "damaged"), [("ADNeXtTrainer_T", True), ("ADNeXtTrainer_T_Small", False)])
+def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(
+    toy, monkeypatch, capsys, name: str, damaged: bool
+) -> None:
     straight = _trainer(monkeypatch, name=name, warmup_epochs=1)
     straight.run_training()
     folder = Path(straight.output_folder)
@@ -97,13 +99,22 @@ def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(toy, 
     assert not (folder / "checkpoint_final.pth").exists()
 
     monkeypatch.setenv("nnUNet_n_proc_DA", "2")
+    latest = folder / "checkpoint_latest.pth"
+    if damaged:
+        content = bytearray(latest.read_bytes())
+        content[len(content) // 2] ^= 1
+        latest.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"checkpoint_latest\.pth is damaged"):
+            _trainer(monkeypatch, name=name, warmup_epochs=1).load_checkpoint(str(latest))  # which is not to go on
     resumed = _trainer(monkeypatch, resume=True, name=name, warmup_epochs=1)
-    resumed.load_checkpoint(str(folder / "checkpoint_latest.pth"))
-    assert resumed.current_epoch == 2
+    resumed.load_checkpoint(str(latest))
+    assert resumed.current_epoch == (1 if damaged else 2)
+    assert ("latest.pth is damaged: it is not what" in capsys.readouterr().out) == damaged
     resumed.run_training()
     assert _hash(folder) == expected
     assert _hash(folder, "checkpoint_best.pth") == expected_best
     assert len(list(folder.glob("earlier_run_*/checkpoint_final.pth"))) == 1
+    assert sorted(path.name for path in folder.glob("*.pth")) == ["checkpoint_best.pth", "checkpoint_final.pth"]
 
 
 def test_the_inflation_meter_looks_at_every_epoch_and_changes_nothing(toy, monkeypatch) -> None:
