@@ -16,9 +16,10 @@ from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.networks.costs import count_multiply_adds, count_parameters
 from adnext_plugin.networks.table4 import PAPER
 from adnext_plugin.plan import NetworkSettings, PreprocessingSettings
+from adnext_plugin.pretraining.contrast.options import ContrastiveOptions
 from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
 from adnext_plugin.records import to_json
-from adnext_plugin.registry import AUGMENTATIONS, NETWORKS, TRAINERS
+from adnext_plugin.registry import AUGMENTATIONS, NETWORKS, OBJECTIVES, TRAINERS
 from adnext_plugin.settings import PretrainingSettings, RunSettings, TrainerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +42,7 @@ SETTINGS_TABLES = {
     "## Labelled tasks": (TrainerSettings, RunSettings),
     "## Pre-training": (PretrainingSettings, RunSettings),
     "### Options of `fcmae`": (FCMAEOptions, ()),
+    "### Options of `contrastive`": (ContrastiveOptions, ()),
     "## Preprocessing": (PreprocessingSettings, ()),
 }
 
@@ -85,7 +87,7 @@ def test_the_table_of_trainers_has_every_trainer_with_all_that_it_changes() -> N
 def _names(cell: str) -> list[str]:
     """`adnext_t`, `_s` are two names: one that begins with an underscore goes on from the first up to its last one."""
     first, *others = _code(cell)
-    stem = first.rpartition("_")[0]
+    stem = first.rpartition("_")[0] or first
     return [first, *(stem + other if other.startswith("_") else other for other in others)]
 
 
@@ -186,3 +188,17 @@ def test_the_tables_of_scores_have_every_score() -> None:
     scores = {score.name.replace(CLASS, "<class>").removesuffix(at_threshold) for score in BUILT_IN}
     assert scores - documented == set()
     assert documented - scores == {f"...{at_threshold}", "within_site"}
+
+
+def test_the_table_of_objectives_has_every_objective_and_all_their_trainers() -> None:
+    documented = {
+        _code(name)[0]: _names(trainers) for name, _, _, trainers in _rows(DOCS / "pretraining.md", "# Pre-training")
+    }
+    actual: dict[str, list[str]] = {name: [] for name in _ours(OBJECTIVES)}
+    for name, entry in _ours(TRAINERS).items():
+        objective = getattr(entry.load().settings, "objective", None)
+        if objective is not None and "variants.pretraining_ablations" not in entry.module:
+            actual[objective].append(name)
+    assert {name: sorted(found) for name, found in documented.items()} == {
+        name: sorted(found) for name, found in actual.items()
+    }

@@ -1,0 +1,126 @@
+"""Whatever an encoder is pre-trained to do: it learns, resumes to the bit, hands on, and is compared with guesses."""
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Workspace, empty_workspace, write_cohort
+
+from adnext_plugin.cli import import_dataset, plan_and_preprocess
+from adnext_plugin.files import read_json
+from adnext_plugin.networks.build import build_network
+from adnext_plugin.plan import NetworkSettings
+from adnext_plugin.pretraining.objective import find_objective
+from adnext_plugin.registry import OBJECTIVES
+from adnext_plugin.trainers.self_supervised import SelfSupervisedTrainer
+from adnext_plugin.training.weights import load_encoder, read_checkpoint
+
+DATASET = "Dataset305_Tiny"
+SIZE = (64, 32, 32)  # two whole patches of 32³
+TINY_ADNEXT = NetworkSettings(name="adnext_t", options={"init": "fan_in"})
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """How an objective is made small: its network, and what differs from the settings of its paper."""
+
+    network: NetworkSettings = TINY_ADNEXT
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+# every objective of this project has a row
+TINY = {
+    "contrastive": Tiny(settings={"options": {"categories": ["sex"], "projector_widths": [16, 8]}}),
+    "fcmae": Tiny(settings={"options": {"mask_ratio": 0.5, "decoder_width": 16, "sparse_convolution": ["halo"] * 4}}),
+}
+
+
+def test_every_objective_has_a_row_here() -> None:
+    ours = {entry.name for entry in entry_points(group=OBJECTIVES) if entry.module.startswith("adnext_plugin.")}
+    assert set(TINY) == ours
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Twelve toy people of known age and sex, as inputs of 64 × 32 × 32 voxels."""
+    workspace = empty_workspace(tmp_path_factory.mktemp("tiny"))
+    table = write_cohort(workspace.source, subjects=12)
+    preset = workspace.source / "preset.json"
+    preset.write_text(json.dumps({"preprocessing": {"input_size_voxels": SIZE, "spacing_mm": [2.5] * 3}}))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        workspace.use(monkeypatch)
+        assert import_dataset.main(["305", "Tiny", "--table", str(table), "--target", "diagnosis", "-np", "1"]) == 0
+        assert plan_and_preprocess.main(["-d", "305", "-np", "1", "--preset", str(preset)]) == 0
+    return workspace
+
+
+@pytest.fixture
+def tiny(prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Those people, in use, with a results folder of its own."""
+    workspace = replace(prepared, results=tmp_path / "results")
+    workspace.results.mkdir()
+    workspace.use(monkeypatch)
+    return workspace
+
+
+def _trainer(workspace: Workspace, name: str) -> SelfSupervisedTrainer:
+    small = TINY[name]
+    settings = replace(
+        find_objective(name).settings, **{"epochs": 2, "batch_size": 3, "warmup_epochs": 0, **small.settings}
+    )
+    kind = type("TinyTrainer", (SelfSupervisedTrainer,), {"settings": settings, "network_settings": small.network})
+    folder = workspace.preprocessed / DATASET
+    plans, dataset = read_json(folder / "ADNeXtPlans.json"), read_json(folder / "dataset.json")
+    trainer = kind(plans=plans, configuration="3d_fullres", fold=0, dataset_json=dataset, device=torch.device("cpu"))
+    trainer.initialize()
+    return trainer
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / "checkpoint_final.pth")["network_weights"]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_an_objective_learns_resumes_to_the_bit_hands_on_and_is_compared(tiny: Workspace, name: str) -> None:
+    straight = _trainer(tiny, name)
+    first = {key: tensor.clone() for key, tensor in straight.network.encoder.state_dict().items()}
+    straight.run_training()
+    straight.perform_actual_validation()
+    folder = Path(straight.output_folder)
+    expected = _weights(folder)
+    assert any(not torch.equal(expected[f"encoder.{key}"], tensor) for key, tensor in first.items())
+
+    # whom it has seen, a picture, and figures beside guesses
+    seen = read_json(folder / "pretraining_data.json")
+    parts = straight._data.parts
+    assert seen["scan_count"] == len(parts["train"]) + len(parts["selection"]) and len(seen["subjects"][0]) == 64
+    assert any(path.stat().st_size > 5_000 for path in (folder / "validation").glob("*.png"))
+    summary = read_json(folder / "validation" / "summary.json")
+    compared = {key: found for key, found in summary.items() if isinstance(found, dict) and "network" in found}
+    assert compared and all(len(found) > 1 for found in compared.values())
+    assert all(math.isfinite(value) for found in compared.values() for value in found.values())
+
+    # what is left of a run that was killed after its first epoch
+    killed = _trainer(tiny, name)
+    killed.on_train_start()
+    killed.run_epoch()
+    resumed = _trainer(tiny, name)
+    resumed.load_checkpoint(str(folder / "checkpoint_latest.pth"))
+    assert resumed.current_epoch == 1
+    resumed.run_training()
+    found = _weights(folder)
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+
+    # an ordinary classifier begins with the encoder and says what it has dropped
+    classifier = build_network(TINY[name].network, 1, 2, SIZE)
+    report = load_encoder(classifier, folder / "checkpoint_final.pth")
+    own = classifier.state_dict()
+    assert report.matched and all(torch.equal(own[key], expected[key]) for key in report.matched)
+    assert report.dropped and not any(key.startswith("encoder.") for key in report.dropped)
+    assert set(report.matched) | set(report.dropped) == set(expected)
+    assert classifier.eval()(torch.zeros(1, 1, *SIZE)).isfinite().all()
