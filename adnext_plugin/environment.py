@@ -4,8 +4,10 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.job_limits import ROOT, processor_limit
 from adnext_plugin.paths import hook_dir
 
 
@@ -31,9 +33,24 @@ def worker_count(default: int) -> int:
     return int(value)
 
 
-def usable_cpus() -> int:
-    """Processors that this process may use; a cluster's scheduler often grants fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cpus(root: Path = ROOT) -> int:
+    """Processors that this process may use; a container or a batch system often grants fewer than the machine has.
+
+    Args:
+        root: folder that holds `proc` and `sys`.
+    """
+    # from Python 3.13 on, which also follows PYTHON_CPU_COUNT
+    count = getattr(os, "process_cpu_count", _processors_of_process)() or 1
+    granted = (_whole_number("SLURM_CPUS_PER_TASK"), processor_limit(root))
+    return min([count, *(limit for limit in granted if limit)])
+
+
+def scheduled_memory_bytes() -> int | None:
+    """Memory on this machine that Slurm has granted this job; None outside of one, or where it is not limited."""
+    whole = _whole_number("SLURM_MEM_PER_NODE")
+    each, count = _whole_number("SLURM_MEM_PER_CPU"), _whole_number("SLURM_CPUS_ON_NODE")
+    megabytes = whole or (each or 0) * (count or 0)
+    return megabytes << 20 if megabytes else None
 
 
 def cpu_threads() -> int:
@@ -70,3 +87,12 @@ def trainer_search_path() -> str:
     """nnU-Net's search path for trainers, `nnUNet_extTrainer`, with our folder in front."""
     listed = [path for path in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if path]
     return os.pathsep.join(dict.fromkeys([str(hook_dir()), *listed]))
+
+
+def _processors_of_process() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _whole_number(variable: str) -> int | None:
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdigit() else None

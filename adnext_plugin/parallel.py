@@ -9,11 +9,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import wait as wait_for_any
-from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from adnext_plugin.cpu_memory import available_memory_bytes
 from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError
 
@@ -97,15 +97,11 @@ def _end_with_parent() -> None:
 
 
 def processes_that_fit(processes: int, bytes_each: int) -> int:
-    """As many processes as asked for, or as have room in the memory now available; at least one.
+    """As many processes as asked for, or as have room in the memory that this job has left; at least one.
 
     Where the system does not tell (anything but Linux), as many as asked for.
     """
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return processes
-    available = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
+    available = available_memory_bytes()
     return processes if available is None else max(1, min(processes, available // bytes_each))
 
 

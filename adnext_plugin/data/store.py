@@ -1,19 +1,19 @@
 """Preprocessed cases on disk, as arrays ready for the network."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import blosc2
 import numpy as np
 
+from adnext_plugin.cpu_memory import available_memory_bytes, memory_bytes
 from adnext_plugin.errors import PathsError, SettingsError
 
 ToInput = Callable[[np.ndarray], np.ndarray]
 
 
 class CaseStore:
-    """The volumes of some cases, kept in memory where they fit into half of it.
+    """The volumes of some cases, kept in memory where they fit into half of what is left of it.
 
     Args:
         folder: holds `{case}.b2nd`, arrays of (1, Z, Y, X).
@@ -52,16 +52,23 @@ class CaseStore:
         """The case's image, (1, Z, Y, X), float16; not to be written to."""
         return self._images[index] if self._images is not None else self._read(self.cases[index])
 
-    def keep_in_memory(self) -> bool:
+    def keep_in_memory(self, processes: int = 1) -> bool:
         """Read all cases once, so that worker processes forked later share them.
 
+        Args:
+            processes: of training, each of which keeps as much.
+
         Returns:
-            False if they would take more than half of the machine's memory; then every access reads the disk.
+            False if they would take more than half of the memory that this job has left; then every access reads the
+            disk.
         """
         if self._images is not None:
             return True
-        needed_bytes = 2 * len(self.cases) * int(np.prod(self._shape))
-        if needed_bytes > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2:
+        needed_bytes = 2 * len(self.cases) * int(np.prod(self._shape)) * processes
+        available = available_memory_bytes()
+        if available is None:  # not Linux
+            available = memory_bytes()
+        if available is not None and needed_bytes > available / 2:
             return False
         self._images = [self._read(case) for case in self.cases]
         return True

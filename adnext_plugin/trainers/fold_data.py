@@ -11,7 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from adnext_plugin.data.loading import CaseDataset, Change, EpochLoader, EpochSampler
 from adnext_plugin.data.store import CaseStore
-from adnext_plugin.environment import worker_count
+from adnext_plugin.environment import usable_cpus, worker_count
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_json, require_file
 from adnext_plugin.paths import plans_file
@@ -22,6 +22,8 @@ from adnext_plugin.settings import RunSettings, TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits, take_fraction
 from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file
 from adnext_plugin.task import task_of
+
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ class FoldData:
         if covariates is None:
             covariates = np.zeros((len(cases), 0), dtype=np.float32)
         store = self.store(cases, fitted)
-        store.keep_in_memory()
+        store.keep_in_memory(processes)
         dataset = CaseDataset(store, self.targets(cases), covariates, change, settings.seed)
         sampler = EpochSampler(
             len(cases),
@@ -114,7 +116,7 @@ class FoldData:
             rank=rank,
             processes=processes,
         )
-        workers = worker_count(8 if on_gpu else 0) if shuffle else 0
+        workers = worker_count(_most_workers(processes) if on_gpu else 0) if shuffle else 0
         return EpochLoader(dataset, sampler, workers=workers, pin_memory=on_gpu)
 
     def fit_steps(self, training: list[str]) -> FittedSteps | None:
@@ -175,3 +177,8 @@ def open_data(
         plan=replace(plan, task=task),
         stored_spacing_mm=tuple(planned.spacing),
     )
+
+
+def _most_workers(processes: int) -> int:
+    """Loaders of one of several training processes, which share the processors of the job."""
+    return max(1, min(MOST_WORKERS, usable_cpus() // processes))
