@@ -36,6 +36,17 @@ class WeightsError(AdnextError):
     """A checkpoint does not fit the network or the run that wants it."""
 
 
+class SegmentationError(AdnextError, SystemExit):
+    """A command of nnU-Net asks for a segmentation, and there is none.
+
+    nnU-Net catches no errors of ours. Python ends a program on a `SystemExit` with its message and no traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = f"error: {message}"
+
+
 class BundleError(AdnextError):
     """A model bundle is damaged, was tampered with, or is none."""
 

@@ -42,6 +42,9 @@ def build_parser() -> ArgumentParser:
             f"--{role}-column", help=f"the table's column of {role}; usual names are found by themselves"
         )
     source.add_argument("--suffix", default="T1w", help="BIDS suffix of the images (default: T1w)")
+    source.add_argument(
+        "--entity", nargs="+", default=[], metavar="KEY=VALUE", help="BIDS entities, e.g. acq=mprage space=none"
+    )
     return parser
 
 
@@ -68,4 +71,5 @@ def _request(arguments: Namespace) -> Request:
         image_pattern=arguments.image_pattern,
         columns={role: getattr(arguments, f"{role}_column") for role in COLUMNS},
         bids_suffix=arguments.suffix,
+        bids_entities=tuple(arguments.entity),
     )

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from adnext_plugin.errors import AdnextError, BundleError, PathsError, SettingsError
 from adnext_plugin.files import read_json, replacing, replacing_folder, write_json
 from adnext_plugin.images import file_sha256
+from adnext_plugin.networks.weight_names import without_wrappers
 from adnext_plugin.partial_files import partial_folder
 from adnext_plugin.prediction.archive import NAMES, pack, unpack
 from adnext_plugin.prediction.description import ModelDescription
@@ -192,4 +193,4 @@ def _read_fold(folder: Path, name: str) -> FoldModel:
         learned: dict[str, np.ndarray] = safetensors.numpy.load_file(steps) if steps.is_file() else {}
     except (OSError, SafetensorError, ValueError) as error:
         raise BundleError(f"{weights} and its features cannot be read ({error}); fetch the bundle again") from error
-    return FoldModel(weights=tensors, features=profile, learned=learned)
+    return FoldModel(weights=without_wrappers(tensors), features=profile, learned=learned)

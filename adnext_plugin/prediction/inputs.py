@@ -1,7 +1,7 @@
 """What to predict: one scan, a folder, a table, a BIDS tree, a raw or a preprocessed dataset, as one list of scans."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from adnext_plugin.importing.image_files import IMAGE_SUFFIXES, images_below, im
 from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
 from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
+from adnext_plugin.importing.sources.bids_names import parse_entities
 from adnext_plugin.importing.sources.table import TableOptions, read_table_source
 from adnext_plugin.paths import (
     BLOCK,
@@ -58,7 +59,12 @@ class Inputs:
 
 
 def read_inputs(
-    path: str, model: ModelDescription, columns: Sequence[str], table_options: dict, bids_suffix: str
+    path: str,
+    model: ModelDescription,
+    columns: Sequence[str],
+    table_options: dict,
+    bids_suffix: str,
+    bids_entities: Sequence[str] = (),
 ) -> Inputs:
     """Find the scans.
 
@@ -71,13 +77,15 @@ def read_inputs(
         columns: that the model needs to know beside the scan.
         table_options: fields of `TableOptions`.
         bids_suffix: of the images in a BIDS tree.
+        bids_entities: KEY=VALUE, of the images in a BIDS tree.
 
     Raises:
         PathsError: nothing is there.
         TableError: the table is damaged.
         SettingsError: a needed column is missing, or a dataset is for another task or prepared otherwise.
     """
-    inputs = _read(path, model, columns, table_options, bids_suffix)
+    entities = parse_entities(bids_entities)
+    inputs = _read(path, model, columns, table_options, (bids_suffix, entities))
     require_columns(inputs, columns, path)
     return inputs
 
@@ -126,7 +134,13 @@ def require_columns(inputs: Inputs, columns: Sequence[str], where: str) -> None:
         )
 
 
-def _read(path: str, model: ModelDescription, columns: Sequence[str], table_options: dict, suffix: str) -> Inputs:
+def _read(
+    path: str,
+    model: ModelDescription,
+    columns: Sequence[str],
+    table_options: dict,
+    of_bids: tuple[str, Mapping[str, str]],
+) -> Inputs:
     place = Path(path)
     if reason := not_fetched(place):
         raise PathsError(f"{place} {reason}")
@@ -140,7 +154,8 @@ def _read(path: str, model: ModelDescription, columns: Sequence[str], table_opti
             f"{place} is neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a table ({', '.join(TABLE_SUFFIXES)})"
         )
     if any((place / name).is_file() for name in BIDS_MARKS):
-        source = read_bids_source(BidsOptions(root=place, suffix=suffix))
+        suffix, entities = of_bids
+        source = read_bids_source(BidsOptions(root=place, suffix=suffix, entities=entities))
         left_out = (*source.rows_without_image, *source.images_without_row)
         return _of_source(source, columns, left_out)
     if not place.is_dir():

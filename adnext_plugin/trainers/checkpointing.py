@@ -11,9 +11,16 @@ from torch import nn
 
 from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.environment import cpu_threads
-from adnext_plugin.errors import AdnextError, UnknownNameError, WeightsError, nearest_names
+from adnext_plugin.errors import (
+    AdnextError,
+    SegmentationError,
+    SettingsError,
+    UnknownNameError,
+    WeightsError,
+    nearest_names,
+)
 from adnext_plugin.paths import BLOCK
-from adnext_plugin.plan import NetworkSettings, Plan, plan_in, plans_with
+from adnext_plugin.plan import NetworkSettings, Plan, plans_with
 from adnext_plugin.records import from_json, to_json
 from adnext_plugin.registry import AUGMENTATIONS, registered_names
 from adnext_plugin.run_folder import FoldFolder
@@ -28,7 +35,7 @@ from adnext_plugin.training.precision import uses_float16
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.states import newest_state
-from adnext_plugin.training.weights import not_finite, read_checkpoint
+from adnext_plugin.training.weights import not_finite, read_checkpoint, with_plain_names
 
 
 class ResumableRun(nnUNetTrainer, ABC):
@@ -112,6 +119,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's signature
     ) -> None:
+        self._refuse_own_architecture()
         plan, settings = resolve_plan(
             plans, configuration, dataset_json, self.network_settings, self.settings_with, self.plan_key
         )
@@ -142,11 +150,15 @@ class ResumableRun(nnUNetTrainer, ABC):
         num_output_channels: int,
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
-        """nnU-Net's hook, for training and for prediction; override `build_network` instead.
+        """nnU-Net's hook, which its predictor calls; training and `adnext_predict` build with `build_network`.
 
-        `num_output_channels` counts segmentation labels and is ignored: the plan says how many outputs there are.
+        Raises:
+            SegmentationError: always. One line here ends `nnUNetv2_predict` before it has read a scan.
         """
-        return cls.build_network(plan_in(configuration_manager.configuration, "plans"), num_input_channels)
+        raise SegmentationError(
+            f"{cls.__name__} gives an answer for a whole scan and no segmentation, which is what nnU-Net's prediction "
+            "is for; use adnext_predict -i SCANS -o OUTPUT -m FOLDER_OF_THE_RUN"
+        )
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -187,7 +199,9 @@ class ResumableRun(nnUNetTrainer, ABC):
         """
         where: Path | str = "the checkpoint"
         checkpoint = filename_or_checkpoint
-        if not isinstance(checkpoint, dict):
+        if isinstance(checkpoint, dict):
+            checkpoint = with_plain_names(checkpoint)
+        else:
             checkpoint, where = self._read_state(Path(checkpoint))
         notes = find_notes(checkpoint, where)
         if notes is None:
@@ -209,6 +223,15 @@ class ResumableRun(nnUNetTrainer, ABC):
         self._corpus = notes.pretraining_data
 
     # ------------------------------------------------------------------ private
+
+    @classmethod
+    def _refuse_own_architecture(cls) -> None:
+        ours, found = (kind.build_network_architecture.__func__ for kind in (ResumableRun, cls))
+        if found is not ours:
+            raise SettingsError(
+                f"{cls.__name__} overrides build_network_architecture, which nobody calls here; override "
+                "build_network(cls, plan, in_channels) instead"
+            )
 
     def _read_state(self, path: Path) -> tuple[dict, Path]:
         """A checkpoint, or what stands in for it, and its file."""

@@ -104,9 +104,7 @@ class RunTrainer(FoldRun):
         seed_torch(self.settings.seed, -1, self.local_rank)
         self.batch_size = self.settings.batch_size
         self.num_input_channels = len(self.dataset_json["channel_names"])
-        self.network = self.build_network_architecture(
-            self.plans_manager, self.configuration_manager, self.num_input_channels, self.task.num_outputs, False
-        ).to(self.device)
+        self.network = self.build_network(self.plan, self.num_input_channels).to(self.device)
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         if self.is_ddp:
             self.network = DistributedDataParallel(self.network_in_processes(), device_ids=[self.local_rank])

@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from adnext_plugin.networks.weight_names import COMPILED
+
 Value = TypeVar("Value")
 
 
@@ -36,7 +38,10 @@ def unwrapped(network: nn.Module) -> nn.Module:
     """The network itself, as one process without others has it."""
     if isinstance(network, DistributedDataParallel):
         network = network.module
-    return network.network if isinstance(network, LossOf) else network
+    if isinstance(network, LossOf):
+        network = network.network
+    # torch.compile wraps a network and keeps it; its parameters are the same
+    return getattr(network, COMPILED, network)
 
 
 def number_of_processes() -> int:

@@ -10,6 +10,7 @@ from torch import nn
 
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.files import require_file
+from adnext_plugin.networks.weight_names import without_wrappers
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.training.checkpoints import require_sound_archive, require_undamaged
 from adnext_plugin.training.released import from_released, is_released
@@ -33,6 +34,8 @@ class WeightsReport:
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
     """Read a checkpoint of ours, or of the AD-NeXt authors, without running code from it.
 
+    Tensors have the network's own names, also if it was compiled or on several GPUs when they were saved.
+
     Raises:
         PathsError: no such file.
         WeightsError: not a checkpoint, damaged, one that only unsafe loading could read, or one with weights that are
@@ -46,14 +49,22 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
         reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
         raise WeightsError(f"{path} is not a checkpoint that can be read safely ({reason})") from error
     if isinstance(checkpoint, dict) and is_released(checkpoint):
-        checkpoint = {"network_weights": from_released(checkpoint["net"])}
+        checkpoint = {"network_weights": from_released(without_wrappers(checkpoint["net"]))}
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise WeightsError(f"{path} holds no 'network_weights'; give a checkpoint_*.pth of a trainer")
     if BLOCK in checkpoint and not is_sealed:
         require_sound_archive(path)  # of an earlier version of ours
     if (name := not_finite(checkpoint["network_weights"])) is not None:
         raise WeightsError(f"{path}: {name} holds weights that are not finite; train again with a lower learning rate")
-    return checkpoint
+    return with_plain_names(checkpoint)
+
+
+def with_plain_names(checkpoint: dict) -> dict:
+    """The checkpoint with the network's own names of tensors, also if it was compiled or on several GPUs when saved."""
+    weights = checkpoint["network_weights"]
+    if not isinstance(weights, Mapping):
+        return checkpoint
+    return {**checkpoint, "network_weights": without_wrappers(weights)}
 
 
 def not_finite(weights: object) -> str | None:
@@ -73,8 +84,8 @@ def load_encoder(network: nn.Module, path: Path) -> WeightsReport:
         WeightsError: a tensor of the encoder is missing or has another shape.
     """
     saved = read_checkpoint(path)["network_weights"]
-    # of several GPUs, and of a network with covariates
-    saved = {name.removeprefix("module.").removeprefix("network."): tensor for name, tensor in saved.items()}
+    # of a network with covariates
+    saved = {name.removeprefix("network."): tensor for name, tensor in saved.items()}
     own = network.state_dict()
     wanted = [name for name in own if name.startswith(f"{network.key_to_encoder}.")]
     missing = [name for name in wanted if name not in saved or saved[name].shape != own[name].shape]

@@ -25,8 +25,8 @@ class Request:
 
     `input`: an image, a folder, a table, a BIDS tree or a dataset. `model`: folder of a run, or folder or name of an
     installed bundle. `folds`: of the model's networks, None for all there are. `device`: cpu, cuda or mps; None for a
-    GPU where there is one. `images`, `image_pattern` and `columns` (role to column) are for tables, `bids_suffix` is
-    for BIDS trees.
+    GPU where there is one. `images`, `image_pattern` and `columns` (role to column) are for tables, `bids_suffix` and
+    `bids_entities` (KEY=VALUE) are for BIDS trees.
     """
 
     input: str
@@ -39,6 +39,7 @@ class Request:
     image_pattern: str | None = None
     columns: Mapping[str, str | None] = field(default_factory=dict)
     bids_suffix: str = "T1w"
+    bids_entities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,14 @@ def predict(request: Request, tell: Tell) -> Result:
     model = read_model(request.model, request.folds)
     ensemble = Ensemble(model, device)
     table_options = {"images": request.images, "image_pattern": request.image_pattern, "columns": request.columns}
-    inputs = read_inputs(request.input, model.description, ensemble.columns, table_options, request.bids_suffix)
+    inputs = read_inputs(
+        request.input,
+        model.description,
+        ensemble.columns,
+        table_options,
+        request.bids_suffix,
+        request.bids_entities,
+    )
     if inputs.left_out:
         tell(f"{len(inputs.left_out)} images or rows of {request.input} were left out: {inputs.left_out[0]}, ...")
     _tell_model(model, ensemble.not_checked, device, tell)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from adnext_plugin.networks.families.adnext import ClassificationHead, initialise
+from adnext_plugin.plan import Plan
 from adnext_plugin.trainers.variants.small import ADNeXtTrainer_T_Small
 from adnext_plugin.training.covariates import CovariateScale
 
@@ -96,8 +97,8 @@ class OtherHead(ADNeXtTrainer_T_Small):
     head: type[ClassificationHead]
 
     @classmethod
-    def build_network_architecture(cls, *args, **kwargs) -> nn.Module:
-        network = ADNeXtTrainer_T_Small.build_network_architecture(*args, **kwargs)
+    def build_network(cls, plan: Plan, in_channels: int) -> nn.Module:
+        network = super().build_network(plan, in_channels)
         linear = network.head.seg_layers[-1]
         network.head = cls.head(linear.in_features, linear.out_features)
         initialise(network.head, "fan_in")

@@ -22,7 +22,7 @@ from conftest import Trained
 
 from adnext_plugin.cli import export, install, predict
 from adnext_plugin.errors import BundleError
-from adnext_plugin.prediction.bundle import write_bundle
+from adnext_plugin.prediction.bundle import read_bundle, write_bundle
 from adnext_plugin.prediction.from_run import read_run
 from adnext_plugin.prediction.limits import require_own_weights
 from adnext_plugin.prediction.model import FoldModel
@@ -274,6 +274,18 @@ def test_weights_that_are_not_finite_are_neither_exported_nor_installed(trained:
     assert not (tmp_path / "broken.zip").exists()
     with pytest.raises(BundleError, match=r"fold 2: .* not finite"):
         require_own_weights(broken, "model.json")
+
+
+def test_a_bundle_of_compiled_networks_is_installed_with_the_networks_own_names(trained: Trained, tmp_path) -> None:
+    model = read_run(RunFolder(trained.run))
+    compiled = [{f"_orig_mod.{name}": tensor for name, tensor in fold.weights.items()} for fold in model.folds]
+    folds = tuple(replace(fold, weights=weights) for fold, weights in zip(model.folds, compiled, strict=True))
+    write_bundle(replace(model, folds=folds), tmp_path / "compiled.zip")
+    assert install.main([str(tmp_path / "compiled.zip"), "--into", str(tmp_path)]) == 0
+    installed = read_bundle(tmp_path / "compiled")
+    for own, found in zip(model.folds, installed.folds, strict=True):
+        assert own.weights.keys() == found.weights.keys()
+        assert all(torch.equal(own.weights[name], tensor) for name, tensor in found.weights.items())
 
 
 def test_a_dataset_of_other_classes_is_refused(trained: Trained, tmp_path, monkeypatch, capsys) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -25,7 +26,7 @@ from adnext_plugin.paths import hook_dir
 from adnext_plugin.registry import TRAINERS, registered_names
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.trainers.fold_data import open_data
-from adnext_plugin.training.weights import read_checkpoint
+from adnext_plugin.training.weights import load_encoder, read_checkpoint
 
 DATASET = "Dataset301_Toy"
 FAST = {"epochs": 4, "learning_rate": 1e-3, "augmentation": "paper"}
@@ -360,18 +361,61 @@ def test_with_a_decay_of_zero_only_the_head_learns(toy, monkeypatch) -> None:
         _trainer(monkeypatch, layer_decay=1.5)
 
 
-def test_stock_nnunet_accepts_our_folds_and_predicts_with_our_network(toy, monkeypatch) -> None:
+def test_stock_nnunet_accepts_our_folds(toy, monkeypatch) -> None:
     trainer = _trainer(monkeypatch, epochs=1)
-    stock = nnUNetTrainer.do_split(trainer)
     trainer.initialize()
     stock = nnUNetTrainer.do_split(trainer)
     subjects = pd.read_csv(toy.preprocessed / DATASET / "subjects.csv", dtype=str)
     folds = ensure_splits(toy.preprocessed / DATASET, subjects, trainer.task)
     assert stock == (folds[0]["train"], folds[0]["val"])
-    rebuilt = type(trainer).build_network_architecture(
-        trainer.plans_manager, trainer.plans_manager.get_configuration("3d_fullres"), 1, 2, False
+
+
+def test_nnunets_prediction_ends_in_one_line_that_names_the_right_command(toy, monkeypatch) -> None:
+    trainer = _trainer(monkeypatch, epochs=1)
+    trainer.run_training()
+    run = Path(trainer.output_folder).parent
+    scans, output = toy.raw / DATASET / "imagesTr", toy.results / "out"
+    arguments = ["-i", str(scans), "-o", str(output), "-m", str(run), "-f", "0", "-device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["nnUNetv2_predict_from_modelfolder", *arguments])
+    with pytest.raises(SystemExit) as ended:  # of which Python prints the message, and no traceback
+        predict_entry_point_modelfolder()
+    assert isinstance(ended.value, AdnextError)
+    message = str(ended.value.code)
+    assert "\n" not in message and "ADNeXtTrainer_T gives an answer for a whole scan" in message
+    assert "adnext_predict -i" in message
+    assert list(output.iterdir()) == []
+
+
+def test_a_compiled_network_is_saved_begun_with_and_continued_as_a_plain_one(toy, monkeypatch, tmp_path) -> None:
+    trainer = _trainer(monkeypatch, epochs=2)
+    trainer.on_train_start()
+    trainer.network = torch.compile(trainer.network, backend="eager")
+    trainer.run_epoch()
+    latest = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    saved = torch.load(latest, weights_only=True)
+    plain = dict(saved["network_weights"])
+    assert plain.keys() == read_checkpoint(latest)["network_weights"].keys()
+    assert not [name for name in plain if "_orig_mod" in name]
+    renamed = (
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: f"_orig_mod.module.{name}",
+        lambda name: name.replace("encoder.", "encoder._orig_mod."),
     )
-    assert rebuilt.state_dict().keys() == trainer.network.state_dict().keys()
+    for number, rename in enumerate(renamed):
+        compiled = {**saved, "network_weights": {rename(name): tensor for name, tensor in plain.items()}}
+        path = tmp_path / f"compiled_{number}.pth"
+        torch.save(compiled, path)
+        assert read_checkpoint(path)["network_weights"].keys() == plain.keys()
+        first = _trainer(monkeypatch, epochs=2)
+        first.initialize()
+        taken = load_encoder(first.network, path).matched
+        assert taken and all(torch.equal(first.network.state_dict()[name], plain[name]) for name in taken)
+        for state in (str(path), compiled):
+            resumed = _trainer(monkeypatch, epochs=2)
+            resumed.load_checkpoint(state)
+            assert resumed.current_epoch == 1
+            assert all(torch.equal(tensor, plain[name]) for name, tensor in resumed.network.state_dict().items())
 
 
 def test_nnunets_own_command_finds_our_plans_without_being_told_their_name(toy, monkeypatch) -> None:

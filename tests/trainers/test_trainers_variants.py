@@ -5,9 +5,12 @@ import inspect
 from importlib.metadata import entry_points
 
 import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from adnext_plugin.plan import NetworkSettings, Plan
-from adnext_plugin.registry import TRAINERS, load
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.plan import NetworkSettings
+from adnext_plugin.registry import TRAINERS, load, registered_names
 from adnext_plugin.trainers.labelled import ADNeXtTrainer
 from adnext_plugin.trainers.lifecycle import RunTrainer
 
@@ -70,24 +73,26 @@ def test_a_trainer_that_forgets_what_it_must_say_cannot_be_made(forgotten: str) 
         incomplete({}, "3d_fullres", 0, {})
 
 
-def test_nnunets_hook_asks_the_class_for_the_network_of_the_plan() -> None:
-    asked = []
-
+def test_a_trainer_that_overrides_the_hook_of_nnunet_that_nobody_calls_is_told_which_one_to_override() -> None:
     class Mine(ADNeXtTrainer):
         @classmethod
-        def build_network(cls, plan: Plan, in_channels: int):
-            asked.append((cls, plan.network.name, in_channels))
-            return super().build_network(plan, in_channels)
+        def build_network_architecture(cls, *args, **kwargs):
+            return torch.nn.Identity()
 
-    class Configuration:
-        configuration = {  # noqa: RUF012  nnU-Net's
-            "adnext": {
-                "network": {"name": "adnext_t"},
-                "preprocessing": {"input_size_voxels": [32, 32, 32]},
-                "task": {"name": "X", "kind": "classification", "target": "t", "classes": ["a", "b", "c"]},
-            }
-        }
+    with pytest.raises(SettingsError, match=r"Mine overrides build_network_architecture.*build_network\(cls, plan"):
+        Mine({}, "3d_fullres", 0, {})
 
-    network = Mine.build_network_architecture(None, Configuration, 2, 99, False)
-    assert asked == [(Mine, "adnext_t", 2)]
-    assert network.head.seg_layers[-1].out_features == 3
+
+OVERRIDING = [RunTrainer, ADNeXtTrainer, *(load(TRAINERS, name) for name in registered_names(TRAINERS))]
+
+
+@pytest.mark.parametrize("trainer", OVERRIDING, ids=lambda trainer: trainer.__name__)
+def test_methods_of_nnunet_that_a_trainer_overrides_have_nnunets_parameters(trainer: type) -> None:
+    shared = [name for name in dir(nnUNetTrainer) if callable(getattr(nnUNetTrainer, name))]
+    differ, overridden = {}, 0
+    for name in (name for name in shared if name == "__init__" or not name.startswith("__")):
+        overridden += getattr(trainer, name) is not getattr(nnUNetTrainer, name)
+        own, theirs = (inspect.signature(getattr(kind, name)) for kind in (trainer, nnUNetTrainer))
+        if list(own.parameters) != list(theirs.parameters):
+            differ[name] = list(own.parameters), list(theirs.parameters)
+    assert differ == {} and overridden > 20
