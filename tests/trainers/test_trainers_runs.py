@@ -386,6 +386,23 @@ def test_nnunets_prediction_ends_in_one_line_that_names_the_right_command(toy, m
     assert list(output.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_nnunets_comparisons_of_segmentations_fail_and_leave_results_as_they_are(toy, monkeypatch) -> None:
+    trainer = _trainer(monkeypatch, epochs=1)
+    trainer.run_training()
+    trainer.perform_actual_validation()
+    run = Path(trainer.output_folder).parent
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    which = [DATASET, "-c", "3d_fullres", "-tr", "ADNeXtTrainer_T", "-p", "ADNeXtPlans", "-f", "0"]
+    for command in ("nnUNetv2_accumulate_crossval_results", "nnUNetv2_find_best_configuration"):
+        done = subprocess.run([Path(sys.executable).parent / command, *which], capture_output=True, text=True)
+        assert done.returncode != 0
+        after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        assert {path: content for path, content in after.items() if path in before} == before
+        added = {path.relative_to(run).as_posix() for path in after.keys() - before.keys()}
+        assert added == {f"crossval_results_folds_0/{name}.json" for name in ("dataset", "plans")}
+
+
 def test_a_compiled_network_is_saved_begun_with_and_continued_as_a_plain_one(toy, monkeypatch, tmp_path) -> None:
     trainer = _trainer(monkeypatch, epochs=2)
     trainer.on_train_start()
