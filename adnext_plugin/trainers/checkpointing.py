@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from inspect import getattr_static
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,7 @@ class ResumableRun(nnUNetTrainer, ABC):
 
     @classmethod
     def _refuse_own_architecture(cls) -> None:
-        ours, found = (kind.build_network_architecture.__func__ for kind in (ResumableRun, cls))
+        ours, found = (getattr_static(kind, "build_network_architecture") for kind in (ResumableRun, cls))
         if found is not ours:
             raise SettingsError(
                 f"{cls.__name__} overrides build_network_architecture, which nobody calls here; override "
