@@ -16,9 +16,9 @@ from typing import Any
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextWarning, OtherDataError, PathsError
-from adnext_plugin.files import read_json, write_json
+from adnext_plugin.files import read_json, require_file, write_json
 from adnext_plugin.paths import SPLITS_FILE, plans_file
-from adnext_plugin.plan import configuration_of, plan_in, read_plans
+from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans
 from adnext_plugin.project_key import key_home, keyed_digest, project_key
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.subjects import read_dataset
@@ -120,7 +120,7 @@ class PreparedData:
 
     @cached_property
     def _configuration(self) -> dict[str, Any]:
-        path = plans_file(self.cohort.folder, str(self.plans))
+        path = require_file(plans_file(self.cohort.folder, str(self.plans)), "bring it back, or plan the dataset again")
         return configuration_of(read_plans(path), str(self.configuration), str(path))
 
     @cached_property
@@ -141,7 +141,7 @@ class PreparedData:
     def _volumes(self) -> dict[str, str]:
         if self._preparation is None:
             return {}
-        images = self.cohort.folder / self._configuration["data_identifier"]
+        images = self.cohort.folder / data_identifier(self._configuration, str(self.plans))
         return digests_of_volumes(images, self._rows, self.cohort.folder / CACHE_FILE)
 
 

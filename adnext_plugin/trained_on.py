@@ -5,7 +5,6 @@ Labels and ids of subjects stand there as digests made with the project's key.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,9 @@ def _of_preparation(then: Preparation | None, now: Preparation | None) -> list[s
 
 
 def _of_task(then: Task, now: Task) -> list[str]:
-    pairs = {one.name: (getattr(then, one.name), getattr(now, one.name)) for one in fields(Task)}
-    return [_was(name, *pairs[name]) for name in ("kind", "target", "classes") if pairs[name][0] != pairs[name][1]]
+    # what the target's column is called does not matter: labels are compared case by case
+    pairs = {"kind": (then.kind, now.kind), "classes": (then.classes, now.classes)}
+    return [_was(name, *values) for name, values in pairs.items() if values[0] != values[1]]
 
 
 def _of_cases(then: TrainedOn, now: TrainedOn) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import require_file
-from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
+from adnext_plugin.paths import dataset_folder_name, plans_file, preprocessed_dir
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.run_metrics import ExternalMetrics
 from adnext_plugin.stamps import OTHER_PEOPLE
@@ -122,7 +122,9 @@ def evaluate_external(request: Request) -> Result:
         require_method(request.recalibrate, task)
     others = OtherPeople(folder=other, subjects=_as_trained(subjects, task, files), task=task)
     # refused before anything is predicted
-    data = PreparedData.open(other, request.plans, request.configuration)
+    require_file(plans_file(other, request.plans), "preprocess the dataset with the same preset as the one trained on")
+    people = Cohort(task=task, subjects=subjects, splits=(), folder=other)  # its own folds do not matter
+    data = PreparedData(cohort=people, plans=request.plans, configuration=request.configuration)
     judged_on = refuse_other_results(run.external(other.name).data_file, data, columns_of(request.baselines))
     baselines, notes = baselines_of(run, request.configuration, request.baselines, files.cohort, others)
     model, table = _predict(run, files, others, choose_device(request.device))
