@@ -87,8 +87,8 @@ class FoldFolder:
     @property
     def is_begun(self) -> bool:
         """Whether training has left anything to go on with or to judge."""
-        left = (self.checkpoint_latest, self.checkpoint_best, self.checkpoint_final, self.summary_file)
-        return any(path.is_file() for path in left)
+        checkpoints = (self.checkpoint_latest, self.checkpoint_previous, self.checkpoint_best, self.checkpoint_final)
+        return any(path.is_file() for path in (*checkpoints, self.summary_file))
 
     @property
     def trained_on_file(self) -> Path:
