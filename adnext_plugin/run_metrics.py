@@ -42,9 +42,13 @@ EXTERNAL = Format(
 
 class _Content:
     def content(self) -> dict[str, Any]:
-        """As a JSON object; a warning and probes only where there are any."""
+        """As a JSON object; a warning and probes only where there are any, a positive class of two."""
         said = asdict(cast("DataclassInstance", self))
-        return {name: value for name, value in said.items() if value is not None or name not in ("warning", "probes")}
+        return {
+            name: value
+            for name, value in said.items()
+            if value is not None or name not in ("warning", "probes", "positive_class")
+        }
 
 
 @record
@@ -62,6 +66,7 @@ class RunMetrics(_Content):
     unit: str
     kind: str
     classes: tuple[str, ...]
+    positive_class: str | None = None
     splits_sha256: str
     resamples: int
     best_epochs: tuple[int | None, ...]
@@ -95,6 +100,7 @@ class ExternalMetrics(_Content):
     unit: str
     kind: str
     classes: tuple[str, ...]
+    positive_class: str | None = None
     networks: int
     threshold: float | None
     temperatures: tuple[float, ...]

@@ -50,6 +50,19 @@ class Task:
         return 1 if self.kind == "regression" else len(self.classes)
 
     @property
+    def positive(self) -> str | None:
+        """Of two classes the one that is looked for; None where there are not two."""
+        return self.classes[1] if len(self.classes) == 2 else None
+
+    @property
+    def positive_in_words(self) -> tuple[str, ...]:
+        """A remark on which class is called positive, for whoever reads scores; empty where there are not two."""
+        if self.positive is None:
+            return ()
+        others = self.classes[0]
+        return (f"{self.positive} is the positive class: sensitivity is of {self.positive}, specificity of {others}",)
+
+    @property
     def in_words(self) -> str:
         """What is to be learned, for messages: "classification of CN, AD", "regression of age", "unlabelled data"."""
         if self.kind == "unlabelled":

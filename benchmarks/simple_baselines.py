@@ -22,11 +22,10 @@ from sklearn.pipeline import make_pipeline
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.data.store import CaseStore
-from adnext_plugin.evaluation.scores.panel import all_scores
 from adnext_plugin.evaluation.studies.baselines import Baseline, covariates, cross_validate, voxels
 from adnext_plugin.evaluation.subjects.predictions import per_subject
 from adnext_plugin.evaluation.subjects.values import values_per_subject
-from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
+from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
 from adnext_plugin.training.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "simple_baselines.json"
@@ -66,12 +65,10 @@ def _score(model: Baseline, cohort: Cohort) -> dict:
     table = cross_validate(model, cohort)
     seconds = time.process_time() - started
     is_number = cohort.task.kind == "regression"
-    people = values_per_subject(table, cohort.task) if is_number else per_subject(table, cohort.task)
+    people = values_per_subject(table) if is_number else per_subject(table, cohort.task)
     score = "mae" if is_number else "auc_mean_of_folds"
-    values = all_scores(people, np.ones((1, len(people.targets))))[score]
-    drawn = all_scores(people, resamples_of(people, 2000, seed=0))[score]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return {score: float(values[0]), "interval": [float(low), float(high)], "processor_seconds": round(seconds, 1)}
+    estimate = estimates(people, resamples_of(people))[score]
+    return {score: estimate.value, "interval": [estimate.low, estimate.high], "processor_seconds": round(seconds, 1)}
 
 
 def _earlier(cohort: Cohort, store: CaseStore) -> Baseline:

@@ -42,6 +42,7 @@ def import_dataset(
     covariate_map: Mapping[str, Mapping[str, str]] | None = None,
     target: str | None = None,
     classes: Mapping[str, Sequence[str]] | None = None,
+    positive: str | None = None,
     target_bins: Sequence[str] | None = None,
     from_cdr: str | None = None,
     regress: str | None = None,
@@ -77,6 +78,7 @@ def import_dataset(
         target: column of the class, or "age".
         classes: class to values of that column, for example `{"CN": ["CN", "SMC"], "AD": ["AD"]}`; the last of two
             classes is the positive one.
+        positive: of two classes the one that is looked for, where their names do not tell.
         target_bins, from_cdr, regress, unlabelled: instead of a target, a column with bins, `["age", "<40=young",
             ">=60=old"]`; the CDR's column; a column of numbers to predict; nothing, for pre-training.
         where: conditions that rows must meet, for example `["age>=60"]`.
@@ -129,6 +131,7 @@ def import_dataset(
             regress=regress,
             unlabelled=unlabelled,
             label_map=tuple(f"{','.join(values)}={name}" for name, values in (classes or {}).items()),
+            positive=positive,
         ),
         where=tuple(where),
         session=session,

@@ -64,6 +64,9 @@ def _add_target(parser: ArgumentParser) -> None:
     target.add_argument("--regress", metavar="COLUMN", help="predict the number in this column, e.g. age")
     target.add_argument("--unlabelled", action="store_true", help="no target: scans for pre-training")
     target.add_argument("--label-map", nargs="+", metavar="VALUES=CLASS", help="e.g. CN,SMC=CN AD,Dementia=AD")
+    target.add_argument(
+        "--positive", metavar="CLASS", help="of two classes the one looked for; AD after CN and the like are known"
+    )
     target.add_argument("--skip-unlabelled", action="store_true", help="leave scans without a label out")
 
 
@@ -151,4 +154,5 @@ def _target_of(arguments: Namespace) -> TargetChoice:
         regress=arguments.regress,
         unlabelled=arguments.unlabelled,
         label_map=tuple(arguments.label_map or ()),
+        positive=arguments.positive,
     )

@@ -26,6 +26,7 @@ def import_report(source: Source, selection: Selection, doubts: Mapping[str, dic
             name: sum(any(case.target == name for case in cases) for cases in by_subject.values())
             for name in selection.classes
         },
+        "positive_class": selection.classes[-1] if len(selection.classes) == 2 else None,
         "target_range": _range([case.target for case in selection.cases]),
         "sexes": dict(Counter(case.covariates.get("sex") or "unknown" for case in selection.cases)),
         "age_range_years": _range([case.covariates.get("age") for case in selection.cases]),

@@ -10,6 +10,7 @@ from adnext_plugin.errors import TableError
 from adnext_plugin.importing.cases import Case, make_cases, refuse_two_ids
 from adnext_plugin.importing.covariates import Covariates
 from adnext_plugin.importing.people.identities import session_key, time_order
+from adnext_plugin.importing.positive_class import in_order
 from adnext_plugin.importing.scans import Scan, Source, require_scans
 from adnext_plugin.importing.tables.cells import Condition, is_missing
 from adnext_plugin.importing.targets import TargetRule
@@ -194,6 +195,8 @@ def _classes(labelled: Labelled, rule: TargetRule) -> tuple[str, ...]:
             f"at least two classes are needed, each with scans, but {rule.column} gives "
             f"{', '.join(f'{present[name]} {name}' for name in classes)}"
         )
+    if rule.positive is not None or not rule.classes:
+        return in_order(classes, rule.column, rule.positive)
     return classes
 
 

@@ -17,8 +17,9 @@ RATINGS = (0, 0.5, 1, 2, 3)
 class TargetRule:
     """How the target follows from a column.
 
-    At most one of the last four is given: `label_map` from cell to class, `is_cdr`, `bins`, conditions with their
-    classes, or `is_number`. `classes` in the order of the network's outputs; empty means: all that occur, sorted.
+    At most one of these is given: `label_map` from cell to class, `is_cdr`, `bins`, conditions with their classes, or
+    `is_number`. `classes` in the order of the network's outputs; empty means: all that occur, sorted, but the positive
+    one of two last, which `positive` names where it is not known.
     """
 
     column: str
@@ -27,6 +28,7 @@ class TargetRule:
     is_cdr: bool = False
     bins: tuple[tuple[Condition, str], ...] = ()
     is_number: bool = False
+    positive: str | None = None
 
     def target_of(self, scan: Scan) -> str | float | None:
         """The class or number of a scan, or None where its cell is missing or in no bin.

@@ -52,7 +52,7 @@ class TargetChoice:
 
     `target`: column of the class, with `label_map` as VALUES=CLASS; age is predicted as a number. `from_cdr`: column of
     the CDR, "" for its usual name. `target_bins`: column and bins. `regress`: column of a number. `unlabelled`:
-    nothing.
+    nothing. `positive`: of two classes the one that is looked for.
     """
 
     target: str | None = None
@@ -61,6 +61,7 @@ class TargetChoice:
     regress: str | None = None
     unlabelled: bool = False
     label_map: tuple[str, ...] = ()
+    positive: str | None = None
 
 
 def check_choices(source: SourceChoice, target: TargetChoice) -> None:
@@ -83,6 +84,8 @@ def check_choices(source: SourceChoice, target: TargetChoice) -> None:
         raise SettingsError("give one of --target, --from-cdr, --target-bins, --regress and --unlabelled")
     if target.label_map and target.target is None:
         raise SettingsError("--label-map goes with --target")
+    if target.positive is not None and (target.regress is not None or target.unlabelled):
+        raise SettingsError("--positive is for two classes, and here are none")
     if source.max_days is not None and (source.max_days < 0 or not source.clinical):
         raise SettingsError("--max-days goes with --clinical, and is a number of days, 0 or more")
 
@@ -168,16 +171,18 @@ def target_rule(choice: TargetChoice) -> "TargetRule | None":
     from adnext_plugin.importing.targets import TargetRule, parse_bins, parse_label_map
 
     if choice.from_cdr is not None:
-        return TargetRule(column=choice.from_cdr, is_cdr=True, classes=("CN", "AD"))
+        return TargetRule(column=choice.from_cdr, is_cdr=True, classes=("CN", "AD"), positive=choice.positive)
     if choice.target_bins is not None:
         column, *items = choice.target_bins
         bins = parse_bins(column, items)
-        return TargetRule(column=column, bins=bins, classes=tuple(dict.fromkeys(name for _, name in bins)))
+        classes = tuple(dict.fromkeys(name for _, name in bins))
+        return TargetRule(column=column, bins=bins, classes=classes, positive=choice.positive)
     if choice.regress is not None:
         return TargetRule(column=choice.regress, is_number=True)
     if choice.target is None:
         return None
     if not choice.label_map:
-        return TargetRule(column=choice.target, is_number=choice.target.lower() == "age")
+        is_number = choice.target.lower() == "age"
+        return TargetRule(column=choice.target, is_number=is_number, positive=choice.positive)
     label_map, classes = parse_label_map(choice.label_map)
-    return TargetRule(column=choice.target, label_map=label_map, classes=classes)
+    return TargetRule(column=choice.target, label_map=label_map, classes=classes, positive=choice.positive)

@@ -171,7 +171,8 @@ def _tell_power(subjects: "pd.DataFrame", task: "Task", tell: Tell) -> None:
 
     counts = subjects.groupby(task.target)["subject_id"].nunique()
     negatives, positives = (int(counts.get(name, 0)) for name in task.classes)
-    tell(f"{negatives} {task.classes[0]} and {positives} {task.classes[1]}. {cohort_in_words(positives, negatives)}")
+    who = f"{negatives} {task.classes[0]} and {positives} {task.positive}, the positive class"
+    tell(f"{who}. {cohort_in_words(positives, negatives)}")
 
 
 def _tell_advice(

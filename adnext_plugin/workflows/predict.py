@@ -10,7 +10,7 @@ from adnext_plugin.errors import AdnextError, PathsError, SettingsError
 from adnext_plugin.partial_files import partial_folder
 from adnext_plugin.paths import BUNDLES, preprocessed_dir, results_dir
 from adnext_plugin.run_folder import RunFolder
-from adnext_plugin.workflows.common import Tell, choose_device, say_nothing
+from adnext_plugin.workflows.common import Tell, choose_device
 
 if TYPE_CHECKING:
     from adnext_plugin.prediction.ensemble import Ensemble
@@ -133,8 +133,7 @@ def read_model(path: Path, folds: Sequence[str] | None = None) -> "Model":
     if folder.is_file():
         raise PathsError(f"-m {folder} is a file; install a bundle with adnext_install first, or give a run's folder")
     if not is_bundle(folder):
-        run = RunFolder(folder.resolve())
-        return _with_ranges(read_run(run, folds), run)
+        return _with_ranges(read_run(RunFolder(folder.resolve()), folds))
     model = read_bundle(folder)
     return model if folds is None else only_folds(model, folds)
 
@@ -154,15 +153,12 @@ def only_folds(model: "Model", folds: Sequence[str]) -> "Model":
     return replace(model, description=description, folds=tuple(model.folds[index] for index in chosen))
 
 
-def _with_ranges(model: "Model", run: RunFolder) -> "Model":
-    """A run has no ranges of its own; they are measured where the preprocessed dataset still is as it was."""
+def _with_ranges(model: "Model") -> "Model":
+    """A run has no ranges of its own; they are measured where its preprocessed dataset still is."""
     from adnext_plugin.prediction.training_cases import with_ranges
-    from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 
-    dataset = preprocessed_dir() / model.description.dataset
     try:
-        refuse_other_data(run.folds(), PreparedData.open(dataset, run.plans, run.configuration), say_nothing)
-        return with_ranges(model, dataset)
+        return with_ranges(model, preprocessed_dir() / model.description.dataset)
     except AdnextError:
         return model
 

@@ -56,7 +56,8 @@ def test_a_table_becomes_a_dataset_with_its_subjects_in_one_table_only(fresh, ca
 def test_a_dry_run_reports_and_writes_nothing(fresh, capsys) -> None:
     table = write_cohort(fresh.source)
     assert import_dataset.main([*NAME, "--table", str(table), *LABELS, "--dry-run"]) == 0
-    assert "AD: 8, CN: 9" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "CN: 9, AD: 8" in said and "positive class                    AD" in said
     assert _nothing_written(fresh)
 
 

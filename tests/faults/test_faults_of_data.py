@@ -71,11 +71,12 @@ def test_covariates_of_others_are_put_on_the_scale_of_those_trained_on() -> None
 
 def test_permuted_labels_are_dealt_to_people_and_stay_the_same_in_number() -> None:
     subjects = _cohort(30, 20, scans=3)
-    dealt = permute_targets(subjects, TASK, 5)
-    assert (dealt.groupby("subject_id")["diagnosis"].nunique() == 1).all()
-    assert dealt.drop_duplicates("subject_id")["diagnosis"].value_counts().to_dict() == {"CN": 30, "AD": 20}
-    assert 0 < (dealt["diagnosis"] != subjects["diagnosis"]).mean() < 1
-    assert not dealt.equals(permute_targets(subjects, TASK, 6))
+    deals = [permute_targets(subjects, TASK, seed) for seed in range(6)]
+    for dealt in deals:
+        assert (dealt.groupby("subject_id")["diagnosis"].nunique() == 1).all()
+        assert dealt.drop_duplicates("subject_id")["diagnosis"].value_counts().to_dict() == {"CN": 30, "AD": 20}
+        assert 0 < (dealt["diagnosis"] != subjects["diagnosis"]).mean() < 1
+    assert not deals[0].equals(deals[1])
 
 
 def test_of_two_visits_equally_near_the_earlier_one_is_taken(tmp_path) -> None:

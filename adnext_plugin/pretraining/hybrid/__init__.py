@@ -1,1 +1,0 @@
-"""Masked reconstruction and contrast at once."""

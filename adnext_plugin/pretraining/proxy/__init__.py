@@ -1,1 +1,0 @@
-"""What is known of most people, told from their scans."""
