@@ -82,7 +82,23 @@ def dataset_folder_name(dataset: str | int, parents: list[Path]) -> str:
             return matches[0]
     elif dataset in names:
         return str(dataset)
+    if _is_imported(dataset, parents):
+        raise PathsError(
+            f"dataset {dataset} is imported but not prepared: there is none in {where}; run "
+            f"adnext_plan_and_preprocess -d {dataset}"
+        )
     raise PathsError(f"no dataset {str(dataset)!r} in {where}; import one with adnext_import, or check the folder")
+
+
+def _is_imported(dataset: str | int, parents: list[Path]) -> bool:
+    """Whether there is such a dataset among the raw ones, where these were not looked through."""
+    raw = os.environ.get("nnUNet_raw")
+    if not raw or Path(raw) in parents:
+        return False
+    try:
+        return (Path(raw) / dataset_folder_name(dataset, [Path(raw)]) / DATASET_FILE).is_file()
+    except PathsError:
+        return False
 
 
 def file_of_fold(path: str, fold: int | str) -> Path:

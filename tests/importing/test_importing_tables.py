@@ -34,9 +34,16 @@ def test_filters_compare_numbers_as_numbers_and_the_rest_as_text(text: str, row:
 
 def test_a_filter_on_no_column_or_without_a_comparison_is_refused() -> None:
     with pytest.raises(TableError, match="did you mean 'Age'"):
-        Condition.parse("age>5").holds({"Age": "3"})
+        Condition.parse("aeg>5").holds({"Age": "3"})
     with pytest.raises(TableError, match="write a column"):
         Condition.parse("Age")
+
+
+def test_a_filter_finds_its_column_in_another_case_of_letters_unless_two_differ_in_that_alone() -> None:
+    assert Condition.parse("age>5").holds({"Age": "6"}) and not Condition.parse("AGE>5").holds({"Age": "3"})
+    assert Condition.parse("age>5").holds({"Age": "3", "age": "6"})
+    with pytest.raises(TableError, match="no column 'AGE'"):
+        Condition.parse("AGE>5").holds({"Age": "3", "age": "6"})
 
 
 def test_missing_values_and_numbers_are_recognised_as_tables_write_them() -> None:

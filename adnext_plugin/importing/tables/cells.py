@@ -161,9 +161,7 @@ class Condition:
         Raises:
             TableError: no such column, or a cell that is to be compared with a number is meant as one and is none.
         """
-        if self.column not in row:
-            raise TableError(f"--where {self.text!r}: no column {self.column!r}{nearest_names(self.column, row)}")
-        cell = row[self.column]
+        cell = row[self._column_of(row)]
         if self.sign in CONTAINS:
             return (self.value.casefold() in cell.casefold()) == CONTAINS[self.sign]
         own, other = as_number(cell), as_number(self.value)
@@ -177,3 +175,12 @@ class Condition:
             )
         # a missing cell is neither above nor below anything
         return not self.is_order and OPERATORS[self.sign](cell, self.value)
+
+    def _column_of(self, row: Row) -> str:
+        """The column of this name, or else the only one that has it in another case of letters."""
+        if self.column in row:
+            return self.column
+        alike = [name for name in row if name.casefold() == self.column.casefold()]
+        if len(alike) != 1:
+            raise TableError(f"--where {self.text!r}: no column {self.column!r}{nearest_names(self.column, row)}")
+        return alike[0]
