@@ -51,6 +51,10 @@ class BundleError(AdnextError):
     """A model bundle is damaged, was tampered with, or is none."""
 
 
+class OtherDataError(AdnextError):
+    """The prepared data are not those that a run was trained on."""
+
+
 class UnknownNameError(AdnextError):
     """A name was looked up and nothing is registered under it."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adnext_plugin.errors import PathsError
-from adnext_plugin.paths import FITTED_STEPS_FILE, METER_FOLDER, results_dir, run_name
+from adnext_plugin.paths import FITTED_STEPS_FILE, METER_FOLDER, SEED_FOLDER, results_dir, run_name
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class EvaluationFolder:
     def metrics_file(self) -> Path:
         """Scores. Written last but for the report: where it is, the other files are."""
         return self.path / "metrics.json"
+
+    @property
+    def data_file(self) -> Path:
+        """On which data the results are; all their cases count as one part."""
+        return self.path / "evaluated_on.json"
 
     @property
     def report_file(self) -> Path:
@@ -78,6 +83,17 @@ class FoldFolder:
     def checkpoint_final(self) -> Path:
         """Of the last epoch. Where it is, training has finished."""
         return self.path / "checkpoint_final.pth"
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether training has left anything to go on with or to judge."""
+        checkpoints = (self.checkpoint_latest, self.checkpoint_previous, self.checkpoint_best, self.checkpoint_final)
+        return any(path.is_file() for path in (*checkpoints, self.summary_file))
+
+    @property
+    def trained_on_file(self) -> Path:
+        """On which data the fold is trained; earlier versions did not write it."""
+        return self.path / "trained_on.json"
 
     @property
     def run_file(self) -> Path:
@@ -190,3 +206,14 @@ class RunFolder:
         if len(parts) != 3:
             raise PathsError(f"{self.path} is not the folder of a run, which is called TRAINER__PLANS__CONFIGURATION")
         return parts
+
+
+def seed_runs(run: RunFolder) -> dict[int, RunFolder]:
+    """What `adnext_train cv --seeds` left of a run under further seeds, in order.
+
+    Args:
+        run: the run's own folder, DATASET/TRAINER__PLANS__CONFIGURATION in a folder of results.
+    """
+    found = run.path.parents[1].glob(f"{SEED_FOLDER}*/{run.path.parent.name}/{run.path.name}")
+    by_seed = {int(path.parents[1].name.removeprefix(SEED_FOLDER)): RunFolder(path) for path in found}
+    return dict(sorted(by_seed.items()))

@@ -8,10 +8,11 @@ import pytest
 
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.people import people_of, person_of, same_people
+from adnext_plugin.project_key import digests, project_key
 from adnext_plugin.run_records import Corpus
 from adnext_plugin.splits.audit import check_corpus, check_ids, refuse_same_people
 from adnext_plugin.stamps import OTHER_PEOPLE, without_reasons
-from adnext_plugin.training.corpus import describe_corpus, digests, project_key
+from adnext_plugin.training.corpus import describe_corpus
 
 SAME = [
     ("OAS1_0061", "OAS1_0061_MR2"),

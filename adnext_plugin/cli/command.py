@@ -147,10 +147,13 @@ def _raise_terminated(_signal: int, _frame: FrameType | None) -> None:
 def _warnings_of_one_line() -> Iterator[None]:
     with warnings.catch_warnings():
         shown_before = warnings.showwarning
+        said: set[str] = set()
 
         def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
             if issubclass(category, AdnextWarning):
-                print(f"warning: {message}", file=sys.stderr)
+                if str(message) not in said:  # whichever part of the command finds it again
+                    print(f"warning: {message}", file=sys.stderr)
+                said.add(str(message))
             else:
                 shown_before(message, category, *where)
 

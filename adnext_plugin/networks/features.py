@@ -1,10 +1,11 @@
 """What any registered network makes of a scan before its head: one vector of features.
 
 A network is an `encoder`, which is handed on, and a `head`, which is not. Where the encoder ends in more than a vector,
-the head's own method `pool` says how it becomes one; without, tokens (B, ..., D) are averaged.
+the head's own method `pool`, which has no weights, says how it becomes one; without, tokens (B, ..., D) are averaged.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -42,8 +43,16 @@ def mean_of_tokens(encoded: torch.Tensor) -> torch.Tensor:
     return encoded if encoded.ndim == 2 else encoded.flatten(1, -2).mean(dim=1)
 
 
-def feature_width(settings: NetworkSettings, in_channels: int, input_size_voxels: tuple[int, int, int]) -> int:
-    """How many features a network has, found without computing any.
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """How many there are, and how to come by them: `pool` makes (B, width) of what the encoder ends with."""
+
+    width: int
+    pool: Pool
+
+
+def features_of(settings: NetworkSettings, in_channels: int, input_size_voxels: tuple[int, int, int]) -> Features:
+    """What a network's features are, found without computing any.
 
     Raises:
         SettingsError: it has no encoder, or one that ends in something that cannot be made a vector.
@@ -57,4 +66,4 @@ def feature_width(settings: NetworkSettings, in_channels: int, input_size_voxels
                 f"the encoder of network {settings.name!r} ends in a {type(encoded).__name__}, and its head has no "
                 "`pool` to make a vector of it; choose another network"
             )
-        return pool(encoded).shape[-1]
+        return Features(width=pool(encoded).shape[-1], pool=pool)

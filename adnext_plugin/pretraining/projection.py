@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from adnext_plugin.networks.build import build_network
-from adnext_plugin.networks.features import Pool, encoder_of, feature_width, pool_of
+from adnext_plugin.networks.features import Pool, encoder_of, features_of
 from adnext_plugin.plan import Plan
 
 ProjectorNorm = Literal["none", "batch"]
@@ -58,14 +58,21 @@ class Projected(nn.Module):
         return self.projector(self.encoder(images_bczyx))
 
 
+def projector_for(plan: Plan, in_channels: int, widths: Sequence[int], norm: ProjectorNorm) -> Projector:
+    """A projector for the encoder of the plan's network, with fresh weights.
+
+    Raises:
+        SettingsError: the network is none that has an encoder and features.
+    """
+    features = features_of(plan.network, in_channels, plan.preprocessing.input_size_voxels)
+    return Projector(features.pool, features.width, widths, norm)
+
+
 def build_projected(plan: Plan, in_channels: int, widths: Sequence[int], norm: ProjectorNorm) -> Projected:
     """The encoder of the plan's network and a projector, with fresh weights.
 
     Raises:
         SettingsError: the network is none that has an encoder and features.
     """
-    size = plan.preprocessing.input_size_voxels
-    network = build_network(plan.network, in_channels, 2, size)
-    width = feature_width(plan.network, in_channels, size)
-    # only the way its features are pooled is taken from the network's head, which holds no weights of its own
-    return Projected(encoder_of(network, plan.network.name), Projector(pool_of(network), width, widths, norm))
+    network = build_network(plan.network, in_channels, 2, plan.preprocessing.input_size_voxels)
+    return Projected(encoder_of(network, plan.network.name), projector_for(plan, in_channels, widths, norm))

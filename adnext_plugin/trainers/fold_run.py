@@ -10,20 +10,25 @@ from adnext_plugin.batch import Change
 from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.loading import EpochLoader
 from adnext_plugin.paths import file_of_fold
+from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 from adnext_plugin.preprocessing.chain import fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, read_states, with_states, write_states
+from adnext_plugin.project_key import key_home
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.run_records import Corpus
+from adnext_plugin.trained_on import write_trained_on
 from adnext_plugin.trainers.checkpointing import ResumableRun
 from adnext_plugin.trainers.fold_data import FoldData
 from adnext_plugin.trainers.processes import number_of_processes
 from adnext_plugin.training.checkpoint_notes import find_notes
-from adnext_plugin.training.corpus import describe_corpus, joined, key_home
+from adnext_plugin.training.corpus import describe_corpus, joined
 from adnext_plugin.training.weights import read_checkpoint
 
 
 class FoldRun(ResumableRun):
     """A run with the data of its fold."""
+
+    _is_compared = False  # whether the fold's data are known to be those that it was begun on
 
     # ------------------------------------------------------------------ what a subclass says
 
@@ -34,6 +39,10 @@ class FoldRun(ResumableRun):
     def covariates(self, cases: list[str]) -> np.ndarray | None:
         """What is known of cases besides their images, (N, K) float32; None: nothing."""
         return None
+
+    def columns_told(self) -> tuple[str, ...]:
+        """Columns of `subjects.csv`, beside the target, that `covariates` or the loss come from."""
+        return ()
 
     def build_augmentation(self) -> Change:
         """Random changes to each training image."""
@@ -65,7 +74,35 @@ class FoldRun(ResumableRun):
         self.num_val_iterations_per_epoch = len(selection_loader)
         return train_loader, selection_loader
 
+    def load_checkpoint(self, filename_or_checkpoint: str | dict) -> None:
+        """Continue from a checkpoint of this trainer, on the data that it was trained on.
+
+        Raises:
+            OtherDataError: the dataset holds others by now.
+            WeightsError: it was made by another kind of trainer or for another network.
+            SettingsError: the settings asked for now would make it another run.
+        """
+        self._refuse_other_data()
+        super().load_checkpoint(filename_or_checkpoint)
+
     # ------------------------------------------------------------------ private
+
+    def _refuse_other_data(self) -> None:
+        """Make sure that what the fold has so far is of the data there are now; once, by the first process."""
+        if self.local_rank == 0 and not self._is_compared:
+            refuse_other_data([self._folder], self._prepared_data, self.print_to_log_file)
+            self._is_compared = True
+
+    def _note_data(self) -> None:
+        """Write down what the fold is trained on."""
+        if self.local_rank == 0:
+            found = self._prepared_data.trained_on(self.fold, self.columns_told())
+            write_trained_on(found, self._folder.trained_on_file)
+
+    @cached_property
+    def _prepared_data(self) -> PreparedData:
+        folder = Path(self.preprocessed_dataset_folder_base)
+        return PreparedData.open(folder, self.plans_manager.plans_name, self.configuration_name)
 
     @property
     def _folder(self) -> FoldFolder:

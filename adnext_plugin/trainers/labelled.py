@@ -108,6 +108,10 @@ class ADNeXtTrainer(RunTrainer):
         """The settings' covariates, standardised by the training cases, or those that the network itself takes."""
         return self._covariates_of(self._data.rows(cases))
 
+    def columns_told(self) -> tuple[str, ...]:
+        """The settings' covariates, or those that the network itself takes."""
+        return tuple(getattr(self._plain_network(), "columns", ())) or self.settings.covariates
+
     def unchanged_view(self) -> Change | None:
         """The middle of the volume where training cuts from it."""
         return None if self.settings.crop_voxels is None else CentreCrop(self.settings.crop_voxels)

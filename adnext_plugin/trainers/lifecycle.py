@@ -119,10 +119,11 @@ class RunTrainer(FoldRun):
     # ------------------------------------------------------------------ the loop's hooks
 
     def on_train_start(self) -> None:
-        """Set an earlier run's files aside, prepare the data, write down what this run is."""
+        """Set an earlier run's files aside, prepare the data, write down what this run is and is trained on."""
         folder, weights = self._folder.path, self._first_weights()
         if weights is not None and weights.resolve().parent == folder.resolve():
             raise WeightsError(f"{weights} lies in the folder of the run that is to begin with it; give a copy of it")
+        self._refuse_other_data()
         if self.local_rank == 0:
             remove_abandoned(folder, deep=True)
         if self.current_epoch == 0 and self.local_rank == 0 and not self.disable_checkpointing:
@@ -145,6 +146,8 @@ class RunTrainer(FoldRun):
             self._corpus = self._corpus or self._describe_corpus()
         for line in self.about_run():
             self.print_to_log_file(line)
+        if self.current_epoch == 0:
+            self._note_data()
         if self.local_rank == 0:
             info = RunInfo(settings=to_json(self.settings), provenance=Provenance(**provenance()))
             write_run_info(info, self._folder.run_file)

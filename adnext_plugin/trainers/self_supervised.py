@@ -105,7 +105,7 @@ class SelfSupervisedTrainer(RunTrainer):
         """Build network, optimizer and schedule; before that, let the objective settle what was left open.
 
         Raises:
-            SettingsError: objective, network and input do not go together.
+            SettingsError: objective, network, input and people do not go together.
         """
         channels = len(self.dataset_json["channel_names"])
         found = of_first_process(to_json(self.objective.settled(self.plan, channels, self.settings, self.device)))
@@ -113,6 +113,7 @@ class SelfSupervisedTrainer(RunTrainer):
         if settled:
             self._use(replace(self.settings, options=found))
             self.print_to_log_file(f"Settled for this run: {settled}")
+        _ = self._fitted  # people whom it cannot learn from are refused before anything on disk is touched
         super().initialize()
 
     def network_in_processes(self) -> nn.Module:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adnext_plugin.errors import PathsError, SplitError
+from adnext_plugin.errors import OtherDataError, PathsError, SplitError
 from adnext_plugin.files import write_json
 from adnext_plugin.paths import file_of_fold
 from adnext_plugin.run_folder import RunFolder
@@ -66,12 +66,29 @@ def audit(request: Request) -> Result:
     data = open_data(folder, request.plans, request.configuration)
     checks = quick_checks(data)
     if run is not None:
-        checks += _checks_of_run(run, data)
+        checks += [_check_data(run, request), *_checks_of_run(run, data)]
     if request.pretrained_weights is not None:
         checks += _checks_of_weights(request.pretrained_weights, data)
     file = request.output or folder / FILE
     write_json({"dataset": folder.name, "checks": [asdict(check) for check in checks]}, file)
     return Result(checks=tuple(checks), file=file)
+
+
+def _check_data(run: RunFolder, request: Request) -> "Check":
+    """Whether the run was trained on what the dataset holds now."""
+    from adnext_plugin.prepared_data import PreparedData, refuse_other_data
+    from adnext_plugin.splits.audit import Check
+
+    remarks: list[str] = []
+    leaks: tuple[str, ...] = ()
+    try:
+        data = PreparedData.open(request.dataset_folder, request.plans, request.configuration)
+        refuse_other_data(run.folds(), data, remarks.append)
+    except (OtherDataError, SplitError) as error:
+        leaks = (str(error),)
+    return Check(
+        name="other data than those trained on", looked_at="the run's data", leaks=leaks, remarks=tuple(remarks)
+    )
 
 
 def quick_checks(data: "FoldData") -> "list[Check]":
@@ -223,8 +240,8 @@ def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
 def _check_corpus(held_out: "pd.DataFrame", corpus: Corpus | None, network: str, *, are_other_people: bool) -> "Check":
     from hashlib import sha256
 
+    from adnext_plugin.project_key import digests, key_home, project_key
     from adnext_plugin.splits.audit import check_corpus
-    from adnext_plugin.training.corpus import digests, key_home, project_key
 
     key = project_key(key_home())
     return check_corpus(

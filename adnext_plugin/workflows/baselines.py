@@ -74,6 +74,11 @@ def baselines_of(
     return baselines, notes
 
 
+def columns_of(wanted: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """All columns that the linear models ask for."""
+    return tuple(dict.fromkeys(name for columns in (USUAL_BASELINE, *wanted) for name in columns))
+
+
 def _require_columns(columns: Sequence[str], cohort: "Cohort", others: OtherPeople | None) -> None:
     tables = [(cohort.name, cohort.subjects), *([] if others is None else [(others.folder.name, others.subjects)])]
     for dataset, table in tables:

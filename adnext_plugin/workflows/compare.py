@@ -66,6 +66,7 @@ def compare(request: Request) -> Result:
         with_distinct_names,
     )
     from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
+    from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 
     cohort = Cohort.open(request.dataset_folder)
     if cohort.task.kind != "classification":
@@ -73,6 +74,9 @@ def compare(request: Request) -> Result:
     results = results_dir() / cohort.name
     folders = [find_run(run, results, request.plans, request.configuration) for run in request.runs]
     _refuse_repeats(folders)
+    people = PreparedData(cohort=cohort, plans=None, configuration=None)
+    for folder in folders:
+        refuse_other_data(folder.folds(), people)
     runs = with_distinct_names([read_run(folder, cohort.task) for folder in folders], folders)
     require_same_subjects(runs, cohort.splits_sha256)
     result = Result(

@@ -9,7 +9,7 @@ from adnext_plugin.errors import PathsError
 from adnext_plugin.files import require_file
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.run_metrics import RunMetrics, write_metrics
-from adnext_plugin.workflows.baselines import baselines_of
+from adnext_plugin.workflows.baselines import baselines_of, columns_of
 from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
 from adnext_plugin.workflows.evaluation_files import write_evaluation
 from adnext_plugin.workflows.report import write_report
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
     from adnext_plugin.evaluation.subjects.values import OfSubjects
+    from adnext_plugin.trained_on import TrainedOn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +83,15 @@ def evaluate(request: Request, show_scores: Callable[[Result], None] | None = No
         PathsError: there is no such dataset or run, or folds are missing.
         TableError: a column for a baseline or a probe is missing.
         SettingsError: the sensitivity or a prevalence is out of range, or there is no such device.
+        OtherDataError: the run was trained, or earlier results were made, on other data than the dataset holds now.
         AdnextError: predictions are of other folds, targets or protocols than the dataset's.
     """
+    from adnext_plugin.trained_on import write_trained_on
+
     run = request.run
     require_file(run.dataset_file, "train first, or check -tr, -p and -c")
-    scored, metrics = _score(request, run)
+    scored, metrics, judged_on = _score(request, run)
+    write_trained_on(judged_on, scored.folder.data_file)
     write_evaluation(scored.folder, metrics, scored.table, scored.predictions, scored.cohort.task)
     if show_scores is not None:
         show_scores(scored)
@@ -103,18 +108,22 @@ def evaluate(request: Request, show_scores: Callable[[Result], None] | None = No
     return replace(scored, report=page)
 
 
-def _score(request: Request, run: RunFolder) -> tuple[Result, RunMetrics]:
-    """Everything but probes and report, and what `metrics.json` says of it."""
+def _score(request: Request, run: RunFolder) -> "tuple[Result, RunMetrics, TrainedOn]":
+    """Everything but probes and report, what `metrics.json` says of it, and on which data all of it is."""
     from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.scores.table import installed_scores
     from adnext_plugin.evaluation.studies import crossval
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
+    from adnext_plugin.prepared_data import PreparedData, refuse_other_results
 
     scores = installed_scores()
     cohort = Cohort.open(request.dataset_folder)
     require_columns(request.probes, cohort.subjects)
     how_to_train = f"adnext_train {cohort.name} {request.configuration} cv -tr {request.trainer} --c"
     files = read_folds(run, cohort, how_to_train)
+    data = PreparedData(cohort=cohort, plans=request.plans, configuration=request.configuration)
+    columns = (*columns_of(request.baselines), *request.probes)
+    judged_on = refuse_other_results(run.evaluation.data_file, data, columns)
     # with permuted labels, the baselines get those too
     baselines, notes = baselines_of(run, request.configuration, request.baselines, files.cohort)
     evaluation, predictions = crossval.evaluate(
@@ -140,7 +149,7 @@ def _score(request: Request, run: RunFolder) -> tuple[Result, RunMetrics]:
         seeds=seeds,
         inflation_meter=meter,
     )
-    return result, _metrics(request, files, result)
+    return result, _metrics(request, files, result), judged_on
 
 
 def _metrics(request: Request, files: "FoldFiles", result: Result) -> RunMetrics:

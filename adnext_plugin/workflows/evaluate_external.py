@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import require_file
-from adnext_plugin.paths import dataset_folder_name, preprocessed_dir
+from adnext_plugin.paths import dataset_folder_name, plans_file, preprocessed_dir
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.run_metrics import ExternalMetrics
 from adnext_plugin.stamps import OTHER_PEOPLE
-from adnext_plugin.workflows.baselines import OtherPeople, baselines_of
+from adnext_plugin.workflows.baselines import OtherPeople, baselines_of, columns_of
 from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
 from adnext_plugin.workflows.evaluation_files import write_evaluation
 
@@ -91,6 +91,7 @@ def evaluate_external(request: Request) -> Result:
 
     Raises:
         PathsError: there is no such dataset or run, or it was not evaluated, or cases are missing.
+        OtherDataError: the run was trained, or earlier results were made, on other data than the datasets hold now.
         AdnextError: the two datasets share people.
         TableError: a column for a baseline is missing from one of them, or has too many different words.
         SettingsError: the dataset is for another task or prepared differently, or the method is not for its task.
@@ -103,8 +104,10 @@ def evaluate_external(request: Request) -> Result:
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
     from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
     from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
+    from adnext_plugin.prepared_data import PreparedData, refuse_other_results
     from adnext_plugin.splits.audit import refuse_same_people
     from adnext_plugin.subjects import read_dataset
+    from adnext_plugin.trained_on import write_trained_on
 
     run, other = request.run, request.external_folder
     require_file(run.dataset_file, "train first, or check -tr, -p and -c")
@@ -119,6 +122,10 @@ def evaluate_external(request: Request) -> Result:
         require_method(request.recalibrate, task)
     others = OtherPeople(folder=other, subjects=_as_trained(subjects, task, files), task=task)
     # refused before anything is predicted
+    require_file(plans_file(other, request.plans), "preprocess the dataset with the same preset as the one trained on")
+    people = Cohort(task=task, subjects=subjects, splits=(), folder=other)  # its own folds do not matter
+    data = PreparedData(cohort=people, plans=request.plans, configuration=request.configuration)
+    judged_on = refuse_other_results(run.external(other.name).data_file, data, columns_of(request.baselines))
     baselines, notes = baselines_of(run, request.configuration, request.baselines, files.cohort, others)
     model, table = _predict(run, files, others, choose_device(request.device))
     judged = judge_external(table, files.predictions, [fold.threshold for fold in model.folds], task)
@@ -143,6 +150,7 @@ def evaluate_external(request: Request) -> Result:
         table=table.assign(protocol=files.protocol),
         warning=_warning(files, request.other_people),
     )
+    write_trained_on(judged_on, result.folder.data_file)
     write_evaluation(result.folder, _metrics(result, files.protocol, request.resamples), result.table, judged, task)
     return result
 

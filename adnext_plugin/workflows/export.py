@@ -53,10 +53,13 @@ def export(request: Request, tell: Tell) -> Result:
     from adnext_plugin.prediction.bundle import write_bundle
     from adnext_plugin.prediction.from_run import read_run
     from adnext_plugin.prediction.training_cases import with_features, with_ranges
+    from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 
-    model = read_run(RunFolder(request.run.resolve()))
+    run = RunFolder(request.run.resolve())
+    model = read_run(run)
     if request.with_ranges:
         dataset = preprocessed_dir() / model.description.dataset
+        refuse_other_data(run.folds(), PreparedData.open(dataset, run.plans, run.configuration))
         model = with_features(with_ranges(model, dataset), dataset, choose_device(request.device))
     write_bundle(model, request.output)
     result = Result(

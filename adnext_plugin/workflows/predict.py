@@ -10,7 +10,7 @@ from adnext_plugin.errors import AdnextError, PathsError, SettingsError
 from adnext_plugin.partial_files import partial_folder
 from adnext_plugin.paths import BUNDLES, preprocessed_dir, results_dir
 from adnext_plugin.run_folder import RunFolder
-from adnext_plugin.workflows.common import Tell, choose_device
+from adnext_plugin.workflows.common import Tell, choose_device, say_nothing
 
 if TYPE_CHECKING:
     from adnext_plugin.prediction.ensemble import Ensemble
@@ -133,7 +133,8 @@ def read_model(path: Path, folds: Sequence[str] | None = None) -> "Model":
     if folder.is_file():
         raise PathsError(f"-m {folder} is a file; install a bundle with adnext_install first, or give a run's folder")
     if not is_bundle(folder):
-        return _with_ranges(read_run(RunFolder(folder.resolve()), folds))
+        run = RunFolder(folder.resolve())
+        return _with_ranges(read_run(run, folds), run)
     model = read_bundle(folder)
     return model if folds is None else only_folds(model, folds)
 
@@ -153,12 +154,15 @@ def only_folds(model: "Model", folds: Sequence[str]) -> "Model":
     return replace(model, description=description, folds=tuple(model.folds[index] for index in chosen))
 
 
-def _with_ranges(model: "Model") -> "Model":
-    """A run has no ranges of its own; they are measured where its preprocessed dataset still is."""
+def _with_ranges(model: "Model", run: RunFolder) -> "Model":
+    """A run has no ranges of its own; they are measured where the preprocessed dataset still is as it was."""
     from adnext_plugin.prediction.training_cases import with_ranges
+    from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 
+    dataset = preprocessed_dir() / model.description.dataset
     try:
-        return with_ranges(model, preprocessed_dir() / model.description.dataset)
+        refuse_other_data(run.folds(), PreparedData.open(dataset, run.plans, run.configuration), say_nothing)
+        return with_ranges(model, dataset)
     except AdnextError:
         return model
 

@@ -13,7 +13,7 @@ from adnext_plugin.environment import environment_with, settings_from_environmen
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.files import require_file
 from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER, file_of_fold, plans_file, raw_dir, results_dir
-from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_folder import RunFolder, seed_runs
 from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows import evaluate
 from adnext_plugin.workflows.audit import refuse_what_leaks
@@ -111,6 +111,7 @@ def train(
         PathsError: a folder, the dataset, its plans, weights or a checkpoint are missing.
         SettingsError: a setting, the configuration or the fold does not exist.
         UnknownNameError: there is no such trainer.
+        OtherDataError: the run was begun on other data than the dataset holds now.
         SplitError: a person or an image is on both sides of a fold, or held out and seen by the first weights.
         WeightsError: the weights are not for this network.
     """
@@ -128,6 +129,7 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
     request, run = job.request, job.run
     trainer = find_trainer(request.trainer)
     is_ours, is_labelled = check_settings(trainer, job.overrides)
+    _refuse_other_data(job)
     if is_labelled and job.folds != ("all",):
         reason = job.overrides.get("skip_audit")
         if reason is None:
@@ -154,6 +156,16 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
         )
         evaluation = evaluate.evaluate(which, show_scores)
     return Result(run=run, folds=job.folds, further_seeds=further, evaluation=evaluation)
+
+
+def _refuse_other_data(job: _Job) -> None:
+    """A run has one folder and is of one state of the data: begun, continued and judged on that alone."""
+    from adnext_plugin.prepared_data import PreparedData, refuse_other_data
+
+    data = PreparedData.open(job.dataset_folder, job.request.plans, job.request.configuration)
+    others = seed_runs(job.run).values() if job.request.seeds else ()
+    for run in (job.run, *others):
+        refuse_other_data(run.folds(), data, say_nothing)  # each fold that goes on has it in its own log
 
 
 def _look_up(request: Request) -> _Job:

@@ -17,7 +17,9 @@ from adnext_plugin.networks.costs import count_multiply_adds, count_parameters
 from adnext_plugin.networks.table4 import PAPER
 from adnext_plugin.plan import NetworkSettings, PreprocessingSettings
 from adnext_plugin.pretraining.contrast.options import ContrastiveOptions
+from adnext_plugin.pretraining.hybrid.options import HybridOptions
 from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
+from adnext_plugin.pretraining.proxy.options import ProxyOptions
 from adnext_plugin.records import to_json
 from adnext_plugin.registry import AUGMENTATIONS, NETWORKS, OBJECTIVES, TRAINERS
 from adnext_plugin.settings import PretrainingSettings, RunSettings, TrainerSettings
@@ -43,6 +45,8 @@ SETTINGS_TABLES = {
     "## Pre-training": (PretrainingSettings, RunSettings),
     "### Options of `fcmae`": (FCMAEOptions, ()),
     "### Options of `contrastive`": (ContrastiveOptions, ()),
+    "### Options of `hybrid`": (HybridOptions, ContrastiveOptions),
+    "### Options of `proxy`": (ProxyOptions, ()),
     "## Preprocessing": (PreprocessingSettings, ()),
 }
 

@@ -33,10 +33,13 @@ class Tiny:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+FCMAE = {"mask_ratio": 0.5, "decoder_width": 16, "sparse_convolution": ["halo"] * 4}
 # every objective of this project has a row
 TINY = {
     "contrastive": Tiny(settings={"options": {"categories": ["sex"], "projector_widths": [16, 8]}}),
-    "fcmae": Tiny(settings={"options": {"mask_ratio": 0.5, "decoder_width": 16, "sparse_convolution": ["halo"] * 4}}),
+    "fcmae": Tiny(settings={"options": FCMAE}),
+    "hybrid": Tiny(settings={"options": {"masked_options": FCMAE, "projector_widths": [16, 8]}}),
+    "proxy": Tiny(),
 }
 
 

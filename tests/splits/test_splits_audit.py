@@ -11,9 +11,10 @@ from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.people import spellings
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import prepare
+from adnext_plugin.project_key import digests, project_key
 from adnext_plugin.splits.audit import check_corpus, check_files, check_ids, check_images, check_statistics
 from adnext_plugin.splits.likeness import cached_coarse_copies, coarse_copy, find_resemblance
-from adnext_plugin.training.corpus import describe_corpus, digests, joined, project_key
+from adnext_plugin.training.corpus import describe_corpus, joined
 
 COARSE = PreprocessingSettings(spacing_mm=(4.0, 4.0, 4.0), input_size_voxels=(40, 48, 40))
 

@@ -16,7 +16,7 @@ from adnext_plugin.errors import PathsError
 from adnext_plugin.files import read_json
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.pretraining.masked_autoencoder import objective
-from adnext_plugin.training.corpus import KEY_FILE, digests, key_home, project_key
+from adnext_plugin.project_key import KEY_FILE, digests, key_home, project_key
 from adnext_plugin.training.weights import read_checkpoint
 
 SUBJECTS = 8

@@ -19,8 +19,7 @@ from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.subjects.values import OfSubjects
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
 from adnext_plugin.findings import SeedSpread, Spread
-from adnext_plugin.paths import SEED_FOLDER
-from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.run_folder import RunFolder, seed_runs
 from adnext_plugin.run_records import read_run_info
 
 # of which runs under several seeds may differ
@@ -60,11 +59,10 @@ def read_further_seeds(run: RunFolder, cohort: Cohort) -> tuple[dict[int, FoldFi
         Files by seed, and remarks on the seeds that are left out.
 
     Raises:
-        AdnextError: predictions are of other folds or targets than the dataset's.
+        AdnextError: they are of other data, or predictions of other folds or targets than the dataset's.
     """
     found, remarks = {}, []
-    for folder in run.path.parents[1].glob(f"{SEED_FOLDER}*/{run.path.parent.name}/{run.path.name}"):
-        seed, other = int(folder.parents[1].name.removeprefix(SEED_FOLDER)), RunFolder(folder)
+    for seed, other in seed_runs(run).items():
         try:
             files = read_folds(other, cohort, "adnext_train ... cv --seeds N --c")
             changed = _changed_settings(run, other)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import AdnextError, PathsError
+from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_records import FoldSummary, read_fold_summary
 from adnext_plugin.settings import Protocol
@@ -42,12 +43,15 @@ def read_folds(run: RunFolder, cohort: Cohort, how_to_train: str) -> FoldFiles:
 
     Raises:
         PathsError: folds are missing.
+        OtherDataError: folds were trained on other data than the dataset holds now.
         AdnextError: predictions are of other folds, targets or protocols than the dataset's.
     """
     folds = [run.fold(number) for number in range(len(cohort.splits))]
     missing = [fold.name for fold in folds if not fold.predictions_file.is_file() or not fold.summary_file.is_file()]
     if missing:
         raise PathsError(f"{run.path} has no predictions of fold {', '.join(missing)}; train with: {how_to_train}")
+    data = PreparedData(cohort=cohort, plans=run.plans, configuration=run.configuration)
+    refuse_other_data(folds, data)
     summaries = tuple(read_fold_summary(fold.summary_file) for fold in folds)
     protocols = {summary.protocol for summary in summaries}
     if len(protocols) > 1:

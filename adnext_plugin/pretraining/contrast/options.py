@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import field
-from typing import Literal
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.pretraining.contrast.y_aware import Form
+from adnext_plugin.pretraining.projection import ProjectorNorm
 from adnext_plugin.records import record
 
 
@@ -16,9 +17,9 @@ class ContrastiveOptions:
     sigmas: dict[str, float] = field(default_factory=lambda: {"age": 5.0})
     categories: tuple[str, ...] = ()  # columns with words, such as sex; people with the same are alike
     temperature: float = 0.1
-    form: Literal["intended", "released", "nidl"] = "intended"
+    form: Form = "intended"
     projector_widths: tuple[int, ...] = (512, 128)
-    projector_norm: Literal["none", "batch"] = "none"  # batch: take away what the features of all scans share
+    projector_norm: ProjectorNorm = "none"  # batch: take away what the features of all scans share
 
     def __post_init__(self) -> None:
         for column, sigma in self.sigmas.items():

@@ -1,0 +1,1 @@
+"""Masked reconstruction and contrast at once."""

@@ -1,0 +1,1 @@
+"""What is known of most people, told from their scans."""
