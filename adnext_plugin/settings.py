@@ -23,8 +23,11 @@ class RunSettings:
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)  # of Adam and AdamW
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    amsgrad: bool = False  # of Adam and AdamW
     momentum: float = 0.0  # of SGD
     schedule: Literal["cosine", "constant", "poly"] = "cosine"  # poly: nnU-Net's, with exponent 0.9
+    # step: the rate changes with every training step, and a warm-up begins at a thousandth of the peak
+    schedule_unit: Literal["epoch", "step"] = "epoch"
     warmup_epochs: int = 0
     patience_epochs: int | None = None  # stop when as many epochs in a row were no better than the best
     augmentation: str = "paper"

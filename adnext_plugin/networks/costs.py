@@ -2,12 +2,13 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from ptflops import get_model_complexity_info
+from ptflops.pytorch_engine import is_supported_instance
 from torch import nn
 
 from adnext_plugin.errors import SettingsError
@@ -68,9 +69,10 @@ def count_multiply_adds(network: nn.Module, in_channels: int, input_size_voxels:
     """
     # ptflops prints what went wrong, with a traceback, instead of raising it
     said = io.StringIO()
+    network.eval()
     with torch.no_grad(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
         multiply_adds, _ = get_model_complexity_info(
-            network,
+            _EachOnce(network) if _has_second_names(network) else network,
             (in_channels, *input_size_voxels),
             as_strings=False,
             print_per_layer_stat=False,
@@ -81,3 +83,23 @@ def count_multiply_adds(network: nn.Module, in_channels: int, input_size_voxels:
             f"the network cannot be run on {list(input_size_voxels)} ({said.getvalue().splitlines()[-1]})"
         )
     return multiply_adds
+
+
+class _EachOnce(nn.Module):
+    """A network for ptflops, which adds up over children and so counts twice what two of them share."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        return self.network(x_bczyx)
+
+    def children(self) -> Iterator[nn.Module]:
+        """Every layer that is counted, once."""
+        return (module for module in self.network.modules() if is_supported_instance(module))
+
+
+def _has_second_names(network: nn.Module) -> bool:
+    """Whether a module is registered under several names, as nnU-Net's blocks register their layers."""
+    return len(list(network.named_modules(remove_duplicate=False))) > len(list(network.modules()))

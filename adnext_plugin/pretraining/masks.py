@@ -24,12 +24,21 @@ def patch_grid(input_size_voxels: Sequence[int], patch_size_voxels: int) -> tupl
         raise SettingsError(
             f"patch_size_voxels must be a multiple of the encoder's stride of {TOTAL_STRIDE}, got {patch_size_voxels}"
         )
-    if any(size % patch_size_voxels for size in input_size_voxels):
+    return token_grid(input_size_voxels, patch_size_voxels)
+
+
+def token_grid(input_size_voxels: Sequence[int], token_voxels: int) -> tuple[int, int, int]:
+    """How many blocks of an edge lie along z, y and x.
+
+    Raises:
+        SettingsError: blocks do not fit the input.
+    """
+    if any(size % token_voxels for size in input_size_voxels):
         raise SettingsError(
-            f"an input of {list(input_size_voxels)} voxels cannot be cut into patches of {patch_size_voxels}; plan "
+            f"an input of {list(input_size_voxels)} voxels cannot be cut into patches of {token_voxels}; plan "
             "again with an --input-size of whole patches"
         )
-    z, y, x = (size // patch_size_voxels for size in input_size_voxels)
+    z, y, x = (size // token_voxels for size in input_size_voxels)
     return z, y, x
 
 

@@ -91,7 +91,7 @@ class RunTrainer(FoldRun):
         if settings.optimizer == "sgd":
             return torch.optim.SGD(self.parameter_groups(), momentum=settings.momentum, **shared)
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-        return kind(self.parameter_groups(), betas=settings.betas, **shared)
+        return kind(self.parameter_groups(), betas=settings.betas, amsgrad=settings.amsgrad, **shared)
 
     def parameter_groups(self) -> list[dict]:
         """What `build_optimizer` gives the optimizer: all parameters, in groups that may differ in rate."""
@@ -177,7 +177,10 @@ class RunTrainer(FoldRun):
         """Train on every batch, score the cases epochs are compared on, save."""
         self.on_epoch_start()
         self.on_train_epoch_start()
-        outputs = [self.train_step(next(self.dataloader_train)) for _ in range(self.num_iterations_per_epoch)]
+        outputs = []
+        for step in range(self.num_iterations_per_epoch):
+            self.lr_scheduler.before_step(self.current_epoch, step, self.num_iterations_per_epoch)
+            outputs.append(self.train_step(next(self.dataloader_train)))
         self.on_train_epoch_end(outputs)
         with torch.no_grad():
             self.on_validation_epoch_start()

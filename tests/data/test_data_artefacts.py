@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.augmentations import artefacts
 from adnext_plugin.data.augmentations.amaes import DEGRADATIONS, Deformation, Degradations
-from adnext_plugin.data.augmentations.deformation import looked_up_at, pre_augmentation_size, rotation, smoothed
+from adnext_plugin.data.augmentations.deformation import looked_up_at, rotation, smoothed
 
 SIZE = (8, 10, 12)
 
@@ -79,12 +79,6 @@ def test_low_resolution_loses_what_is_finer_than_it_and_nothing_of_what_is_not()
     np.testing.assert_allclose(
         artefacts.low_resolution(np.full(SIZE, 0.3, np.float32), (0.6, 0.7, 0.9)), 0.3, atol=1e-6
     )
-
-
-def test_the_window_before_a_turn_is_the_diagonal() -> None:
-    assert pre_augmentation_size((128, 128, 128)) == (181, 181, 181)
-    assert pre_augmentation_size((96, 96, 96)) == (135, 135, 135)
-    assert pre_augmentation_size((30, 40, 40)) == (50, 56, 56)
 
 
 @pytest.mark.parametrize("sigma", [1.3, 4.0, 25.0])

@@ -3,24 +3,12 @@
 Source: Munk et al. 2024 (AMAES), Table 1, and what is known of its code.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.linalg import toeplitz
 
 TRUNCATE = 4.0  # standard deviations, as SciPy's Gaussian filter
-
-
-def pre_augmentation_size(patch_voxels: Sequence[int]) -> tuple[int, int, int]:
-    """What a patch is cut from, so that a turn brings nothing in from outside: 181³ for a patch of 128³.
-
-    Source: their code, ⌊√(a² + b²)⌋ of equal edges; of others, each edge with the longest of the other two.
-    """
-    edges = list(patch_voxels)
-    others = [max(edges[:axis] + edges[axis + 1 :]) for axis in range(3)]
-    z, y, x = (math.isqrt(edge**2 + other**2) for edge, other in zip(edges, others, strict=True))
-    return z, y, x
 
 
 def smoothed(noise_zyx: np.ndarray, sigma_voxels: float) -> np.ndarray:

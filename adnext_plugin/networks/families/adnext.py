@@ -94,6 +94,8 @@ class ADNeXtEncoder(nn.Module):
         # numbers are needed even where tensors are made without data, under torch.device("meta")
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
         self.width = widths[-1]  # of the tokens it ends with
+        self.level_widths = tuple(widths)
+        self.level_strides = tuple(STEM_STRIDE * 2**stage for stage in range(len(widths)))
         self.stem = (PatchStem if stem == "patch" else ConvolutionalStem)(in_channels, widths[0])
         self.stages = nn.ModuleList()
         for depth, width in zip(depths, widths, strict=True):
@@ -116,6 +118,15 @@ class ADNeXtEncoder(nn.Module):
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(transition(x))
         return x
+
+    def levels(self, x_bczyx: torch.Tensor) -> list[torch.Tensor]:
+        """Features (B, C, Z, Y, X) of every stage, the finest first."""
+        x = self.stages[0](self.stem(x_bczyx))
+        found = [to_volume(x)]
+        for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
+            x = stage(transition(x))
+            found.append(to_volume(x))
+        return found
 
 
 class ClassificationHead(nn.Module):

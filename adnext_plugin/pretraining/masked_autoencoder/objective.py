@@ -13,7 +13,6 @@ from torch import nn
 
 from adnext_plugin.batch import Batch
 from adnext_plugin.plan import Plan
-from adnext_plugin.pretraining.fill_in import fill_in
 from adnext_plugin.pretraining.masked_autoencoder.fcmae import (
     FCMAE,
     build_encoder,
@@ -24,11 +23,9 @@ from adnext_plugin.pretraining.masked_autoencoder.fcmae import (
 from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import fastest_ways
 from adnext_plugin.pretraining.masks import draw_visible, mask_voxels, patch_grid, visible_count
-from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds, Steps
-from adnext_plugin.pretraining.reconstruction_figure import draw_reconstructions
+from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds
+from adnext_plugin.pretraining.reconstruction import draw, errors_of_guesses
 from adnext_plugin.settings import PretrainingSettings
-
-FIGURE = "reconstructions.png"
 
 
 class FCMAEObjective(Objective[FCMAEOptions]):
@@ -71,13 +68,18 @@ class FCMAEObjective(Objective[FCMAEOptions]):
     def report(self, network: nn.Module, evidence: Evidence, folder: Path) -> dict[str, Any]:
         """Draw reconstructions, and compare held-out errors with those of simple ways to guess."""
         assert isinstance(network, FCMAE)
-        self._draw(network, evidence.shown, folder / FIGURE)
+
+        def restored(batch: Batch, seeds: Seeds) -> torch.Tensor:
+            visible = self._visible(batch.images, seeds)
+            return reconstruct(network, batch.images, visible, normalised=self.options.norm_pix_loss)
+
+        draw(evidence.shown, folder, self._voxels_visible, restored)
         if evidence.scores is None:
             return {}
         errors = {"network": evidence.scores["loss"]}
         # what is normalised patch by patch cannot be guessed in the scan's own intensities
         if not self.options.norm_pix_loss:
-            errors |= self._guesses(evidence.held_out, evidence.training)
+            errors |= errors_of_guesses(evidence.held_out, evidence.training, self._voxels_visible)
         return {"mean_squared_error_of_masked_voxels": errors}
 
     # ------------------------------------------------------------------ private
@@ -94,30 +96,5 @@ class FCMAEObjective(Objective[FCMAEOptions]):
         grid = patch_grid(images_bczyx.shape[2:], self.options.patch_size_voxels)
         return draw_visible(grid, self.options.mask_ratio, seeds).to(images_bczyx.device)
 
-    def _guesses(self, held_out: Steps, training: Steps) -> dict[str, float]:
-        """Errors of the mean training scan, and of filling in from what is visible."""
-        count, total = 0, torch.zeros((), dtype=torch.float64)
-        for batch, _ in training:
-            images = batch.images.cpu()
-            count, total = count + len(images), total + images.double().sum(0)
-        mean_scan = (total / count).numpy()
-        guesses: dict[str, list[float]] = {"mean_training_scan": [], "filled_in_from_visible": []}
-        for batch, seeds in held_out:
-            images = batch.images.cpu()
-            voxels_visible = mask_voxels(self._visible(images, seeds), images.shape[2:]).numpy()
-            for scan, seen in zip(images.numpy(), voxels_visible, strict=True):
-                hidden = ~seen
-                guesses["mean_training_scan"].append(np.mean((scan - mean_scan)[:, hidden] ** 2))
-                filled = np.stack([fill_in(channel, seen) for channel in scan])
-                guesses["filled_in_from_visible"].append(np.mean((scan - filled)[:, hidden] ** 2))
-        return {name: float(np.mean(values)) for name, values in guesses.items()}
-
-    def _draw(self, network: FCMAE, shown: Steps, path: Path) -> None:
-        drawn: list[tuple[np.ndarray, ...]] = []
-        for batch, seeds in shown:
-            images, visible = batch.images, self._visible(batch.images, seeds)
-            rebuilt = reconstruct(network, images, visible, normalised=self.options.norm_pix_loss)
-            seen = mask_voxels(visible, images.shape[2:]).unsqueeze(1)
-            for scan in zip(images, images.masked_fill(~seen, float("nan")), rebuilt, strict=True):
-                drawn.append(tuple(volume[0].cpu().numpy() for volume in scan))
-        draw_reconstructions(drawn, path)
+    def _voxels_visible(self, batch: Batch, seeds: Seeds) -> torch.Tensor:
+        return mask_voxels(self._visible(batch.images, seeds), batch.images.shape[2:])
