@@ -16,6 +16,7 @@ from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.networks.costs import count_multiply_adds, count_parameters
 from adnext_plugin.networks.table4 import PAPER
 from adnext_plugin.plan import NetworkSettings, PreprocessingSettings
+from adnext_plugin.pretraining.amaes.options import AMAESOptions
 from adnext_plugin.pretraining.contrast.options import ContrastiveOptions
 from adnext_plugin.pretraining.hybrid.options import HybridOptions
 from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
@@ -47,6 +48,7 @@ SETTINGS_TABLES = {
     "### Options of `contrastive`": (ContrastiveOptions, ()),
     "### Options of `hybrid`": (HybridOptions, ContrastiveOptions),
     "### Options of `proxy`": (ProxyOptions, ()),
+    "### Options of `amaes`": (AMAESOptions, ()),
     "## Preprocessing": (PreprocessingSettings, ()),
 }
 

@@ -36,6 +36,7 @@ class Tiny:
 FCMAE = {"mask_ratio": 0.5, "decoder_width": 16, "sparse_convolution": ["halo"] * 4}
 # every objective of this project has a row
 TINY = {
+    "amaes": Tiny(settings={"options": {"token_voxels": 8}}),
     "contrastive": Tiny(settings={"options": {"categories": ["sex"], "projector_widths": [16, 8]}}),
     "fcmae": Tiny(settings={"options": FCMAE}),
     "hybrid": Tiny(settings={"options": {"masked_options": FCMAE, "projector_widths": [16, 8]}}),

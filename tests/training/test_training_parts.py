@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -52,6 +53,27 @@ def test_the_warm_up_rises_to_the_peak_and_a_constant_stays() -> None:
     settings = TrainerSettings(epochs=10, warmup_epochs=4, learning_rate=1.0, schedule="constant")
     rates = [learning_rate_at(epoch, settings) for epoch in range(10)]
     np.testing.assert_allclose(rates, [0.2, 0.4, 0.6, 0.8, *[1.0] * 6])
+
+
+def test_by_steps_warm_up_and_cosine_are_torchs_own_stepped_after_each_batch() -> None:
+    settings = TrainerSettings(epochs=7, warmup_epochs=2, learning_rate=0.3, schedule_unit="step")
+    steps = 5
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    warming = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 1000, total_iters=2 * steps)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5 * steps)
+    torchs = torch.optim.lr_scheduler.SequentialLR(optimizer, [warming, falling], [2 * steps])
+    ours, by_epochs = (torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=9.0) for _ in range(2))
+    for epoch in range(7):
+        EpochSchedule(ours, settings).step(epoch)
+        EpochSchedule(by_epochs, replace(settings, schedule_unit="epoch")).step(epoch)
+        at_first = by_epochs.param_groups[0]["lr"]
+        for step in range(steps):
+            EpochSchedule(ours, settings).before_step(epoch, step, steps)
+            assert math.isclose(ours.param_groups[0]["lr"], torchs.get_last_lr()[0], rel_tol=1e-9)
+            EpochSchedule(by_epochs, replace(settings, schedule_unit="epoch")).before_step(epoch, step, steps)
+            assert by_epochs.param_groups[0]["lr"] == at_first
+            optimizer.step()
+            torchs.step()
 
 
 def test_the_polynomial_is_nnunets() -> None:

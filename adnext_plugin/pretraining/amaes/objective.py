@@ -103,7 +103,7 @@ class AMAESObjective(Objective[AMAESOptions]):
         guesses = errors_of_guesses(evidence.held_out, evidence.training, self._visible, _targets, _targets)
         return {
             "mean_squared_error_of_masked_voxels": {"network": evidence.scores["masked_error"], **guesses},
-            "mean_squared_error": {"network": evidence.scores["error"]},
+            "mean_squared_error_of_all_voxels": evidence.scores["error"],
         }
 
     # ------------------------------------------------------------------ private

@@ -68,7 +68,9 @@ def random_cut(image_czyx: torch.Tensor, size_voxels: Size, seed: int) -> torch.
     """A part of an image from a random place; what is too small is padded first, evenly."""
     padded = _padded(image_czyx, size_voxels)
     random = np.random.default_rng((seed, WINDOW))
-    starts = [random.integers(0, has - wants + 1) for has, wants in zip(padded.shape[1:], size_voxels, strict=True)]
+    starts = [
+        int(random.integers(0, has - wants + 1)) for has, wants in zip(padded.shape[1:], size_voxels, strict=True)
+    ]
     return _cut(padded, starts, size_voxels)
 
 
