@@ -57,7 +57,7 @@ EXPECTED = {
     "minit": Expected(3_632_962, 2, 64, 32),
     "nit": Expected(1_925_036, 2, 80, 16),
     "polimi_cnn": Expected(24_736_067, 3, 96, 87),
-    "resenc_l": Expected(90_296_576 + 2 * 321, 2, 128, 33),
+    "resenc_l": Expected(90_296_576 + 2 * 321, 2, 128, 64),
     "resnet10": Expected(14_357_442, 2, 128, 16),
     "resnet34": Expected(63_471_554, 2, 128, 16),
     "resnet50": Expected(46_163_010, 2, 128, 16),
@@ -103,7 +103,7 @@ def test_parameters_are_as_published(name: str) -> None:
 @every_network
 def test_the_smallest_input_is_taken_and_smaller_ones_are_refused(name: str) -> None:
     smallest = EXPECTED[name].smallest
-    size = (smallest, smallest + 16, smallest)
+    size = (smallest, smallest + 32, smallest)
     for in_channels in (1, 2):
         network = _build_without_data(name, in_channels, 3, size).eval()
         assert network(torch.empty(2, in_channels, *size, device="meta")).shape == (2, 3)

@@ -101,12 +101,13 @@ def resenc_l(in_channels: int, num_outputs: int, input_size_voxels: Sequence[int
     Args:
         in_channels: modalities of a scan.
         num_outputs: logits.
-        input_size_voxels: (Z, Y, X) it will be fed; halved before each level but the first, rounding up.
+        input_size_voxels: (Z, Y, X) it will be fed; halved before each level but the first.
 
     Raises:
-        SettingsError: the input is too small.
+        SettingsError: the input is too small, or cannot be halved so often.
     """
-    require_input_size("resenc_l", input_size_voxels, smallest=2 ** (len(RESENC_L_WIDTHS) - 1) + 1)
+    coarsest = 2 ** (len(RESENC_L_WIDTHS) - 1)
+    require_input_size("resenc_l", input_size_voxels, smallest=2 * coarsest, multiple=coarsest)
     return Classifier(ResEncLEncoder(in_channels), nn.Linear(RESENC_L_WIDTHS[-1], num_outputs))
 
 
