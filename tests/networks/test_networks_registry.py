@@ -172,7 +172,8 @@ def test_occlusion_gives_the_fall_of_its_answer_when_a_box_is_covered(name: str)
         before, after = network(torch.from_numpy(np.stack([image, np.zeros_like(image)])))
     fall = float((before[1] - before[0]) - (after[1] - after[0]))
     assert np.unique(found[image[0] == 0]).tolist() == [0]
-    np.testing.assert_allclose(found[brain][image[(0, *brain)] != 0], fall, rtol=1e-3, atol=1e-5)
+    # an empty scan is flat, and instance norms blow up the rounding of what is flat
+    np.testing.assert_allclose(found[brain][image[(0, *brain)] != 0], fall, rtol=1e-2, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["vit_b16", "vit_small_mim", "minit", "nit"])
