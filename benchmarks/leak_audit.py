@@ -1,32 +1,44 @@
-"""How well the audit recognises people by their brains: OASIS-1 with its ids scrambled, and IXI, where nobody is twice.
+"""How well the audit recognises people by their brains: copies of scans, OASIS-1 with its ids scrambled, and IXI.
 
-    python benchmarks/leak_audit.py
+    python benchmarks/leak_audit.py --work DIR
 
-For several ways of preparing the scans, and for random cohorts of smaller size: how many of the repeated sessions are
-found, how many pairs with different ids are taken for one person, and the margin between the two. The threshold was
-chosen with these cohorts in view. OASIS-1 lies on one grid, so that scans can also be compared voxel by voxel: this
-second opinion is given on the pairs with different ids. ADNEXT_TEST_DATA names the folder of the data.
+Copies: people of OASIS-1 and IXI are divided into two halves. In each half, 110 distinct people are a cohort, and
+copies of 20 of them, all changed in one way (`leak_audit_copies.py`), join it under other ids. How many are found, and
+how many pairs of distinct people are taken for one. The threshold was chosen on the first half; the second confirms it.
+
+Repeats: for several ways of preparing the scans, and for random cohorts of smaller size, how many of OASIS-1's repeated
+sessions are found, how many pairs with different ids are taken for one person, and the margin between the two. OASIS-1
+lies on one grid, so that scans can also be compared voxel by voxel: this second opinion is given on the pairs with
+different ids. ADNEXT_TEST_DATA names the folder of the data. Coarse copies are kept in DIR, where a run that was
+stopped finds them.
 """
 
 import argparse
 import json
 import os
+import pickle
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from leak_audit_copies import CHANGES, brains_of_head
 
 from adnext_plugin.environment import usable_cpus
-from adnext_plugin.images import read_volume
+from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.records import to_json
-from adnext_plugin.splits.likeness import coarse_copy, find_resemblance
+from adnext_plugin.splits.likeness import coarse_copy, find_resemblance, without_what_is_shared
+from adnext_plugin.splits.pose import one_thread_each
 from adnext_plugin.training.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "leak_audit.json"
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+COHORT = 110  # distinct people in each half
 GEOMETRIES = {
     "2 mm, true size": PreprocessingSettings(spacing_mm=(2.0, 2.0, 2.0), input_size_voxels=(80, 96, 80)),
     "4 mm, true size": PreprocessingSettings(spacing_mm=(4.0, 4.0, 4.0), input_size_voxels=(40, 48, 40)),
@@ -41,10 +53,10 @@ def main() -> None:
     oasis = _first_people(sorted((data / "oasis1" / "images").glob("*.nii.gz")), arguments.people)
     ixi = sorted((data / "ixi" / "brain").rglob("*.nii.gz"))[: arguments.people]
     people = np.array([path.name[:9] for path in oasis] + [path.name for path in ixi])
-    whole, smaller, voxel_by_voxel = [], [], None
+    whole, smaller, copied, voxel_by_voxel = [], [], [], None
     for name, settings in GEOMETRIES.items():
-        with ProcessPoolExecutor(usable_cpus()) as pool:
-            vectors = np.stack(list(pool.map(partial(_coarse_copy, settings), [*oasis, *ixi], chunksize=8)))
+        made = _made(partial(_coarse_copy, settings), [*oasis, *ixi], arguments.work, f"scans, {name}")
+        vectors = np.stack(made)
         rows = {"OASIS-1": np.arange(len(oasis)), "IXI": np.arange(len(oasis), len(people))}
         rows["both"] = np.arange(len(people))
         for cohort, chosen in rows.items():
@@ -53,8 +65,13 @@ def main() -> None:
         if voxel_by_voxel is None:
             voxel_by_voxel = _voxel_by_voxel(oasis, people[: len(oasis)], vectors[: len(oasis)])
         smaller += [{"prepared": name, **_of_size(size, vectors, people, len(oasis))} for size in arguments.sizes]
+        if name in arguments.copies_in:
+            heads = sorted((data / "ixi" / "head").glob("*.nii.gz"))[: arguments.copies]
+            copied += _copies(name, settings, [*oasis, *ixi], people, vectors, heads, arguments)
     report = {
         "made_by": provenance(),
+        "processors": os.cpu_count(),
+        "copies": copied,
         "whole_cohorts": whole,
         "smaller_cohorts_of_oasis": smaller,
         "oasis_voxel_by_voxel": voxel_by_voxel,
@@ -65,10 +82,92 @@ def main() -> None:
         RESULT.write_text(text + "\n")
 
 
+def _copies(
+    name: str,
+    settings: PreprocessingSettings,
+    paths: list[Path],
+    people: np.ndarray,
+    vectors: np.ndarray,
+    heads: list[Path],
+    arguments: argparse.Namespace,
+) -> list[dict]:
+    """What is found of copies of each kind in two cohorts without a person in common."""
+    _, first_scans = np.unique(people, return_index=True)
+    order = np.random.default_rng(0).permutation(first_scans)
+    size = min(COHORT, len(order) // 2)
+    # of people whose heads are there, too, extraction is looked at apart, as there are few
+    cohorts = {"chosen on": order[:size], "confirmed on": order[-size:]}
+    rows = []
+    for half, cohort in cohorts.items():
+        chosen = cohort[: arguments.copies]
+        made = _made(partial(_changed, settings), [paths[index] for index in chosen], arguments.work, f"{half}, {name}")
+        for change in made[0]:
+            copies = np.stack([one[change] for one in made])
+            found = _count_copies(vectors[cohort], copies, np.arange(len(chosen)), is_mirrored="mirrored" in change)
+            rows.append({"prepared": name, "half": half, "change": change, **found})
+    own = {path.name: index for index, path in enumerate(paths)}
+    made = _made(partial(_extracted, settings), heads, arguments.work, f"heads, {name}")
+    of_heads = [own[path.name] for path in heads if path.name in own]
+    others = [index for index in order if index not in of_heads][: size - len(of_heads)]
+    for change in made[0] if of_heads else ():
+        copies = np.stack([one[change] for one, path in zip(made, heads, strict=True) if path.name in own])
+        found = _count_copies(vectors[[*of_heads, *others]], copies, np.arange(len(of_heads)), is_mirrored=False)
+        rows.append({"prepared": name, "half": "both", "change": change, **found})
+    return rows
+
+
+def _count_copies(cohort: np.ndarray, copies: np.ndarray, of: np.ndarray, *, is_mirrored: bool) -> dict:
+    """What is found where `copies[k]` is of person `of[k]` of a cohort of distinct people."""
+    count = len(cohort)
+    everyone = np.concatenate([cohort, copies])
+    own, mirrored = without_what_is_shared(everyone)
+    similar = own @ (mirrored if is_mirrored else own)[count:].T
+    margin = [float(similar[person, place]) for place, person in enumerate(of)]
+    found = find_resemblance(everyone, [str(index) for index in range(len(everyone))])
+    right = {(int(person), count + place) for place, person in enumerate(of)}
+    hits = [pair for pair in found.pairs if pair[:2] in right]
+    alone = find_resemblance(cohort, [str(index) for index in range(count)])
+    return {
+        "people": count,
+        "copies": len(copies),
+        "found": len(hits),
+        "said_to_be_mirrored": sum(pair.is_mirrored for pair in hits),
+        "least_alike_copy": min(margin),
+        "most_alike_strangers": found.strangers[2],
+        "threshold": found.threshold,
+        "false_alarms": len(found.pairs) - len(hits),
+        "false_alarms_without_copies": len(alone.pairs),
+    }
+
+
+def _made(make: Callable[[Path], Any], paths: list[Path], work: Path | None, name: str) -> list:
+    """What `make` gives for each file, from an earlier run where it has been made."""
+    kept = None if work is None else work / f"{name}.pkl"
+    known: dict[str, Any] = pickle.loads(kept.read_bytes()) if kept is not None and kept.is_file() else {}
+    missing = [path for path in paths if path.name not in known]
+    with ProcessPoolExecutor(usable_cpus()) as pool:
+        for count, (path, result) in enumerate(zip(missing, pool.map(make, missing, chunksize=2), strict=True)):
+            known[path.name] = result
+            if kept is not None and (count % 20 == 0 or count == len(missing) - 1):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_bytes(pickle.dumps(known))
+    return [known[path.name] for path in paths]
+
+
+def _changed(settings: PreprocessingSettings, path: Path) -> dict[str, np.ndarray]:
+    scan, seed = read_volume(path), zlib.crc32(path.name.encode())
+    changed = {name: change(scan, np.random.default_rng(seed)) for name, change in CHANGES.items()}
+    return {name: _of_volume(settings, volume) for name, volume in changed.items()}
+
+
+def _extracted(settings: PreprocessingSettings, head: Path) -> dict[str, np.ndarray]:
+    return {name: _of_volume(settings, volume) for name, volume in brains_of_head(head).items()}
+
+
 def _count(vectors: np.ndarray, people: np.ndarray) -> dict:
     """What is found where every scan has an id of its own."""
     found = find_resemblance(vectors, [str(index) for index in range(len(people))])
-    right = [cosine for first, second, cosine in found.pairs if people[first] == people[second]]
+    right = [pair.cosine for pair in found.pairs if people[pair.first] == people[pair.second]]
     _, scans = np.unique(people, return_counts=True)
     return {
         "scans": len(people),
@@ -119,7 +218,12 @@ def _voxel_by_voxel(paths: list[Path], people: np.ndarray, vectors: np.ndarray) 
 
 
 def _coarse_copy(settings: PreprocessingSettings, path: Path) -> np.ndarray:
-    return coarse_copy(prepare(read_volume(path), settings).volume_zyx, settings.spacing_mm)
+    return _of_volume(settings, read_volume(path))
+
+
+def _of_volume(settings: PreprocessingSettings, volume: Volume) -> np.ndarray:
+    with one_thread_each():
+        return coarse_copy(prepare(volume, settings).volume_zyx, settings.spacing_mm)
 
 
 def _first_people(paths: list[Path], count: int | None) -> list[Path]:
@@ -130,6 +234,11 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, help="only the first of each cohort")
     parser.add_argument("--sizes", nargs="*", type=int, default=[20, 40, 80, 160], help="of smaller cohorts")
+    parser.add_argument("--copies", type=int, default=20, help="people copied in each half (default: %(default)s)")
+    parser.add_argument(
+        "--copies-in", nargs="*", default=["2 mm, true size"], choices=GEOMETRIES, help="ways of preparing copies"
+    )
+    parser.add_argument("--work", type=Path, help="folder for coarse copies; those that are there are used")
     parser.add_argument("--dry", action="store_true", help="do not write the result file")
     return parser.parse_args()
 

@@ -12,7 +12,7 @@ from adnext_plugin.errors import AdnextError
 from adnext_plugin.people import people_of, possible_names, same_people, spellings
 from adnext_plugin.run_records import Corpus
 from adnext_plugin.splits.folds import PARTS, Fold
-from adnext_plugin.splits.likeness import Resemblance
+from adnext_plugin.splits.likeness import Pair, Resemblance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def check_images(subjects: pd.DataFrame, resemblance: Resemblance, splits: Seque
         splits: the folds.
     """
     cases = subjects["case_id"].to_numpy()
-    alike = {tuple(sorted((cases[first], cases[second]))): cosine for first, second, cosine in resemblance.pairs}
+    alike = {tuple(sorted((cases[pair.first], cases[pair.second]))): pair for pair in resemblance.pairs}
     parted, together = _sort_groups(list(alike), splits)
     return Check(
         name="a brain under two subjects",
@@ -224,5 +224,9 @@ def _sort_groups(
     return parted, together
 
 
-def _are_alike(pair: Sequence[str], alike: Mapping[tuple[str, ...], float]) -> str:
-    return f"{pair[0]} and {pair[1]} look like one person ({alike[tuple(pair)]:.2f})"
+def _are_alike(pair: Sequence[str], alike: Mapping[tuple[str, ...], Pair]) -> str:
+    found = alike[tuple(pair)]
+    how = (
+        "look like one person, the one as a mirrored copy of the other" if found.is_mirrored else "look like one person"
+    )
+    return f"{pair[0]} and {pair[1]} {how} ({found.cosine:.2f})"

@@ -1,8 +1,10 @@
-"""Recognising a person by the brain: coarse volumes of two scans of one person resemble each other like no two people.
+"""Recognising a person by the brain: coarse copies of two scans of one person resemble each other like no two people.
 
-A coarse copy is the network's input, moved so that the brain's centre of mass is in the middle, averaged over blocks of
-about 8 mm, less its mean, at unit length. What many people share (size, pose in the box, site, age) is taken out as the
-mean and the first principal components of the dataset; the likeness of two scans is the cosine of what remains.
+A coarse copy is the network's input by the ranks of its intensities, turned to the pose that all copies have
+(`splits/pose.py`), on a grid of 6 mm, well inside the brain. Of a dataset those voxels count that nearly all brains
+have; each copy is taken less its mean and at unit length. What many people share (size, site, age) is taken out as the
+mean and the first principal components of the dataset and its mirror image. The likeness of two scans is the cosine of
+what remains, or, if that is more, its cosine with the mirror image of the other.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,20 +12,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.files import replacing
+from adnext_plugin.splits.pose import coarse, in_standard_pose, interior, one_thread_each
 
 CACHE_FILE = "audit_coarse_copies.npz"
-BLOCK_MM = 8.0
-SHARED_COMPONENTS = 10  # at most; one for ten scans in small datasets
-# Between the largest cosine of distinct people and the smallest of one person's two sessions on OASIS-1 and IXI; see
-# docs/audit.md
+COPY_VERSION = 2  # raised whenever copies of the same scan come out otherwise
+LEAST_INSIDE = 0.3  # share of a voxel that must be brain for its tissue to be known
+NEARLY_ALL = 0.9  # of a dataset's brains must have a voxel for it to count
+SHARED_COMPONENTS = 20  # at most; one for ten scans in small datasets
+SCANS_TO_LEARN_FROM = 2000  # what is shared; more take more memory and teach nothing new
+# Between the most alike distinct people and the least alike copies or second sessions of one person; see docs/audit.md
 ALIKE = 0.6
 DEVIATIONS = 6.0  # in small or uniform datasets, where chance alone goes beyond that
 CERTAIN = 0.95  # alike enough in any dataset
@@ -31,32 +36,43 @@ SAMPLED_PAIRS = 100_000
 FEWEST_SCANS = 5  # with fewer there is nothing to tell apart what people share
 
 
+class Pair(NamedTuple):
+    """Two scans by their indices, how alike they are, and whether the one is like the other's mirror image."""
+
+    first: int
+    second: int
+    cosine: float
+    is_mirrored: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resemblance:
     """Pairs of scans that look like one person's, and what they were found among.
 
-    `pairs` are indices, the most alike first, with their cosine. `strangers` are the cosines of 50, 99.9 and 100 % of
+    `pairs`: the most alike first. `strangers` are the cosines of 50, 99.9 and 100 % of
     the sampled pairs of scans with different ids that are below the threshold.
     """
 
-    pairs: tuple[tuple[int, int, float], ...]
+    pairs: tuple[Pair, ...]
     threshold: float
     strangers: tuple[float, float, float]
 
 
 def coarse_copy(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-    """Means over blocks of about 8 mm of the centred volume, less their mean, at unit length; float16.
+    """Ranks of a brain's intensities well inside it, in standard pose, less one half; (voxels,) float16.
+
+    NaN where the brain does not reach.
 
     Args:
-        volume_zyx: a network input.
+        volume_zyx: a network input, background 0.
         spacing_mm: its voxel size, z, y, x.
     """
-    factor = [max(1, round(BLOCK_MM / edge)) for edge in spacing_mm]
-    room = [(0, -size % step) for size, step in zip(volume_zyx.shape, factor, strict=True)]
-    padded = np.pad(_centred(volume_zyx), room)
-    split = [part for size, step in zip(padded.shape, factor, strict=True) for part in (size // step, step)]
-    means = padded.reshape(split).mean(axis=(1, 3, 5)).ravel()
-    return _at_unit_length(means[None] - means.mean())[0].astype(np.float16)
+    region = interior()
+    if not volume_zyx.any():
+        return np.full(np.count_nonzero(region), np.nan, dtype=np.float16)
+    tissue_zyx, inside_zyx = in_standard_pose(coarse(volume_zyx, spacing_mm))
+    tissue, inside = tissue_zyx[region], inside_zyx[region]
+    return np.where(inside > LEAST_INSIDE, tissue / np.maximum(inside, LEAST_INSIDE), np.nan).astype(np.float16)
 
 
 def cached_coarse_copies(
@@ -65,7 +81,7 @@ def cached_coarse_copies(
     spacing_mm: Sequence[float],
     cache: Path,
 ) -> np.ndarray:
-    """Coarse copies of stored volumes, (N, blocks); only of files whose content is new.
+    """Coarse copies of stored volumes, (N, voxels); only of files whose content is new.
 
     Args:
         files: one per case.
@@ -74,8 +90,8 @@ def cached_coarse_copies(
         cache: file that keeps copies by the hash of the stored file; written where it lacks one.
     """
     grid = "x".join(f"{edge:g}" for edge in spacing_mm)
-    with ThreadPoolExecutor(usable_cpus()) as pool:
-        keys = [f"{digest}-{grid}" for digest in pool.map(_digest, files)]
+    with one_thread_each(), ThreadPoolExecutor(usable_cpus()) as pool:
+        keys = [f"{digest}-{grid}-{COPY_VERSION}" for digest in pool.map(_digest, files)]
         known = _read_cache(cache)
         new = [index for index, key in enumerate(keys) if key not in known]
         if not new:
@@ -89,62 +105,83 @@ def cached_coarse_copies(
 
 
 def find_resemblance(copies: np.ndarray, people: Sequence[str]) -> Resemblance:
-    """Pairs of scans of different people, by their ids, that look like one person's.
+    """Pairs of scans of different people, by their ids, that look like one person's or like the mirror image of one.
 
     The threshold is 0.6, or 6 robust standard deviations of what strangers have where that is more, but no more than
     0.95.
 
     Args:
-        copies: (N, blocks).
+        copies: (N, voxels).
         people: whose each is.
     """
     whose = np.asarray(people)
-    if len(copies) < FEWEST_SCANS:
+    own, mirrored = without_what_is_shared(copies)
+    if len(copies) < FEWEST_SCANS or own.shape[1] == 0:
         return Resemblance(pairs=(), threshold=CERTAIN, strangers=(0.0, 0.0, 0.0))
-    own = _without_what_is_shared(copies)
-    cosines = _cosines_of_strangers(own, whose)
+    cosines = _cosines_of_strangers(own, mirrored, whose)
     deviation = 1.4826 * np.median(np.abs(cosines - np.median(cosines)))
     threshold = float(np.clip(np.median(cosines) + DEVIATIONS * deviation, ALIKE, CERTAIN))
-    neighbours = NearestNeighbors(metric="cosine", algorithm="brute").fit(own)
-    distances, found = neighbours.radius_neighbors(own, radius=1 - threshold)
-    pairs = [
-        (first, int(second), 1 - float(distance))
-        for first in range(len(own))
-        for second, distance in zip(found[first], distances[first], strict=True)
-        if first < second and whose[first] != whose[second]
-    ]
+    pairs = _pairs_alike(own, mirrored, whose, threshold)
     below = cosines[cosines < threshold]
     middle, upper, largest = np.quantile(below, (0.5, 0.999, 1)).tolist() if len(below) else (0.0, 0.0, 0.0)
-    return Resemblance(
-        pairs=tuple(sorted(pairs, key=lambda pair: -pair[2])), threshold=threshold, strangers=(middle, upper, largest)
-    )
+    return Resemblance(pairs=tuple(pairs), threshold=threshold, strangers=(middle, upper, largest))
 
 
-def _centred(volume_zyx: np.ndarray) -> np.ndarray:
-    """The volume with the centre of mass of its foreground in the middle; one stray voxel moves a box, but not that."""
-    volume_zyx = volume_zyx.astype(np.float32)
-    if not volume_zyx.any():
-        return volume_zyx
-    middle = (np.array(volume_zyx.shape) - 1) / 2
-    return ndimage.shift(volume_zyx, middle - ndimage.center_of_mass(volume_zyx != 0), order=1)
+def mirror_images(copies: np.ndarray) -> np.ndarray:
+    """Copies of the same brains with left and right exchanged, (N, voxels)."""
+    region = interior()
+    index_zyx = np.full(region.shape, -1)
+    index_zyx[region] = np.arange(np.count_nonzero(region))
+    return copies[:, index_zyx[:, :, ::-1][region]]
 
 
-def _without_what_is_shared(copies: np.ndarray) -> np.ndarray:
-    """What sets each scan apart, (N, blocks) float32 at unit length."""
-    ever_inside = np.ptp(copies, axis=0) > 0
-    values = copies[:, ever_inside].astype(np.float32)
+def _pairs_alike(own: np.ndarray, mirrored: np.ndarray, whose: np.ndarray, threshold: float) -> list[Pair]:
+    """The most alike first; a pair that is alike both ways counts for what it is more."""
+    neighbours = NearestNeighbors(metric="cosine", algorithm="brute").fit(own)
+    best: dict[tuple[int, int], Pair] = {}
+    for is_mirrored, searched in ((False, own), (True, mirrored)):
+        distances, found = neighbours.radius_neighbors(searched, radius=1 - threshold)
+        for first in range(len(own)):
+            for second, distance in zip(found[first].tolist(), distances[first].tolist(), strict=True):
+                if first < second and whose[first] != whose[second]:
+                    pair = Pair(first, second, 1 - distance, is_mirrored)
+                    best[first, second] = max(pair, best.get((first, second), pair), key=lambda one: one.cosine)
+    return sorted(best.values(), key=lambda pair: -pair.cosine)
+
+
+def without_what_is_shared(copies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What sets each scan apart, and its mirror image; (N, common voxels) float32 at unit length each."""
+    known = np.isfinite(copies).mean(axis=0, dtype=np.float64)
+    common = (known + mirror_images(known[None])[0]) / 2 >= NEARLY_ALL
+    values, mirrored = (_centred(one[:, common]) for one in (copies, mirror_images(copies)))
+    if not common.any():
+        return values, mirrored
     count = min(SHARED_COMPONENTS, max(1, len(values) // 10))
-    shared = PCA(count, svd_solver="randomized", random_state=0).fit(values)
-    return _at_unit_length(values - shared.inverse_transform(shared.transform(values)))
+    sample = slice(None, None, -(-len(values) // SCANS_TO_LEARN_FROM))
+    # of both, so that a scan and its mirror image lose the same
+    shared = PCA(count, svd_solver="randomized", random_state=0).fit(np.concatenate([values[sample], mirrored[sample]]))
+    own, other = (_at_unit_length(one - shared.inverse_transform(shared.transform(one))) for one in (values, mirrored))
+    return own, other
 
 
-def _cosines_of_strangers(own: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Cosines of pairs with different ids, all of them or a sample."""
+def _centred(copies: np.ndarray) -> np.ndarray:
+    """Less the mean of each, at unit length; what is not known is the mean."""
+    values = copies.astype(np.float32)
+    known = np.isfinite(values)
+    values = np.where(known, values, 0)
+    means = values.sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    return _at_unit_length(np.where(known, values - means, 0))
+
+
+def _cosines_of_strangers(own: np.ndarray, mirrored: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """Cosines of pairs with different ids, and with mirror images of the second; of all pairs or a sample."""
     first, second = np.triu_indices(len(own), 1) if len(own) ** 2 <= 2 * SAMPLED_PAIRS else _random_pairs(len(own))
     differ = people[first] != people[second]
     first, second = first[differ], second[differ]
     blocks = np.array_split(np.arange(len(first)), max(1, len(first) // 1000))
-    return np.concatenate([np.einsum("nd,nd->n", own[first[rows]], own[second[rows]]) for rows in blocks])
+    return np.concatenate(
+        [np.einsum("nd,nd->n", own[first[rows]], other[second[rows]]) for other in (own, mirrored) for rows in blocks]
+    )
 
 
 def _random_pairs(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,8 @@ GRID_MM = 6.0
 GRID_VOXELS = (24, 32, 26)  # z, y, x; even along x, so that a mirror image lies on the same grid
 TEMPLATE_MM = 2
 SMOOTHING_MM = 2.0
+ADULT_LITRES = 1.4
+AIR_VOXELS = 12
 # of the template's brain: what is nearer to the surface differs between masks of one brain
 LEAST_DEPTH_MM = 8.0
 
@@ -47,12 +49,24 @@ def coarse(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> Coarse:
     return Coarse(_means(tissue, steps), _means(inside.astype(np.float32), steps), edges_mm)
 
 
+def as_adult(brain: Coarse) -> Coarse:
+    """The brain at the size of an adult's, in a few steps: what is half as large to twice as large stays as it is.
+
+    Steps are wide so that another mask of the same brain leads to the same one.
+    """
+    litres = float(brain.inside_zyx.sum() * np.prod(brain.edges_mm)) / 1e6
+    times = 4.0 ** np.round(np.log(ADULT_LITRES / litres) / np.log(4))
+    return brain._replace(edges_mm=tuple(edge * float(np.cbrt(times)) for edge in brain.edges_mm))
+
+
 def in_standard_pose(brain: Coarse) -> tuple[np.ndarray, np.ndarray]:
     """Tissue and mask where the template has them, on a grid of 6 mm; (24, 32, 26) each.
 
     A brain that cannot be registered is only centred.
     """
-    found = _register(_image(brain.tissue_zyx + brain.inside_zyx, brain.edges_mm))
+    brain = as_adult(brain)
+    # air all around, so that no part of the brain can be moved out of what is compared
+    found = _register(_image(np.pad(brain.tissue_zyx + brain.inside_zyx, AIR_VOXELS), brain.edges_mm))
     tissue_zyx, inside_zyx = (
         _on_grid(sitk.SmoothingRecursiveGaussian(_image(volume_zyx, brain.edges_mm), SMOOTHING_MM), found)
         for volume_zyx in (brain.tissue_zyx, brain.inside_zyx)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from conftest import toy_brain
+from scipy import ndimage
 
 from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.people import spellings
@@ -13,7 +14,8 @@ from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.project_key import digests, project_key
 from adnext_plugin.splits.audit import check_corpus, check_files, check_ids, check_images, check_statistics
-from adnext_plugin.splits.likeness import cached_coarse_copies, coarse_copy, find_resemblance
+from adnext_plugin.splits.likeness import cached_coarse_copies, coarse_copy, find_resemblance, mirror_images
+from adnext_plugin.splits.pose import interior
 from adnext_plugin.training.corpus import describe_corpus, joined
 
 COARSE = PreprocessingSettings(spacing_mm=(4.0, 4.0, 4.0), input_size_voxels=(40, 48, 40))
@@ -38,27 +40,56 @@ def test_one_file_under_two_subjects_is_found() -> None:
     assert not check_files(subjects, []).leaks
 
 
-def test_a_copy_of_a_toy_brain_is_found_and_strangers_are_not() -> None:
+def _toy_copies(*brains: np.ndarray) -> np.ndarray:
     settings = PreprocessingSettings(spacing_mm=(2.5, 2.5, 2.5), input_size_voxels=(32, 32, 32))
+    vectors = []
+    for brain in brains:
+        volume = Volume(volume_zyx=np.ascontiguousarray(brain.T), affine=np.diag([2.0, 2.0, 2.0, 1.0]))
+        vectors.append(coarse_copy(prepare(volume, settings).volume_zyx, settings.spacing_mm))
+    return np.stack(vectors)
+
+
+def test_copies_of_a_toy_brain_are_found_also_mirrored_and_strangers_are_not() -> None:
     generator = np.random.default_rng(0)
     brains = [toy_brain(seed, has_hole=seed % 2 == 1) for seed in range(30)]
     copy = np.where(brains[3] != 0, 1.3 * brains[3] + generator.normal(0, 2, brains[3].shape), 0)
-    vectors = []
-    for brain in [*brains, copy]:
-        volume = Volume(volume_zyx=np.ascontiguousarray(brain.T), affine=np.diag([2.0, 2.0, 2.0, 1.0]))
-        vectors.append(coarse_copy(prepare(volume, settings).volume_zyx, settings.spacing_mm))
-    found = find_resemblance(np.stack(vectors), [str(index) for index in range(31)])
-    assert [pair[:2] for pair in found.pairs] == [(3, 30)]
-    subjects = _subjects(*(f"s{index}" for index in range(31)))
+    vectors = _toy_copies(*brains, copy, brains[8][::-1])
+    found = find_resemblance(vectors, [str(index) for index in range(32)])
+    assert sorted((pair.first, pair.second, pair.is_mirrored) for pair in found.pairs) == [
+        (3, 30, False),
+        (8, 31, True),
+    ]
+    subjects = _subjects(*(f"s{index}" for index in range(32)))
     cases = subjects["case_id"].tolist()
-    splits = [{"train": cases[:10], "selection": [], "val": cases[10:]}]
-    assert check_images(subjects, found, splits).leaks[0].startswith("c3 and c30 look like one person (")
+    check = check_images(subjects, found, [{"train": cases[:10], "selection": [], "val": cases[10:]}])
+    said = sorted(check.leaks)
+    assert said[0].startswith("c3 and c30 look like one person (")
+    assert said[1].startswith("c31 and c8 look like one person, the one as a mirrored copy of the other (")
+    assert said[1].endswith("in val and train of fold 0")
     # known to be one person, it is no finding
-    assert not find_resemblance(np.stack(vectors), [*(str(index) for index in range(30)), "3"]).pairs
+    known = [*(str(index) for index in range(30)), "3", "8"]
+    assert not find_resemblance(vectors, known).pairs
+
+
+def test_empty_scans_and_scans_of_nothing_in_common_are_like_nobody() -> None:
+    assert np.isnan(coarse_copy(np.zeros((20, 20, 20)), (2.0, 2.0, 2.0))).all()
+    vectors = _toy_copies(*(toy_brain(seed, has_hole=False) for seed in range(6)))
+    vectors[5] = np.nan
+    ids = [str(index) for index in range(6)]
+    assert not find_resemblance(vectors, ids).pairs
+    assert not find_resemblance(np.full_like(vectors, np.nan), ids).pairs
+
+
+def test_mirroring_exchanges_left_and_right_and_twice_is_nothing() -> None:
+    region = interior()
+    x_of_voxel = np.broadcast_to(np.arange(region.shape[2], dtype=float), region.shape)[region][None]
+    np.testing.assert_array_equal(mirror_images(x_of_voxel), region.shape[2] - 1 - x_of_voxel)
+    anything = np.random.default_rng(0).normal(size=(2, x_of_voxel.shape[1]))
+    np.testing.assert_array_equal(mirror_images(mirror_images(anything)), anything)
 
 
 def test_coarse_copies_are_made_again_only_where_a_file_has_changed(tmp_path: Path) -> None:
-    volumes = np.random.default_rng(0).normal(size=(3, 12, 12, 12))
+    volumes = np.random.default_rng(0).normal(size=(3, 24, 24, 24))
     files = [tmp_path / f"{index}.b2nd" for index in range(3)]
     for index, path in enumerate(files):
         path.write_bytes(bytes([index]))
@@ -76,11 +107,15 @@ def test_coarse_copies_are_made_again_only_where_a_file_has_changed(tmp_path: Pa
     np.testing.assert_array_equal(get(), first)
     assert len(read) == 3
     files[1].write_bytes(b"new")
-    volumes[1] += np.arange(12)
-    assert np.abs(get() - first).max(axis=1).astype(bool).tolist() == [False, True, False]
+    volumes[1] = volumes[1][::-1]
+    assert [np.array_equal(one, other, equal_nan=True) for one, other in zip(get(), first, strict=True)] == [
+        True,
+        False,
+        True,
+    ]
     assert read[3:] == [1]
     (tmp_path / "cache.npz").write_bytes(b"damaged")
-    np.testing.assert_allclose(np.linalg.norm(get().astype(float), axis=1), 1, atol=1e-3)
+    assert len(get()) == 3 and np.isfinite(get()).any(axis=1).all()
 
 
 def test_people_of_the_pretraining_data_are_found_by_id_spelling_and_image(tmp_path: Path) -> None:
@@ -119,10 +154,42 @@ def test_a_scale_from_outside_the_training_part_is_found() -> None:
 def test_all_repeated_sessions_of_oasis_are_found_under_scrambled_ids(real_data: Path) -> None:
     paths = sorted((real_data / "oasis1" / "images").glob("*.nii.gz"))
     repeated = {path.name[:9] for path in paths if "_MR2" in path.name}
-    others = [path for path in paths if path.name[:9] not in repeated][::5]
+    others = [path for path in paths if path.name[:9] not in repeated][::10]
     chosen = [path for path in paths if path.name[:9] in repeated] + others
     vectors = [coarse_copy(prepare(read_volume(path), COARSE).volume_zyx, COARSE.spacing_mm) for path in chosen]
     found = find_resemblance(np.stack(vectors), [f"scrambled{index}" for index in range(len(chosen))])
-    pairs = [(chosen[first].name[:9], chosen[second].name[:9]) for first, second, _ in found.pairs]
-    assert len(repeated) == 20
+    pairs = [(chosen[pair.first].name[:9], chosen[pair.second].name[:9]) for pair in found.pairs]
+    assert len(repeated) == 20 and not any(pair.is_mirrored for pair in found.pairs)
     assert sorted(pairs) == sorted((person, person) for person in repeated)
+
+
+def test_mirrored_turned_and_eroded_copies_of_real_brains_are_found_and_no_stranger(real_data: Path) -> None:
+    people = sorted((real_data / "ixi" / "brain").glob("*.nii.gz"))[:40]
+    scans = [read_volume(path) for path in people]
+    copies, expected = [], set()
+    for person in range(4):
+        turned = _turned(scans[person], 6.0)
+        changed = (turned, _mirrored(scans[person]), _mirrored(turned), _eroded(scans[person]))
+        for number, copy in enumerate(changed):
+            expected.add((person, len(scans) + len(copies), number in (1, 2)))
+            copies.append(copy)
+    volumes = [prepare(scan, COARSE).volume_zyx for scan in (*scans, *copies)]
+    vectors = np.stack([coarse_copy(volume, COARSE.spacing_mm) for volume in volumes])
+    # copies of one person are known to be that person's, but not whose
+    ids = [*(str(index) for index in range(40)), *(f"copy {index // 4}" for index in range(16))]
+    found = find_resemblance(vectors, ids)
+    assert {(pair.first, pair.second, pair.is_mirrored) for pair in found.pairs} == expected
+
+
+def _turned(scan: Volume, degrees: float) -> Volume:
+    volume_zyx = ndimage.rotate(np.pad(scan.volume_zyx, 6), degrees, axes=(0, 2), reshape=False, order=1)
+    return replace(scan, volume_zyx=np.where(volume_zyx > 1, volume_zyx, 0))
+
+
+def _mirrored(scan: Volume) -> Volume:
+    across = 2 - int(np.argmax(np.abs(scan.affine[0, :3])))
+    return replace(scan, volume_zyx=np.ascontiguousarray(np.flip(scan.volume_zyx, across)))
+
+
+def _eroded(scan: Volume) -> Volume:
+    return replace(scan, volume_zyx=np.where(ndimage.binary_erosion(scan.volume_zyx > 0), scan.volume_zyx, 0))
