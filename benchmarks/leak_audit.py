@@ -53,21 +53,22 @@ def main() -> None:
     oasis = _first_people(sorted((data / "oasis1" / "images").glob("*.nii.gz")), arguments.people)
     ixi = sorted((data / "ixi" / "brain").rglob("*.nii.gz"))[: arguments.people]
     people = np.array([path.name[:9] for path in oasis] + [path.name for path in ixi])
-    whole, smaller, copied, voxel_by_voxel = [], [], [], None
+    heads = sorted((data / "ixi" / "head").glob("*.nii.gz"))[: arguments.copies]
+    made, copied = {}, []
     for name, settings in GEOMETRIES.items():
-        made = _made(partial(_coarse_copy, settings), [*oasis, *ixi], arguments.work, f"scans, {name}")
-        vectors = np.stack(made)
+        make = partial(_coarse_copy, settings)
+        made[name] = np.stack(_made(make, [*oasis, *ixi], arguments.work, f"scans, {name}"))
+        if name in arguments.copies_in:
+            copied += _copies(name, [*oasis, *ixi], people, made[name], heads, arguments)
+    whole, smaller = [], []
+    for name, vectors in made.items():
         rows = {"OASIS-1": np.arange(len(oasis)), "IXI": np.arange(len(oasis), len(people))}
         rows["both"] = np.arange(len(people))
         for cohort, chosen in rows.items():
             found = _count(vectors[chosen], people[chosen])
-            whole.append({"prepared": name, "settings": to_json(settings), "cohort": cohort, **found})
-        if voxel_by_voxel is None:
-            voxel_by_voxel = _voxel_by_voxel(oasis, people[: len(oasis)], vectors[: len(oasis)])
+            whole.append({"prepared": name, "settings": to_json(GEOMETRIES[name]), "cohort": cohort, **found})
         smaller += [{"prepared": name, **_of_size(size, vectors, people, len(oasis))} for size in arguments.sizes]
-        if name in arguments.copies_in:
-            heads = sorted((data / "ixi" / "head").glob("*.nii.gz"))[: arguments.copies]
-            copied += _copies(name, settings, [*oasis, *ixi], people, vectors, heads, arguments)
+    voxel_by_voxel = _voxel_by_voxel(oasis, people[: len(oasis)], next(iter(made.values()))[: len(oasis)])
     report = {
         "made_by": provenance(),
         "processors": os.cpu_count(),
@@ -84,7 +85,6 @@ def main() -> None:
 
 def _copies(
     name: str,
-    settings: PreprocessingSettings,
     paths: list[Path],
     people: np.ndarray,
     vectors: np.ndarray,
@@ -92,6 +92,7 @@ def _copies(
     arguments: argparse.Namespace,
 ) -> list[dict]:
     """What is found of copies of each kind in two cohorts without a person in common."""
+    settings = GEOMETRIES[name]
     _, first_scans = np.unique(people, return_index=True)
     order = np.random.default_rng(0).permutation(first_scans)
     size = min(COHORT, len(order) // 2)
@@ -148,7 +149,7 @@ def _made(make: Callable[[Path], Any], paths: list[Path], work: Path | None, nam
     with ProcessPoolExecutor(usable_cpus()) as pool:
         for count, (path, result) in enumerate(zip(missing, pool.map(make, missing, chunksize=2), strict=True)):
             known[path.name] = result
-            if kept is not None and (count % 20 == 0 or count == len(missing) - 1):
+            if kept is not None and (count % 4 == 0 or count == len(missing) - 1):
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_bytes(pickle.dumps(known))
     return [known[path.name] for path in paths]
