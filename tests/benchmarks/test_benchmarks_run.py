@@ -38,18 +38,30 @@ def test_the_bootstrap_benchmark_reports_time_and_memory_of_every_kind_of_score(
             assert set(measured) == {"classification", "decision_curve", "regression"}
 
 
-def test_the_leak_audit_benchmark_reports_both_cohorts_in_every_geometry(real_data: Path) -> None:
-    command = [sys.executable, FOLDER / "leak_audit.py", "--people", "6", "--sizes", "--dry"]
+def test_the_leak_audit_benchmark_reports_copies_and_both_cohorts_in_every_geometry(real_data: Path) -> None:
+    command = [sys.executable, FOLDER / "leak_audit.py", "--people", "6", "--sizes", "--copies", "1", "--dry"]
     environment = {**os.environ, "ADNEXT_TEST_DATA": str(real_data)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    rows = json.loads(done.stdout)["whole_cohorts"]
-    assert [row["people"] for row in rows] == 3 * [6, 6, 12]
+    report = json.loads(done.stdout)
+    assert [row["people"] for row in report["whole_cohorts"]] == 3 * [6, 6, 12]
+    halves = [row["half"] for row in report["copies"]]
+    assert halves.count("chosen on") == halves.count("confirmed on") >= 15
+    assert {"mirrored", "turned by 6°"} <= {row["change"] for row in report["copies"]}
+    assert min(row["least_alike_copy"] for row in report["copies"]) > 0.5
 
 
 def test_the_other_benchmarks_explain_themselves() -> None:
     for name in ("oasis_ad.py", "kill_and_resume.py", "pretraining_gain.py", "audit_and_permutation.py"):
         done = subprocess.run([sys.executable, FOLDER / name, "--help"], capture_output=True, text=True, check=True)
         assert "--work" in done.stdout
+
+
+def test_the_benchmark_of_large_scans_and_tables_reports_memory_and_time() -> None:
+    command = [sys.executable, FOLDER / "large_scan.py", "--voxels", "64", "--rows", "20", "--dry"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    assert all(step["peak_gibibytes"] > 0.1 for step in report["scan"]["steps"].values())
+    assert [(row["rows"], row["cpu_seconds"] > 0) for row in report["tables"]] == [(20, True)]
 
 
 def test_committed_results_say_what_made_them() -> None:
