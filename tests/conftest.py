@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from adnext_plugin.batch import Batch
 from adnext_plugin.cli import export, import_dataset, plan_and_preprocess, train
 
 # small, and with the initialisation that learns within seconds
@@ -198,6 +199,35 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         importlib.invalidate_caches()
 
     return write
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int], int], int]:
+    """Run a command that is interrupted, as by Ctrl-C, while an epoch is trained; epochs are counted over folds."""
+
+    def run(command: Callable[[], int], epoch: int) -> int:
+        from adnext_plugin.trainers.lifecycle import RunTrainer
+
+        begun = 0
+        start, train_step = RunTrainer.on_train_epoch_start, RunTrainer.train_step
+
+        def step(trainer: RunTrainer, batch: Batch) -> dict:
+            done = train_step(trainer, batch)
+            if begun > epoch:
+                raise KeyboardInterrupt
+            return done
+
+        def counted(trainer: RunTrainer) -> None:
+            nonlocal begun
+            begun += 1
+            start(trainer)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunTrainer, "train_step", step)
+            patch.setattr(RunTrainer, "on_train_epoch_start", counted)
+            return command()
+
+    return run
 
 
 @pytest.fixture

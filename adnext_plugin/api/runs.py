@@ -29,6 +29,7 @@ def train(
     device: str | None = None,
     num_gpus: int = 1,
     resume: bool = False,
+    restart: bool = False,
     tell: Callable[[str], None] = print,
     **settings: Any,
 ) -> training.Result:
@@ -46,7 +47,8 @@ def train(
         seeds: with "cv", under how many seeds in a row to repeat all of it.
         device: "cpu", "cuda" or "mps"; a GPU where there is one by default.
         num_gpus: to train on.
-        resume: go on with an interrupted run.
+        resume: go on with the run that is there, with its own settings. The same call without it goes on by itself.
+        restart: set aside what is there and begin anew.
         tell: is given what was found before training, and which seed is next.
         settings: of the trainer, for example `epochs=50, learning_rate=1e-4, seed=7`; docs/settings.md lists them.
 
@@ -70,6 +72,7 @@ def train(
         device=device,
         num_gpus=num_gpus,
         resume=resume,
+        restart=restart,
     )
     return training.train(request, tell)
 

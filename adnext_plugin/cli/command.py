@@ -57,7 +57,8 @@ def command(main: Main) -> Main:
         except KeyboardInterrupt as error:
             is_terminated = isinstance(error, Terminated)
             what = "terminated" if is_terminated else "interrupted"
-            print(f"{what}; run the same command again to continue", file=sys.stderr)
+            how = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+            print(f"{what}; run the same command again{how} to continue", file=sys.stderr)
             return 128 + (signal.SIGTERM if is_terminated else signal.SIGINT)
         except Exception as error:
             lines = problem(error)

@@ -86,7 +86,17 @@ def add_arguments(parser: ArgumentParser, *, trainer: str, fold: str | None = No
         "-pretrained_weights",
         help="checkpoint whose encoder to start from; '{fold}' in its name stands for the fold",
     )
-    parser.add_argument("--continue", "--c", dest="resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--continue",
+        "--c",
+        dest="resume",
+        action="store_true",
+        help="go on with the run that is there, with its own settings, which need not be given again; the same command "
+        "without it goes on by itself",
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="begin anew; what is there is set aside in a folder earlier_run_TIME"
+    )
     parser.add_argument("--val", action="store_true", help="only predict the held-out fold; training must be finished")
     parser.add_argument(
         "--val_best", "--val-best", action="store_true", help="predict with checkpoint_best in any case"
@@ -130,6 +140,7 @@ def _request(arguments: Namespace) -> Request:
         device=arguments.device,
         num_gpus=arguments.num_gpus,
         resume=arguments.resume,
+        restart=arguments.restart,
         only_validate=arguments.val,
         validate_best=arguments.val_best,
         disable_checkpointing=arguments.disable_checkpointing,

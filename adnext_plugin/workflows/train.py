@@ -18,6 +18,7 @@ from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows import evaluate
 from adnext_plugin.workflows.audit import refuse_what_leaks
 from adnext_plugin.workflows.common import Fold, RunRequest, Tell, choose_device, say_nothing
+from adnext_plugin.workflows.continuing import AskedRun, Standing, is_finished, name_as_nnunet_does
 from adnext_plugin.workflows.trainer_lookup import check_settings, find_trainer
 
 
@@ -28,8 +29,10 @@ class Request(RunRequest):
     `fold`: its number; "all" for every case; "cv" for every fold in turn and then the evaluation. `settings` replace
     those of the trainer, for example `{"epochs": 50, "seed": 7}`. `pretrained_weights`: a checkpoint whose encoder to
     begin with; "{fold}" in its name stands for the fold. `seeds`: with "cv", under how many seeds in a row to repeat
-    all of it. `resume`: go on with an interrupted run. `only_validate`: predict the held-out part of a finished one.
-    `device`: cpu, cuda or mps; None for a GPU where there is one.
+    all of it. A run that was interrupted goes on, and what is finished is left alone, where all settings are the same;
+    a run with others is set aside. `resume`: go on in any case, with the settings that the run began with and changes
+    that `settings` make to epochs and judging. `restart`: set aside whatever is there and begin anew. `only_validate`:
+    predict the held-out part of a finished run. `device`: cpu, cuda or mps; None for a GPU where there is one.
     """
 
     fold: Fold
@@ -39,6 +42,7 @@ class Request(RunRequest):
     device: str | None = None
     num_gpus: int = 1
     resume: bool = False
+    restart: bool = False
     only_validate: bool = False
     validate_best: bool = False
     disable_checkpointing: bool = False
@@ -46,6 +50,9 @@ class Request(RunRequest):
     def __post_init__(self) -> None:
         if self.resume and self.only_validate:
             raise SettingsError("--c continues a training and --val skips it; give one of them")
+        if self.restart and (self.resume or self.only_validate):
+            other = "--c continues a run" if self.resume else "--val judges a finished one"
+            raise SettingsError(f"--restart begins anew and {other}; give one of them")
         if self.seeds is not None and (self.seeds < 1 or self.fold != "cv"):
             raise SettingsError(f"--seeds {self.seeds}: give a number from 1 on, and 'cv' instead of a fold")
         if self.resume and self.pretrained_weights:
@@ -139,12 +146,12 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
             tell(f"AUDIT SKIPPED: {reason}")
     if (request.seeds or 1) > 1 and not is_ours:
         raise SettingsError(f"--seeds: {request.trainer} takes no seed; use one of AD-NeXt's trainers")
-    _train_folds(job, is_ours, tell)
+    _train_folds(job, trainer if is_ours else None, tell)
     further = {}
     for seed, variables in _further_seeds(job):
         tell(f"The same cross-validation with seed {seed}")
         with environment_with(**variables):
-            _train_folds(job, is_ours, tell)
+            _train_folds(job, trainer if is_ours else None, tell)
             further[seed] = job.run
     evaluation = None
     if job.is_cross_validation and is_labelled:
@@ -218,25 +225,39 @@ def _further_seeds(job: _Job) -> Iterator[tuple[int, dict[str, str]]]:
         yield seed, {"ADNEXT_SETTINGS": json.dumps(overrides), "nnUNet_results": str(results)}
 
 
-def _train_folds(job: _Job, is_ours: bool, tell: Tell) -> None:
+def _train_folds(job: _Job, trainer: type | None, tell: Tell) -> None:
+    """Train every fold that is not finished. `trainer`: None of one that is not ours, which knows no states of ours."""
     for fold in job.folds:
-        if job.is_cross_validation and job.request.resume and _is_finished(job.run, fold):
-            tell(f"fold {fold} is finished already")
-        else:
-            _train_fold(job, fold, is_ours)
+        standing = _standing(job, trainer, fold)
+        if standing.line is not None:
+            tell(standing.line)
+        if standing.state == "finished":
+            continue
+        try:
+            _train_fold(job, fold, trainer is not None, goes_on=standing.state == "unfinished")
+        except KeyboardInterrupt as error:
+            if job.request.restart or trainer is None:
+                error.add_note("without --restart" if job.request.restart else "with --c")
+            raise
 
 
-def _is_finished(run: RunFolder, fold: Fold) -> bool:
-    """Whether nothing is left to do, which a setting asked for now may change: more epochs, other weights to judge."""
-    folder = run.fold(fold)
-    if not folder.checkpoint_final.is_file() or not folder.summary_file.is_file():
-        return False
-    settings = read_run_info(folder.run_file).settings if folder.run_file.is_file() else {}
-    settings |= settings.get("options", {})  # of an objective, which may stand among the settings that are asked for
-    return all(settings.get(name, value) == value for name, value in settings_from_environment().items())
+def _standing(job: _Job, trainer: type | None, fold: Fold) -> Standing:
+    """What is to be done about a fold: nothing, go on with it, or begin."""
+    request, folder = job.request, job.run.fold(fold)
+    if request.resume:
+        if job.is_cross_validation and is_finished(folder):
+            return Standing(state="finished", line=f"fold {fold} is finished already")
+        return Standing(state="unfinished")
+    if trainer is None or request.restart or request.only_validate or request.disable_checkpointing:
+        return Standing(state="new")
+    asked = AskedRun.of(trainer, plans_file(job.dataset_folder, request.plans), request.configuration)
+    standing = asked.standing(folder)
+    if standing.state == "finished" and request.validate_best:
+        return Standing(state="unfinished")  # predicts the held-out part again
+    return standing
 
 
-def _train_fold(job: _Job, fold: Fold, is_ours: bool) -> None:
+def _train_fold(job: _Job, fold: Fold, is_ours: bool, *, goes_on: bool) -> None:
     import torch
     from nnunetv2.run.run_training import run_training
 
@@ -245,6 +266,8 @@ def _train_fold(job: _Job, fold: Fold, is_ours: bool) -> None:
         torch.set_num_threads(1)
     if request.only_validate and not folder.checkpoint_final.is_file():
         raise PathsError(f"{folder.path} has no checkpoint_final.pth; finish the training with --c first")
+    if goes_on and is_ours:
+        name_as_nnunet_does(folder)
     run_training(
         job.dataset_folder.name,
         request.configuration,
@@ -254,7 +277,7 @@ def _train_fold(job: _Job, fold: Fold, is_ours: bool) -> None:
         # our trainers take the file as a setting: they check its coverage, nnU-Net's own loader cannot
         pretrained_weights=None if is_ours else job.overrides.get("pretrained_weights"),
         num_gpus=request.num_gpus,
-        continue_training=request.resume,
+        continue_training=goes_on,
         only_run_validation=request.only_validate,
         disable_checkpointing=request.disable_checkpointing,
         val_with_best=request.validate_best,

@@ -132,6 +132,21 @@ def test_an_interrupted_pretraining_ends_with_the_same_weights(unlabelled, monke
     assert all(0 < error < 10 for error in errors.values())
 
 
+def test_an_interrupted_pre_training_goes_on_though_it_had_to_find_out_how_to_convolve(
+    unlabelled, interrupted, capsys
+) -> None:
+    command = ["302", "3d_fullres", "-tr", "ADNeXtFCMAETrainer_T", *FAST]
+    latest = _fold(unlabelled, "Dataset302_Ward", "all") / "checkpoint_latest.pth"
+    assert interrupted(lambda: pretrain.main(command), 1) == 130
+    assert read_checkpoint(latest)["adnext"]["settings"]["options"]["sparse_convolution"] is not None
+    assert pretrain.main(command) == 0
+    assert "fold all goes on after 1 of 2 epochs" in capsys.readouterr().out
+    assert pretrain.main(command) == 0
+    assert "fold all is finished already" in capsys.readouterr().out
+    assert interrupted(lambda: pretrain.main([*command, "--set", "mask_ratio=0.4"]), 0) == 130
+    assert "the run there had mask_ratio=0.6 (now 0.4)" in capsys.readouterr().out
+
+
 def test_datasets_are_merged_without_copying(unlabelled, capsys) -> None:
     assert merge.main(["304", "Both", "302", "303"]) == 0
     folder = unlabelled.preprocessed / "Dataset304_Both"

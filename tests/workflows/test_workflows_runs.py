@@ -58,6 +58,8 @@ def test_a_reason_to_skip_the_search_is_told(toy) -> None:
     ("make", "error", "message"),
     [
         (lambda: train.Request(**TINY, fold=0, resume=True, only_validate=True), SettingsError, "give one of them"),
+        (lambda: train.Request(**TINY, fold=0, resume=True, restart=True), SettingsError, "--c continues a run; give"),
+        (lambda: train.Request(**TINY, fold=0, restart=True, only_validate=True), SettingsError, "--val judges"),
         (lambda: train.Request(**TINY, fold=0, seeds=2), SettingsError, "'cv' instead of a fold"),
         (lambda: train.Request(**TINY, fold="cv", seeds=0), SettingsError, "a number from 1 on"),
         (lambda: train.Request(**TINY, fold=0, resume=True, pretrained_weights="a.pth"), WeightsError, "own weights"),
