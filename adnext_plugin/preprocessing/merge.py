@@ -11,6 +11,7 @@ from adnext_plugin.files import read_json, replacing_folder, require_file, write
 from adnext_plugin.paths import BLOCK, CONFIGURATION, SUBJECTS_FILE, plans_file
 from adnext_plugin.plan import data_identifier, plan_of, read_plans
 from adnext_plugin.records import to_json
+from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.subjects import ID_COLUMNS, read_dataset, write_subjects
 from adnext_plugin.task import Task
 
@@ -18,7 +19,7 @@ SHARED_COLUMNS = (*ID_COLUMNS, "age", "sex", "site", "image_sha256")
 
 
 def merge_datasets(sources: Sequence[Path], target: Path, plans_name: str) -> tuple[Task, pd.DataFrame]:
-    """Make a preprocessed dataset whose volumes are links to those of others.
+    """Make a preprocessed dataset whose volumes are links to those of others, and draw its folds.
 
     Cases are renamed `{number of their dataset}-{case}`. A subject id stands for one person, also in several datasets;
     an image that occurs in several is taken once. Labels are kept where all datasets have the same task.
@@ -58,6 +59,7 @@ def merge_datasets(sources: Sequence[Path], target: Path, plans_name: str) -> tu
         fingerprints = {source.name: read_json(source / "dataset_fingerprint.json") for source in sources}
         write_json({"merged_from": fingerprints}, folder / "dataset_fingerprint.json")
         write_subjects(subjects.drop(columns=["volume"]), folder / SUBJECTS_FILE)
+        ensure_splits(folder, subjects, task)  # with the rest, so that the dataset is there whole or not at all
     return task, subjects
 
 

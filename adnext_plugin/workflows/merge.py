@@ -50,11 +50,9 @@ def merge(request: Request, tell: Tell) -> Result:
         raise SettingsError(f"give at least two different datasets to merge, got {', '.join(names)}")
 
     from adnext_plugin.preprocessing.merge import merge_datasets
-    from adnext_plugin.splits.folds import ensure_splits
 
     target = folder / f"Dataset{request.number:03d}_{request.name}"
     task, subjects = merge_datasets([folder / name for name in names], target, request.plans)
-    ensure_splits(target, subjects, task)
     people = int(subjects["subject_id"].nunique())
     tell(f"{len(subjects)} scans of {people} subjects are in {target}")
     if task.kind == "unlabelled":
