@@ -112,7 +112,7 @@ def set_earlier_run_aside(fold_folder: Path) -> Path | None:
     aside = fold_folder / f"earlier_run_{datetime.now():%Y%m%d_%H%M%S_%f}"
     aside.mkdir()
     # what says which run it is goes first: were this interrupted, the rest would not be taken for a run to continue
-    about = [path for path in (fold.run_file, fold.pretraining_data_file) if path.is_file()]
+    about = [path for path in (fold.run_file, fold.trained_on_file, fold.pretraining_data_file) if path.is_file()]
     for path in [*about, *results]:
         path.rename(aside / path.name)
     return aside
