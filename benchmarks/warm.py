@@ -28,7 +28,7 @@ PRESET = {
     "preprocessing": {"input_size_voxels": [32, 32, 32], "spacing_mm": [2.5, 2.5, 2.5]},
     "network": {"name": "adnext_t", "options": {"init": "fan_in"}},
 }
-TRAINING = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "learning_rate=1e-3", "-device", "cpu"]
+TRAINING = ["--set", "epochs=2", "--set", "batch_size=8", "--set", "learning_rate=1e-3", "-device", "cpu"]
 
 
 @dataclass(frozen=True, kw_only=True)
