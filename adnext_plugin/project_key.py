@@ -8,6 +8,7 @@ import hmac
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
@@ -19,6 +20,7 @@ from adnext_plugin.partial_files import partial_file
 from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER, preprocessed_dir, results_dir
 
 KEY_FILE = ".adnext_key.json"
+WRITING_SECONDS = 2.0  # what writing it may take on a file system without hard links, where it is seen while empty
 
 
 def keyed_digest(text: str, key: bytes) -> str:
@@ -58,6 +60,9 @@ def project_key(home: Path) -> bytes:
             f"{path} is another user's, and without it nobody can tell whether two runs have seen the same people; "
             f"ask its owner for: chmod g+r {path}"
         )
+    deadline = time.monotonic() + WRITING_SECONDS
+    while path.stat().st_size == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)  # whoever made it has not written it yet
     try:
         return bytes.fromhex(read_json(path)["key"])
     except (TypeError, KeyError, ValueError) as error:
@@ -79,5 +84,7 @@ def _put_in_place(path: Path, content: dict) -> None:
         except FileExistsError:
             return
         except OSError:  # a file system without hard links
-            if not path.exists():
-                temporary.replace(path)
+            with suppress(FileExistsError):
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                os.write(descriptor, temporary.read_bytes())
+                os.close(descriptor)

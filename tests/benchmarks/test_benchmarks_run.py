@@ -51,7 +51,8 @@ def test_the_leak_audit_benchmark_reports_copies_and_both_cohorts_in_every_geome
 
 
 def test_the_other_benchmarks_explain_themselves() -> None:
-    for name in ("oasis_ad.py", "kill_and_resume.py", "pretraining_gain.py", "audit_and_permutation.py"):
+    names = ("oasis_ad", "kill_and_resume", "kills", "four_folds", "pretraining_gain", "audit_and_permutation")
+    for name in (f"{name}.py" for name in names):
         done = subprocess.run([sys.executable, FOLDER / name, "--help"], capture_output=True, text=True, check=True)
         assert "--work" in done.stdout
 

@@ -1,5 +1,6 @@
 """Pre-training as a user runs it, on toy brains without labels, and what becomes of its weights."""
 
+import errno
 import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -193,7 +194,13 @@ def test_a_key_that_an_earlier_version_left_with_results_moves_to_the_preprocess
     assert not (tmp_path / "results" / KEY_FILE).exists()
 
 
-def test_of_many_who_draw_the_key_at_once_all_end_with_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_many_who_draw_the_key_at_once_all_end_with_one(tmp_path: Path, monkeypatch, has_links: bool) -> None:
+    def without_links(*_paths: object) -> None:
+        raise PermissionError(errno.EPERM, "as on exFAT")
+
+    if not has_links:
+        monkeypatch.setattr("adnext_plugin.project_key.os.link", without_links)
     homes = [tmp_path / str(trial) for trial in range(20) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         keys = list(pool.map(project_key, homes))

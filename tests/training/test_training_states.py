@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from adnext_plugin.cli import export, predict
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.training.checkpoints import require_undamaged, set_earlier_run_aside, write_checkpoint
@@ -54,6 +55,17 @@ def test_a_checkpoint_cut_anywhere_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(content + b"\0")
     with pytest.raises(WeightsError, match=r"checkpoint_best\.pth is damaged"):
         read_checkpoint(path)
+
+
+def test_a_model_with_a_damaged_checkpoint_is_neither_exported_nor_predicted_with(trained, tmp_path, capsys) -> None:
+    _flip(trained.run / "fold_2" / "checkpoint_best.pth", 9000)
+    scan = str(next(trained.workspace.source.glob("*.nii.gz")))
+    target = tmp_path / "bundle.zip"
+    assert export.main([str(trained.run), "-o", str(target), "-device", "cpu"]) == 2
+    answers = ["-i", scan, "-o", str(tmp_path / "answers"), "-m", str(trained.run), "-device", "cpu", "-np", "1"]
+    assert predict.main(answers) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("fold_2/checkpoint_best.pth is damaged") == 2 and not target.exists()
 
 
 def test_torch_and_nnunet_read_what_is_sealed_in_their_own_ways(tmp_path: Path) -> None:
