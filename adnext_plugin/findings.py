@@ -1,6 +1,6 @@
 """What an evaluation finds, as records: made by `evaluation`, kept in `metrics.json`, shown by reports and commands."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from adnext_plugin.records import record
 
@@ -235,3 +235,46 @@ class ScoreLine:
     in_report: bool
     by_fold: bool
     chance: float | None
+
+
+@record
+class ColumnProbe:
+    """How well linear models of frozen features tell a column, and of what stands beside them.
+
+    `score` is the one that `models` and `gains` are in: the area under the ROC curve, or the mean absolute error.
+    `gains` are the encoder's over each other model, paired. Of a column with too few people there are none.
+    """
+
+    column: str
+    kind: Literal["classification", "regression", "unlabelled", "too few"]
+    classes: tuple[str, ...]
+    subjects: int
+    score: str
+    models: dict[str, Estimate]
+    gains: dict[str, Estimate]
+
+
+@record
+class Reliability:
+    """Of features, over two scans of the same people: the median of the features' ICC(1,1), with its interval.
+
+    `share_recognised` of the second scans are nearer to the same person's first one than to anybody else's.
+    """
+
+    people: int
+    median_icc: float
+    low: float
+    high: float
+    share_recognised: float
+
+
+@record
+class FrozenProbes:
+    """What `adnext_probe` found out about an encoder; `reliability` by encoder, empty where nobody came twice."""
+
+    dataset: str
+    network: str
+    weights: str | None
+    features: int
+    columns: tuple[ColumnProbe, ...]
+    reliability: dict[str, Reliability]

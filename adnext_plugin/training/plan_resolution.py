@@ -52,7 +52,7 @@ def resolve_plan(
     plan = plan_in(planned, where)
     where = f"{where}, {BLOCK}"
     settings = settings_with((getattr(plan, key), f"{where}.{key}"), (settings_from_environment(), "ADNEXT_SETTINGS"))
-    network = _merge_network(plan.network, class_network, where)
+    network = merge_network(plan.network, class_network, where)
     task = plan.task or task_of(dataset_json, "dataset.json")
     plan = plan.with_settings(key, to_json(settings))
     return replace(plan, network=network, task=task), settings
@@ -106,7 +106,12 @@ def about_stock_data(plan: Plan, settings: RunSettings, plans: dict) -> str:
     return text
 
 
-def _merge_network(planned: NetworkSettings, own: NetworkSettings | None, where: str) -> NetworkSettings:
+def merge_network(planned: NetworkSettings, own: NetworkSettings | None, where: str) -> NetworkSettings:
+    """The network of a run: the trainer's own, with options that the plan adds, or the plan's, or else AD-NeXt-B.
+
+    Raises:
+        SettingsError: plan and trainer name different ones.
+    """
     if own is None:
         return planned if planned.name else replace(planned, name=DEFAULT_NETWORK)
     if planned.name not in (None, own.name):
