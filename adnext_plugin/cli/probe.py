@@ -79,11 +79,8 @@ def _print(found: "FrozenProbes") -> None:
     for one in found.columns:
         _print_column(one)
     for name, repeated in found.reliability.items():
-        interval = f"[{repeated.low:.3f}, {repeated.high:.3f}]"
-        recognised = f"{repeated.share_recognised:.0%} recognised"
-        print(
-            f"test-retest of {repeated.people} people, {name}: median ICC {repeated.median_icc:.3f} {interval}, {recognised}"
-        )
+        found_again = f"[{repeated.low:.3f}, {repeated.high:.3f}], {repeated.share_recognised:.0%} recognised"
+        print(f"test-retest of {repeated.people} people, {name}: median ICC {repeated.median_icc:.3f} {found_again}")
     if not found.reliability:
         print("test-retest: fewer than five people have two scans")
 

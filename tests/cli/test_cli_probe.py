@@ -32,7 +32,7 @@ def two_cohorts(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             for person, month in visits:
                 path, group = f"p{person}_{month}.nii.gz", ("CN", "AD")[person % 2]
                 write_scan(workspace.source / path, toy_brain(person + 1000 * month, has_hole=group == "AD"))
-                lines.append(f"p{person:03d},M{month:02d},{path},{group},{40 + person},{'MF'[person // 2 % 2]}")
+                lines.append(f"p{person:03d},M{month:02d},{path},{group},{40 + person % 50},{'MF'[person // 2 % 2]}")
             table = workspace.source / f"{name}.csv"
             table.write_text("\n".join(lines) + "\n")
             arguments = [str(number), name, "--table", str(table), "--target", "diagnosis", "-np", "1"]
