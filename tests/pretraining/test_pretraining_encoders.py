@@ -21,6 +21,7 @@ from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
 from adnext_plugin.pretraining.proxy.objective import ProxyObjective
 from adnext_plugin.pretraining.proxy.options import ProxyOptions
 from adnext_plugin.registry import NETWORKS, OBJECTIVES
+from adnext_plugin.trainers.variants.hybrid import ADNeXtHybridTrainer_UNetB
 
 LARGER = {"liu_cnn": 96, "polimi_cnn": 96}  # than 64³
 OURS = sorted(entry.name for entry in entry_points(group=NETWORKS) if entry.module.startswith("adnext_plugin."))
@@ -74,6 +75,20 @@ def test_a_hybrid_is_the_weighed_sum_of_what_its_parts_say_of_the_same_network()
         scores = hybrid.scores([hybrid.outputs(network, batch, SEEDS)])
     assert scores["loss"] == pytest.approx(2 * scores["reconstruction"] + 0.5 * scores["contrast loss"])
     assert 0 <= scores["matched"] <= 1
+
+
+def test_a_u_net_fills_in_the_blocks_of_amaes_and_contrasts_at_once() -> None:
+    options = ADNeXtHybridTrainer_UNetB.settings.options | {"masked_options": {"token_voxels": 8}}
+    hybrid = HybridObjective(HybridOptions(**options)).fitted(ROWS)
+    torch.manual_seed(0)
+    network = hybrid.build(_plan("unet_b", SIZE), 1)
+    batch = _batch(hybrid)
+    assert batch.images.shape == (3, 4, 1, *SIZE)  # what is seen, what is asked for, and two views
+    with torch.no_grad():
+        loss = hybrid.loss(network, batch, SEEDS)
+        masked = hybrid._masked.loss(network, batch._replace(images=batch.images[:, :2]), SEEDS)
+    assert masked.isfinite() and loss > masked
+    assert {"encoder", "projector"} < {name for name, _ in network.named_children()}
 
 
 CODE = '''
