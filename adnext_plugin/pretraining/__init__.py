@@ -1,1 +1,1 @@
-"""Pre-training without labels: masks, sparse encoding, objectives."""
+"""What encoders are pre-trained to do: the protocol of objectives, and ours."""

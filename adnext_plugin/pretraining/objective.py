@@ -60,7 +60,7 @@ class Evidence:
 class Objective(ABC, Generic[Options]):
     """One way to pre-train an encoder. Registered by name; made anew for every run.
 
-    What is to come fits without change:
+    How to say what:
         two views of a scan (contrast): `views` draws both from the case's seed and stacks them, (2, C, Z, Y, X).
         input unlike the answer (augmentation reversed): `views` stacks the changed image and the one to restore.
         labels (age, sex, volumes): `fitted` sees the training rows of subjects.csv, `labels` makes numbers of rows,
@@ -68,8 +68,8 @@ class Objective(ABC, Generic[Options]):
         losses that belong to a batch, not to a case: override `loss`; to score all held-out cases together, `outputs`
             and `scores`. Across processes, `loss` gathers with `torch.distributed.nn`, which hands gradients back.
         token networks: `build` takes any registered network's encoder apart; masks are drawn from `seeds`.
-        two objectives at once: `build` both, let the second's `encoder` be the first's, stack their views one after
-            the other, and weigh the two losses, each on its own slice of the views.
+        two objectives at once: build one's network and put what the other needs beside it, stack their views one after
+            the other, and weigh the two losses, each on its own slice of the views (`pretraining.hybrid`).
 
     Args:
         options: an `options_type`, checked.
