@@ -1,26 +1,29 @@
 """What preprocessing notes of a case in its .pkl, and the one reader of such files.
 
 They are pickles because nnU-Net wants them so. A pickle may hold instructions to run anything; this reader follows
-none, since ours hold numbers, texts and lists alone.
+none, since ours hold numbers, texts and lists alone. A hash of all else in it shows whether a bit has changed since.
 """
 
 import io
 import pickle
+from collections.abc import Mapping
 from dataclasses import field, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from adnext_plugin.errors import AdnextError, PathsError
-from adnext_plugin.formats import Format
+from adnext_plugin.formats import VERSION, Format
 from adnext_plugin.records import from_json, record
 
 LARGEST_BYTES = 1 << 20  # ours take one or two thousand
+CHECKSUM = "checksum"  # key
 
 Rows = tuple[tuple[float, float, float, float], ...]
 
 PROPERTIES = Format(
     name="adnext_case",
-    version=1,
+    version=2,  # 1 had no hashes
     known_by="brain_litres",
     words="what adnext_plan_and_preprocess notes of a case",
     remedy="run adnext_plan_and_preprocess",
@@ -45,6 +48,7 @@ class CaseProperties:
     # from voxel indices of the network's input to millimetres of the scan; 0.1.0 did not note it
     input_affine: Rows | None = None
     notes: dict[str, Any] = field(default_factory=dict)  # of further steps, as they give them
+    volume_sha256: str | None = None  # of the file with the prepared volume; earlier versions did not note it
 
 
 def write_case_properties(properties: CaseProperties, path: Path) -> None:
@@ -53,7 +57,8 @@ def write_case_properties(properties: CaseProperties, path: Path) -> None:
     for name in ("scan_from_mni_mm", "input_affine", "notes"):
         if not content[name]:
             del content[name]
-    path.write_bytes(pickle.dumps(PROPERTIES.stamped(content)))
+    stamped = PROPERTIES.stamped(content)
+    path.write_bytes(pickle.dumps({**stamped, CHECKSUM: _checksum(stamped)}))
 
 
 def read_case_properties(path: Path) -> CaseProperties:
@@ -63,7 +68,7 @@ def read_case_properties(path: Path) -> CaseProperties:
         PathsError: there is none, or it is damaged, holds more than plain data, or is not what this version writes.
     """
     try:
-        return from_json(CaseProperties, PROPERTIES.content_of(_plain(path), str(path)), str(path))
+        return from_json(CaseProperties, PROPERTIES.content_of(_undamaged(path), str(path)), str(path))
     except FileNotFoundError as error:
         raise PathsError(f"{path} does not exist; {PROPERTIES.remedy}") from error
     except OSError as error:
@@ -71,6 +76,23 @@ def read_case_properties(path: Path) -> CaseProperties:
     except AdnextError as error:
         told = str(error) if PROPERTIES.remedy in str(error) else f"{error}; {PROPERTIES.remedy}"
         raise PathsError(told) from error
+
+
+def _undamaged(path: Path) -> object:
+    stored = _plain(path)
+    if not isinstance(stored, dict) or CHECKSUM not in stored:
+        if isinstance(stored, dict) and stored.get(VERSION) == PROPERTIES.version:
+            raise PathsError(f"{path} is damaged: its checksum is missing")
+        return stored
+    content = {key: value for key, value in stored.items() if key != CHECKSUM}
+    if stored[CHECKSUM] != _checksum(content):
+        raise PathsError(f"{path} is damaged: it is not what was written (its checksum is another)")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of all that is stored beside it; a pickle gives back numbers, texts and lists as they were."""
+    return sha256(repr(sorted(content.items())).encode()).hexdigest()
 
 
 def _plain(path: Path) -> object:

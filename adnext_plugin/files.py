@@ -51,6 +51,8 @@ def not_fetched(path: Path) -> str:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file, whose content the caller checks; a missing, unreadable or damaged one is a `PathsError`."""
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise PathsError(f"{path} is not a file; put the file there, or make it again")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -61,6 +63,14 @@ def read_json(path: Path) -> Any:
         raise PathsError(f"{path} is nested too deeply to be one of ours; restore it or make it again") from error
     except ValueError as error:
         raise PathsError(f"{path} is not valid JSON ({error}); restore it or make it again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object, as `read_json`; one that holds anything else is a `PathsError`, too."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise PathsError(f"{path} does not hold an object of JSON ({{...}}); restore it or make it again")
+    return content
 
 
 def write_json(content: dict | list, path: Path) -> None:

@@ -1,6 +1,7 @@
 """The plan: how scans become inputs, which network takes them, and what a trainer is told."""
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from adnext_plugin.errors import SettingsError, nearest_names
-from adnext_plugin.files import read_json
+from adnext_plugin.files import read_object
 from adnext_plugin.names import require_file_name
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.records import from_json, record, to_json
@@ -59,7 +60,7 @@ class PreprocessingSettings:
     steps: tuple[StepChoice, ...] = ()  # further ones; of several with one place, in the order given
 
     def __post_init__(self) -> None:
-        if min(self.spacing_mm) <= 0:
+        if not all(0 < length < math.inf for length in self.spacing_mm):
             raise SettingsError(f"spacing_mm must be positive, got {list(self.spacing_mm)}")
         if min(self.input_size_voxels) < 1:
             raise SettingsError(f"input_size_voxels must be at least 1, got {list(self.input_size_voxels)}")
@@ -222,7 +223,7 @@ def read_plans(path: Path) -> dict[str, Any]:
         PathsError: there is no such file, or it is damaged.
         SettingsError: it is something else.
     """
-    content = read_json(path)
+    content = read_object(path)
     if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
         raise SettingsError(f"{path} is not a plans file: it has no configurations; plan the dataset again")
     return content

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 RecordType = TypeVar("RecordType")
 
+LONGEST_SHOWN = 200  # characters of a wrong value in a message
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def record(cls: type[RecordType]) -> type[RecordType]:
@@ -33,6 +35,8 @@ def from_json(cls: type[RecordType], content: Mapping[str, Any], where: str) -> 
     Raises:
         SettingsError: an unknown key (with the nearest known one), a missing one or a value of the wrong type.
     """
+    if not isinstance(content, Mapping):
+        raise SettingsError(f"{where} must be an object of JSON ({{...}}), got {_short(content)}")
     try:
         return TypeAdapter(cls).validate_python(dict(content))
     except ValidationError as error:
@@ -62,10 +66,15 @@ def _first_problem(error: ValidationError, cls: type, where: str) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = _field_names(cls, problem["loc"][:-1])
-        return f"{where}: unknown key {key!r}{nearest_names(str(problem['loc'][-1]), known)}"
+        return f"{where}: unknown key {_short(key)}{nearest_names(str(problem['loc'][-1]), known)}"
     if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{where}: {key!r} is missing"
-    return f"{where}: {key} = {problem['input']!r}: {problem['msg']}"
+    return f"{where}: {key} = {_short(problem['input'])}: {problem['msg']}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _field_names(cls: type, location: tuple) -> list[str]:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from adnext_plugin.csv_files import read_csv, write_csv
 from adnext_plugin.errors import TableError
-from adnext_plugin.files import read_json, replacing, require_file
+from adnext_plugin.files import read_object
 from adnext_plugin.names import problem_of_file_name
 from adnext_plugin.paths import DATASET_FILE, SUBJECTS_FILE, raw_dir
 from adnext_plugin.task import Task, task_of
@@ -19,7 +20,7 @@ ID_COLUMNS = ("case_id", "subject_id", "session_id")
 def read_dataset(folder: Path) -> tuple[Task, pd.DataFrame]:
     """Task and subjects of a raw or preprocessed dataset folder."""
     path = folder / DATASET_FILE
-    task = task_of(read_json(path), str(path))
+    task = task_of(read_object(path), str(path))
     return task, read_subjects(subjects_file(folder), task)
 
 
@@ -44,13 +45,9 @@ def read_subjects(path: Path, task: Task) -> pd.DataFrame:
         PathsError: no such file.
         TableError: a column is missing, a case appears twice, or a value is not what it must be.
     """
-    require_file(path, "import the dataset with adnext_import")
-    needed = ID_COLUMNS if task.kind == "unlabelled" else (*ID_COLUMNS, task.target)
-    texts = dict.fromkeys((*needed, "sex", "site", "vendor", "scanner"), str)
-    frame = pd.read_csv(path, dtype=texts, keep_default_na=False)
-    for column in needed:
-        if column not in frame:
-            raise TableError(f"{path} has no column {column!r}; import the dataset again with adnext_import")
+    needed = ID_COLUMNS if task.kind == "unlabelled" else (*ID_COLUMNS, task.column)
+    texts = (*needed, "sex", "site", "vendor", "scanner")
+    frame = read_csv(path, texts=texts, needed=needed, remedy="import the dataset again with adnext_import")
     for column in ("case_id", "subject_id"):
         _refuse(frame, frame[column] == "", path, f"has an empty {column}")
     _refuse(frame, frame["case_id"].duplicated(), path, "names a case that an earlier row names already")
@@ -82,8 +79,7 @@ def permute_targets(subjects: pd.DataFrame, task: Task, seed: int) -> pd.DataFra
 
 def write_subjects(frame: pd.DataFrame, path: Path) -> None:
     """Write the table so that a reader sees the old one or the whole new one."""
-    with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_csv(frame, path)
 
 
 def _refuse(frame: pd.DataFrame, wrong: pd.Series, path: Path, what: str, column: str = "case_id") -> None:

@@ -77,7 +77,7 @@ def test_files_of_version_0_1_0_are_read(tmp_path) -> None:
         (pickle.dumps(OLD | {"colour": 1}), "unknown key 'colour'"),
         (pickle.dumps({key: value for key, value in OLD.items() if key != "key"}), "'key' is missing"),
         (pickle.dumps(OLD | {"spacing_mm": "wide"}), "spacing_mm = 'wide'"),
-        (pickle.dumps(PROPERTIES.stamped(OLD) | {"format_version": 99}), "format version 99, .* reads up to 1"),
+        (pickle.dumps(PROPERTIES.stamped(OLD) | {"format_version": 99}), "format version 99, .* reads up to 2"),
         (pickle.dumps(OLD)[:-20], "is damaged, or more than plain data"),
         (b"", "is damaged, or more than plain data"),
         (b"not a pickle", "is damaged, or more than plain data"),

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import blosc2
 import numpy as np
 import pytest
 
@@ -147,11 +148,11 @@ def test_volumes_are_kept_in_memory_where_half_of_the_job_s_holds_them_for_every
 ) -> None:
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
     for case in ("a", "b"):
-        store.blosc2.asarray(np.zeros((1, 32, 64, 64), np.float16), urlpath=str(tmp_path / f"{case}.b2nd"))
+        blosc2.asarray(np.zeros((1, 32, 64, 64), np.float16), urlpath=str(tmp_path / f"{case}.b2nd"))
     size = (32, 64, 64)  # 256 KiB
-    assert store.CaseStore(tmp_path, ["a", "b"], size).keep_in_memory()
-    assert not store.CaseStore(tmp_path, ["a", "b"], size).keep_in_memory(processes=2)
-    assert not store.CaseStore(tmp_path, ["a", "b", "a"], size).keep_in_memory()
+    assert store.CaseStore(tmp_path, ["a", "b"], size, is_own=False).keep_in_memory()
+    assert not store.CaseStore(tmp_path, ["a", "b"], size, is_own=False).keep_in_memory(processes=2)
+    assert not store.CaseStore(tmp_path, ["a", "b", "a"], size, is_own=False).keep_in_memory()
 
 
 def test_loaders_are_as_many_as_the_job_has_processors_for_each_training_process(

@@ -176,7 +176,7 @@ def prepare_scan(
 
 
 def _plan_of(plan: "LoadedModel | Plan | str | PathLike[str]") -> "Plan":
-    from adnext_plugin.files import read_json
+    from adnext_plugin.files import read_object
     from adnext_plugin.paths import CONFIGURATION
     from adnext_plugin.plan import Plan, read_plan
     from adnext_plugin.plans.presets import load_preset
@@ -185,6 +185,6 @@ def _plan_of(plan: "LoadedModel | Plan | str | PathLike[str]") -> "Plan":
         return plan.plan
     if isinstance(plan, Plan):
         return plan
-    if Path(plan).is_file() and "configurations" in read_json(Path(plan)):
+    if Path(plan).is_file() and "configurations" in read_object(Path(plan)):
         return read_plan(Path(plan), CONFIGURATION)
     return load_preset(str(plan), {})

@@ -1,28 +1,37 @@
 """Preprocessed cases on disk, as arrays ready for the network."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import blosc2
 import numpy as np
 
 from adnext_plugin.cpu_memory import available_memory_bytes, memory_bytes
-from adnext_plugin.errors import PathsError, SettingsError
+from adnext_plugin.errors import AdnextWarning, PathsError, SettingsError
+from adnext_plugin.stored_volumes import read_case, read_volume_of, volume_file
 
 ToInput = Callable[[np.ndarray], np.ndarray]
+
+WITHOUT_HASHES = (
+    "cases in {} were prepared by an earlier version, which noted no hashes of them, so that damage may go unnoticed; "
+    "to have hashes, delete the folder and run adnext_plan_and_preprocess"
+)
 
 
 class CaseStore:
     """The volumes of some cases, kept in memory where they fit into half of what is left of it.
 
+    Whatever is read is checked against the hash that was noted when the case was prepared.
+
     Args:
-        folder: holds `{case}.b2nd`, arrays of (1, Z, Y, X).
+        folder: holds `{case}.b2nd`, arrays of (1, Z, Y, X), and `{case}.pkl`.
         cases: ids of the cases to serve; item k is the k-th of them.
         input_size_voxels: the (Z, Y, X) every volume must have.
         to_input: turns a stored image (C, Z, Y, X), float32, into one of that size; None where they are stored ready.
+        is_own: they were prepared by `adnext_plan_and_preprocess`, not by nnU-Net's own preprocessing.
 
     Raises:
-        PathsError: a case has no file.
+        PathsError: a case has no file; or, when it is read, is damaged.
         SettingsError: a stored volume has another size.
     """
 
@@ -32,12 +41,15 @@ class CaseStore:
         cases: Sequence[str],
         input_size_voxels: tuple[int, int, int],
         to_input: ToInput | None = None,
+        *,
+        is_own: bool = True,
     ) -> None:
         self.cases = tuple(cases)
         self._folder = folder
         self._shape = (1, *input_size_voxels)
         self._to_input = to_input
-        missing = [case for case in self.cases if not self._path(case).is_file()]
+        self._is_own = is_own
+        missing = [case for case in self.cases if not volume_file(folder, case).is_file()]
         if missing:
             raise PathsError(
                 f"{len(missing)} of {len(self.cases)} cases are not in {folder}, the first is {missing[0]!r}; "
@@ -73,21 +85,21 @@ class CaseStore:
         self._images = [self._read(case) for case in self.cases]
         return True
 
-    def _path(self, case: str) -> Path:
-        return self._folder / f"{case}.b2nd"
-
     def _read(self, case: str) -> np.ndarray:
-        try:
-            image_czyx = blosc2.open(str(self._path(case)), mode="r", dparams={"nthreads": 1})[:]
-        except (RuntimeError, ValueError) as error:
-            raise PathsError(
-                f"{self._path(case)} is damaged ({error}); delete it and run adnext_plan_and_preprocess again"
-            ) from error
+        path = volume_file(self._folder, case)
+        if self._is_own:
+            image_czyx, properties = read_case(self._folder, case)
+            if properties.volume_sha256 is None:
+                warnings.warn(WITHOUT_HASHES.format(self._folder), AdnextWarning, stacklevel=2)
+        else:
+            image_czyx = read_volume_of(path, None)
         if self._to_input is not None:
             image_czyx = self._to_input(image_czyx.astype(np.float32))
+            if not np.isfinite(image_czyx).all():
+                raise PathsError(f"{path} becomes an input with values that are not finite; leave the case out")
         if image_czyx.shape != self._shape:
             raise SettingsError(
-                f"{self._path(case)} has shape {image_czyx.shape}, but the plan says {self._shape}; "
+                f"{path} has shape {image_czyx.shape}, but the plan says {self._shape}; "
                 "run adnext_plan_and_preprocess with this plan"
             )
         return image_czyx.astype(np.float16, copy=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adnext_plugin.errors import UnknownNameError, nearest_names
-from adnext_plugin.files import read_json
+from adnext_plugin.files import read_object
 from adnext_plugin.plan import Plan
 from adnext_plugin.records import from_json, with_overrides
 
@@ -35,7 +35,7 @@ def load_preset(name_or_file: str, preprocessing: dict[str, Any]) -> Plan:
         path = Path(str(FOLDER / f"{name_or_file}.json"))
     elif not path.is_file():
         raise UnknownNameError(f"no preset or file {name_or_file!r}{nearest_names(name_or_file, preset_names())}")
-    plan = from_json(Plan, read_json(path), str(path))
+    plan = from_json(Plan, read_object(path), str(path))
     return change_preprocessing(plan, preprocessing)
 
 

@@ -60,12 +60,15 @@ def write_bundle(model: Model, path: Path) -> None:
         for description, fold in zip(model.description.folds, model.folds, strict=True):
             # safetensors wants each tensor by itself in memory, in plain order
             weights = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in fold.weights.items()}
-            safetensors.torch.save_file(weights, folder / f"fold_{description.name}.safetensors")
+            # not by `save_file`, which hides why it fails, as on a full disk
+            content = safetensors.torch.save(weights)
+            (folder / f"fold_{description.name}.safetensors").write_bytes(content)
             if fold.features is not None:
-                arrays = fold.features.arrays()
-                safetensors.numpy.save_file(arrays, folder / f"features_{description.name}.safetensors")
+                content = safetensors.numpy.save(fold.features.arrays())
+                (folder / f"features_{description.name}.safetensors").write_bytes(content)
             if fold.learned:
-                safetensors.numpy.save_file(dict(fold.learned), folder / f"steps_{description.name}.safetensors")
+                content = safetensors.numpy.save(dict(fold.learned))
+                (folder / f"steps_{description.name}.safetensors").write_bytes(content)
         files = {
             file.name: to_json(FileNote(bytes=file.stat().st_size, sha256=file_sha256(file)))
             for file in sorted(folder.iterdir())

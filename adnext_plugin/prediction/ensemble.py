@@ -223,12 +223,13 @@ def read_stored(inputs: Inputs, index: int, model: ModelDescription) -> Prepared
     volume_file = inputs.scans[index].image
     geometry = model.plan.preprocessing
     to_input = properties = None
-    if model.plan.prepared_by != "nnunet":
+    is_own = model.plan.prepared_by != "nnunet"
+    if is_own:
         properties = read_case_properties(volume_file.with_suffix(".pkl"))
     elif inputs.stored_spacing_mm is not None:
         # nnU-Net notes nothing that could be compared, and chooses voxels for each dataset anew
         to_input = StoredToInput(settings=geometry, stock_spacing_mm=inputs.stored_spacing_mm)
-    store = CaseStore(volume_file.parent, [volume_file.stem], geometry.input_size_voxels, to_input)
+    store = CaseStore(volume_file.parent, [volume_file.stem], geometry.input_size_voxels, to_input, is_own=is_own)
     return PreparedScan(volume_zyx=store[0][0], properties=properties)
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from adnext_plugin.csv_files import read_csv
 from adnext_plugin.errors import PathsError, WeightsError
 from adnext_plugin.evaluation.scores.calibration import fit_temperature
 from adnext_plugin.evaluation.subjects.predictions import subject_means
-from adnext_plugin.files import read_json, require_file
+from adnext_plugin.files import read_object, require_file
 from adnext_plugin.findings import Temperature
 from adnext_plugin.plan import Plan, configuration_of, plan_in, read_plans
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
@@ -64,7 +64,7 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None) -> Model:
         configuration=run.configuration,
         protocol="paper" if "paper" in {summary.protocol for summary in summaries.values()} else "honest",
         plan=plan,
-        in_channels=len(read_json(run.dataset_file)["channel_names"]),
+        in_channels=_channels(run),
         stored_spacing_mm=tuple(configuration["spacing"]),
         folds=tuple(_describe(run, name, task, notes[name]) for name in names),
         ranges={},
@@ -75,6 +75,13 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None) -> Model:
         FoldModel(weights=checkpoints[name]["network_weights"], learned=_learned(run, name, plan)) for name in names
     )
     return Model(description=description, folds=models)
+
+
+def _channels(run: RunFolder) -> int:
+    channels = read_object(run.dataset_file).get("channel_names")
+    if not isinstance(channels, dict):
+        raise PathsError(f"{run.dataset_file} does not say what channels scans have (channel_names); restore it")
+    return len(channels)
 
 
 def _learned(run: RunFolder, name: str, plan: Plan) -> dict[str, np.ndarray]:
@@ -130,10 +137,11 @@ def _temperature(run: RunFolder, name: str, task: Task) -> Temperature:
     if name == "all":  # every case was trained on
         return Temperature(value=1.0)
     path = require_file(run.fold(name).predictions_file, "train the fold again")
-    table = pd.read_csv(path, dtype={"subject_id": str, "target": str}, keep_default_na=False)
-    rows = table[table["part"] == "selection"]
     columns = [f"prob_{one}" for one in task.classes]
-    if not set(columns) <= set(rows) or not rows["target"].isin(task.classes).all():
+    texts = ("subject_id", "target")
+    table = read_csv(path, texts=texts, needed=[*texts, "part", "fold"], numbers=columns, remedy="train the fold again")
+    rows = table[table["part"] == "selection"]
+    if not rows["target"].isin(task.classes).all():
         raise PathsError(f"{path} is not of classes {', '.join(task.classes)}; train the fold again")
     # as in the evaluation, several scans of one subject are averaged first
     means = subject_means(rows, task)

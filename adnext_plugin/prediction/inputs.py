@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from adnext_plugin.csv_files import read_csv
 from adnext_plugin.errors import PathsError, SettingsError
-from adnext_plugin.files import not_fetched, read_json, require_file
+from adnext_plugin.files import not_fetched, read_object, require_file
 from adnext_plugin.importing.image_files import IMAGE_SUFFIXES, images_below, images_in, is_image
 from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
@@ -25,6 +26,7 @@ from adnext_plugin.paths import (
 )
 from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans, require_same_preparation
 from adnext_plugin.prediction.description import ModelDescription
+from adnext_plugin.subjects import ID_COLUMNS
 from adnext_plugin.task import task_of
 
 IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their usual names
@@ -221,8 +223,8 @@ def _with_subjects(inputs: Inputs, folder: Path) -> Inputs:
     path = folder / SUBJECTS_FILE
     if not path.is_file():
         return inputs
-    texts = dict.fromkeys(("case_id", "subject_id", "session_id", "sex", "site"), str)
-    table = pd.read_csv(require_file(path, "import the dataset again"), dtype=texts, keep_default_na=False)
+    texts = (*ID_COLUMNS, "sex", "site")
+    table = read_csv(path, texts=texts, needed=ID_COLUMNS, remedy="import the dataset again")
     table = table.drop_duplicates("case_id").set_index("case_id").reindex([scan.case_id for scan in inputs.scans])
     scans = tuple(
         ScanInput(
@@ -242,7 +244,7 @@ def _text(cell: object) -> str:
 
 def _refuse_other_task(folder: Path, model: ModelDescription) -> None:
     path = folder / DATASET_FILE
-    content = read_json(path) if path.is_file() else {}
+    content = read_object(path) if path.is_file() else {}
     if BLOCK not in content:  # of nnU-Net's own planning
         return
     task = task_of(content, str(path))

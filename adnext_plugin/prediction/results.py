@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from adnext_plugin.csv_files import write_csv
 from adnext_plugin.errors import AdnextError
-from adnext_plugin.files import replacing, write_json
+from adnext_plugin.files import write_json
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.prediction.ensemble import Prediction
 from adnext_plugin.prediction.inputs import ScanInput
@@ -32,8 +33,7 @@ def write_results(
         folder: to write into.
     """
     table = predictions_table(outcomes, model)
-    with replacing(folder / "predictions.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(table, folder / "predictions.csv")
     content = {
         "notice": NOTICE,
         **({"warning": "; ".join(model.stamps)} if model.stamps else {}),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from adnext_plugin.errors import PathsError, SettingsError, TableError
-from adnext_plugin.files import read_json, replacing_folder, require_file, write_json
+from adnext_plugin.files import read_object, replacing_folder, require_file, write_json
 from adnext_plugin.paths import BLOCK, CONFIGURATION, SUBJECTS_FILE, plans_file
 from adnext_plugin.plan import data_identifier, plan_of, read_plans
 from adnext_plugin.records import to_json
@@ -51,12 +51,12 @@ def merge_datasets(sources: Sequence[Path], target: Path, plans_name: str) -> tu
         merged = {**plans[sources[0].name], "dataset_name": target.name}
         merged["configurations"][CONFIGURATION]["data_identifier"] = identifier
         write_json(merged, plans_file(folder, plans_name))
-        description = read_json(sources[0] / "dataset.json")
+        description = read_object(sources[0] / "dataset.json")
         write_json(
             {**description, "numTraining": len(subjects), BLOCK: to_json(task)},
             folder / "dataset.json",
         )
-        fingerprints = {source.name: read_json(source / "dataset_fingerprint.json") for source in sources}
+        fingerprints = {source.name: read_object(source / "dataset_fingerprint.json") for source in sources}
         write_json({"merged_from": fingerprints}, folder / "dataset_fingerprint.json")
         write_subjects(subjects.drop(columns=["volume"]), folder / SUBJECTS_FILE)
         ensure_splits(folder, subjects, task)  # with the rest, so that the dataset is there whole or not at all

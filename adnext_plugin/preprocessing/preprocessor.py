@@ -1,17 +1,16 @@
 """Preparing the cases of a dataset and storing them, so that an interrupted or repeated run redoes only what it must.
 
 A case is two files: `{case}.b2nd`, the image (C, Z, Y, X) in float16, and `{case}.pkl`, what was done, with a key made
-of what the case depends on (`keys.py`). The .pkl is written last: a case is finished if its key is one now wanted.
+of what the case depends on (`keys.py`) and the hash of the first. The .pkl is written last: a case is finished if its
+key is one now wanted and both files are what was written.
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import blosc2
 
 from adnext_plugin.case_properties import CaseProperties, read_case_properties, write_case_properties
 from adnext_plugin.dask_cluster import Cluster
@@ -19,9 +18,11 @@ from adnext_plugin.errors import AdnextError, ImageError, PathsError, SettingsEr
 from adnext_plugin.files import replacing
 from adnext_plugin.images import read_volume
 from adnext_plugin.parallel import for_each
+from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.preprocessing.keys import case_keys
+from adnext_plugin.stored_volumes import is_intact, properties_file, volume_file, write_volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +38,27 @@ class CaseJob:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedCase:
-    """What was done to a case, and whether it was done now rather than found finished."""
+    """What was done to a case, whether it was done now rather than found finished, and whether because of damage."""
 
     properties: CaseProperties
     is_new: bool
+    was_damaged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessingReport:
-    """What became of the cases, by id: newly prepared, found finished, failed and why, share of the brain cut off."""
+    """What became of the cases, by id: newly prepared, found finished, failed and why, share of the brain cut off.
+
+    `damaged` are those of `prepared` that had been finished before. `without_hash` are those of `reused` that an
+    earlier version has prepared: their damage is noticed only where they cannot be read at all.
+    """
 
     prepared: tuple[str, ...]
     reused: tuple[str, ...]
     failed: dict[str, str]
     cut_off: dict[str, float]
+    damaged: tuple[str, ...] = ()
+    without_hash: tuple[str, ...] = ()
 
 
 def preprocess(
@@ -73,6 +81,9 @@ def preprocess(
     reused: list[str] = []
     failed: dict[str, str] = {}
     cut_off: dict[str, float] = {}
+    damaged: list[str] = []
+    without_hash: list[str] = []
+    partial = _partial_folder(folder)
     try:
         where: dict[str, Any] = {"processes": processes, "cluster": cluster}
         for index, outcome in for_each(prepare_case, jobs, description="Preprocessing", **where):
@@ -83,12 +94,25 @@ def preprocess(
                 failed[case] = str(outcome)
                 continue
             (prepared if outcome.is_new else reused).append(case)
+            if outcome.was_damaged:
+                damaged.append(case)
+            if outcome.properties.volume_sha256 is None:
+                without_hash.append(case)
             share = outcome.properties.share_of_foreground_cut_off
             if share > 0:
                 cut_off[case] = share
     finally:
-        shutil.rmtree(_partial_folder(folder), ignore_errors=True)
-    return PreprocessingReport(prepared=tuple(prepared), reused=tuple(reused), failed=failed, cut_off=cut_off)
+        remove_abandoned(partial)
+        with suppress(OSError):  # it was not needed, or another command is using it
+            partial.rmdir()
+    return PreprocessingReport(
+        prepared=tuple(prepared),
+        reused=tuple(reused),
+        failed=failed,
+        cut_off=cut_off,
+        damaged=tuple(sorted(damaged)),
+        without_hash=tuple(sorted(without_hash)),
+    )
 
 
 def prepare_case(job: CaseJob) -> PreparedCase:
@@ -97,31 +121,31 @@ def prepare_case(job: CaseJob) -> PreparedCase:
     Raises:
         ImageError: the scan is unusable; the message names its file. No files of the case are left then.
     """
-    volume_file, properties_file = job.folder / f"{job.case}.b2nd", job.folder / f"{job.case}.pkl"
+    volume, notes = volume_file(job.folder, job.case), properties_file(job.folder, job.case)
     keys = case_keys(job.image, job.mask, job.settings)
-    finished = _finished(properties_file)
-    if finished is not None and finished.key in keys and volume_file.is_file():
-        return PreparedCase(properties=finished, is_new=False)
-    properties_file.unlink(missing_ok=True)
-    volume_file.unlink(missing_ok=True)
+    finished, was_damaged = _finished(notes), False
+    if finished is not None and finished.key in keys:
+        if is_intact(volume, finished):
+            return PreparedCase(properties=finished, is_new=False)
+        was_damaged = True
+    elif finished is None:
+        was_damaged = notes.exists()
+    notes.unlink(missing_ok=True)
+    volume.unlink(missing_ok=True)
+    partial = _partial_folder(job.folder)
     try:
         network_input = prepare(read_volume(job.image), job.settings, job.mask)
+        digest = write_volume(network_input.image_czyx, volume, beside=partial)
     except ImageError as error:
         message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
         raise ImageError(message) from error
-    partial = _partial_folder(job.folder)
-    compression = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
-    stored = blosc2.asarray(network_input.image_czyx, cparams=compression)
-    with replacing(volume_file, beside=partial) as temporary:
-        # blosc2's own writing to a file hides why it failed, and keeps the file open when it does
-        temporary.write_bytes(stored.to_cframe())
-    properties = _properties(network_input.properties, job.mask, keys[0])
-    with replacing(properties_file, beside=partial) as temporary:
+    properties = _properties(network_input.properties, job.mask, keys[0], digest)
+    with replacing(notes, beside=partial) as temporary:
         write_case_properties(properties, temporary)
-    return PreparedCase(properties=properties, is_new=True)
+    return PreparedCase(properties=properties, is_new=True, was_damaged=was_damaged)
 
 
-def _properties(notes: Mapping[str, Any], mask: Path | None, key: str) -> CaseProperties:
+def _properties(notes: Mapping[str, Any], mask: Path | None, key: str, digest: str) -> CaseProperties:
     """What the plan's own steps note has fields of its own, what further ones note is kept as they give it."""
     fields_of_own = {one.name for one in fields(CaseProperties)}
     own = {name: value for name, value in notes.items() if name in fields_of_own}
@@ -130,7 +154,7 @@ def _properties(notes: Mapping[str, Any], mask: Path | None, key: str) -> CasePr
         further = json.loads(json.dumps({name: value for name, value in notes.items() if name not in own}))
     except (TypeError, ValueError) as error:
         raise SettingsError(f"a step notes more of a scan than numbers, texts and lists ({error})") from error
-    return CaseProperties(**own, notes=further, mask=None if mask is None else str(mask), key=key)
+    return CaseProperties(**own, notes=further, mask=None if mask is None else str(mask), key=key, volume_sha256=digest)
 
 
 def _finished(path: Path) -> CaseProperties | None:

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import blosc2
 import numpy as np
 from scipy import ndimage, stats
 
-from adnext_plugin.case_properties import CaseProperties, read_case_properties
+from adnext_plugin.case_properties import CaseProperties
 from adnext_plugin.errors import ImageError, PathsError
 from adnext_plugin.quality.thumbnails import thumbnail
 from adnext_plugin.scalp import has_scalp
+from adnext_plugin.stored_volumes import read_case
 
 LARGEST_BRAIN_LITRES = 3.0  # with the fluid around it; measured: 2.4
 MIXED_MM = 4.0  # where a stored volume's brain meets the 0 around it, which is its mean
@@ -51,15 +51,11 @@ def measure_case(job: QualityJob) -> Measurements:
     Raises:
         ImageError: its files are missing or damaged.
     """
-    volume_file, properties_file = job.folder / f"{job.case}.b2nd", job.folder / f"{job.case}.pkl"
     try:
-        volume_zyx = blosc2.open(str(volume_file), mode="r")[:][0].astype(np.float32)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ImageError(f"{volume_file} is missing or damaged; run adnext_plan_and_preprocess") from error
-    try:
-        properties = read_case_properties(properties_file)
+        image_czyx, properties = read_case(job.folder, job.case)
     except PathsError as error:
         raise ImageError(str(error)) from error
+    volume_zyx = image_czyx[0].astype(np.float32)
     is_padded = properties.fit == "pad_crop"
     factors = np.ones(3) if is_padded else np.divide(volume_zyx.shape, properties.resampled_shape_voxels)
     return Measurements(

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,11 +43,19 @@ def ensure_splits(dataset_folder: Path, subjects: pd.DataFrame, task: Task) -> l
         write_json(splits, path)
         return splits
     splits = read_json(path)
-    if not isinstance(splits, list) or not all(isinstance(fold, dict) and "val" in fold for fold in splits):
+    if not isinstance(splits, list) or not all(_is_fold(fold) for fold in splits):
         raise SplitError(f"{path} is not a list of folds with 'train' and 'val'; delete it to have new ones drawn")
     splits = [fold if "selection" in fold else _with_selection(fold, subjects, task) for fold in splits]
     check_splits(splits, subjects, str(path))
     return splits
+
+
+def _is_fold(content: Any) -> bool:
+    """Whether it has `train`, `val` and perhaps `selection`, each a list of case ids."""
+    if not isinstance(content, dict) or not {"train", "val"} <= content.keys():
+        return False
+    parts = [content[part] for part in PARTS if part in content]
+    return all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts)
 
 
 def make_splits(

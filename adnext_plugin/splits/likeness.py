@@ -9,6 +9,7 @@ what remains, or, if that is more, its cosine with the mirror image of the other
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from adnext_plugin.environment import usable_cpus
+from adnext_plugin.errors import PathsError
 from adnext_plugin.files import replacing
 from adnext_plugin.splits.pose import coarse, in_standard_pose, interior, one_thread_each
 
@@ -99,7 +101,8 @@ def cached_coarse_copies(
         made = pool.map(lambda index: coarse_copy(read_volume_zyx(index), spacing_mm), new)
         known |= {keys[index]: found for index, found in zip(new, made, strict=True)}
     copies = np.stack([known[key] for key in keys])
-    with replacing(cache) as temporary, temporary.open("wb") as file:
+    # whoever may only read the data, or has a full disk, does without
+    with suppress(OSError, PathsError), replacing(cache) as temporary, temporary.open("wb") as file:
         np.savez(file, keys=np.array(keys), copies=copies)
     return copies
 
@@ -205,6 +208,9 @@ def _read_cache(path: Path) -> dict[str, np.ndarray]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return dict(zip(stored["keys"].tolist(), stored["copies"], strict=True))
-    except (OSError, ValueError, KeyError):
-        return {}  # a damaged cache is made again
+            copies = stored["copies"]
+            if copies.ndim != 2 or copies.dtype != np.float16 or not np.isfinite(copies).all():
+                return {}
+            return dict(zip(stored["keys"].tolist(), copies, strict=True))
+    except Exception:  # zip, zlib and numpy each have errors of their own; a damaged cache is made again
+        return {}

@@ -13,7 +13,7 @@ from adnext_plugin.data.loading import CaseDataset, Change, EpochLoader, EpochSa
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.environment import usable_cpus, worker_count
 from adnext_plugin.errors import SplitError
-from adnext_plugin.files import read_json, require_file
+from adnext_plugin.files import read_object, require_file
 from adnext_plugin.paths import plans_file
 from adnext_plugin.plan import Plan, configuration_of, data_identifier, plan_in, read_plans
 from adnext_plugin.preprocessing.chain import fitted_steps_of
@@ -142,7 +142,8 @@ class FoldData:
         to_input = None
         if stock_spacing_mm is not None or fitted is not None:
             to_input = StoredToInput(settings=settings, stock_spacing_mm=stock_spacing_mm, fitted=fitted)
-        return CaseStore(self.images, cases, settings.input_size_voxels, to_input)
+        is_own = self.plan.prepared_by == "adnext"
+        return CaseStore(self.images, cases, settings.input_size_voxels, to_input, is_own=is_own)
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -169,7 +170,7 @@ def open_data(
     configuration_of(content, configuration, str(path))  # says in one line what is wrong with it
     planned = PlansManager(content).get_configuration(configuration)
     plan = plan_in(planned.configuration, str(path))
-    task = task_of(read_json(dataset_folder / "dataset.json"), str(dataset_folder / "dataset.json"))
+    task = task_of(read_object(dataset_folder / "dataset.json"), str(dataset_folder / "dataset.json"))
     return FoldData(
         dataset_folder=dataset_folder,
         images=dataset_folder / data_identifier(planned.configuration, str(path)),

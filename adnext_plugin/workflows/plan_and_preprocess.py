@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.environment import cpu_threads, usable_cpus
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.files import naming_what_fills_the_disk
+from adnext_plugin.locks import one_at_a_time
 from adnext_plugin.names import require_file_name
 from adnext_plugin.paths import (
     BRAIN_MASKS,
@@ -110,6 +112,8 @@ def require_dataset(dataset: str) -> str:
 def plan_and_preprocess(request: Request, tell: Tell, cluster: "Cluster | None" = None) -> Result:
     """Plan a dataset, prepare its scans and draw its folds; scans that fail are part of the result.
 
+    While another process does the same to the same dataset, this one waits.
+
     Raises:
         PathsError: there is no such dataset, or the disk is full.
         UnknownNameError: no such preset.
@@ -117,7 +121,15 @@ def plan_and_preprocess(request: Request, tell: Tell, cluster: "Cluster | None" 
         SplitError: there are too few subjects for folds.
     """
     dataset = require_dataset(request.dataset)
+    folder = preprocessed_dir() / dataset
+    with naming_what_fills_the_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    waiting = f"another command is preparing {dataset}; this one goes on when that has ended"
+    with one_at_a_time(folder, lambda: tell(waiting)):
+        return _plan_and_preprocess(dataset, request, tell, cluster)
 
+
+def _plan_and_preprocess(dataset: str, request: Request, tell: Tell, cluster: "Cluster | None") -> Result:
     from adnext_plugin.plans.presets import change_preprocessing, load_preset
     from adnext_plugin.preprocessing.chain import resolved
     from adnext_plugin.splits.folds import ensure_splits
@@ -240,6 +252,13 @@ def _prepare(
     ]
     report = preprocess(jobs, folder, **where)
     tell(f"{len(report.prepared)} cases prepared, {len(report.reused)} were finished already, in {folder}")
+    if report.damaged:
+        tell(f"{len(report.damaged)} of them had been damaged on disk since, for example {report.damaged[0]}")
+    if report.without_hash:
+        tell(
+            f"{len(report.without_hash)} finished cases are of an earlier version, which noted no hashes of them, so "
+            f"that damage may go unnoticed; to have hashes, delete {folder} and run this again"
+        )
     if report.cut_off:
         worst = max(report.cut_off, key=lambda case: report.cut_off[case])
         tell(

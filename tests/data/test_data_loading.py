@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 
 def _epochs(folder, *, workers: int, in_memory: bool, epochs: tuple[int, ...]) -> list[torch.Tensor]:
-    store = CaseStore(folder, CASES, SIZE)
+    store = CaseStore(folder, CASES, SIZE, is_own=False)
     if in_memory:
         assert store.keep_in_memory()
     targets, covariates = np.array([0, 1, 0, 1, 0, 1, 0]), np.zeros((len(CASES), 0), dtype=np.float32)
@@ -48,7 +48,7 @@ def test_an_epoch_is_the_same_from_any_number_of_workers_from_disk_or_memory_and
 
 
 def test_unshuffled_loading_serves_every_case_once_unchanged(folder) -> None:
-    store = CaseStore(folder, CASES, SIZE)
+    store = CaseStore(folder, CASES, SIZE, is_own=False)
     dataset = CaseDataset(store, np.arange(7), np.zeros((7, 0), dtype=np.float32), None, seed=0)
     loader = EpochLoader(dataset, EpochSampler(7, 3, shuffle=False))
     loader.start(0)
@@ -117,10 +117,10 @@ def test_wrong_names_shapes_and_missing_cases_are_refused_with_a_reason(folder) 
     with pytest.raises(PathsError, match="'absent'"):
         CaseStore(folder, ["absent"], SIZE)
     with pytest.raises(SettingsError, match=r"\(1, 6, 8, 8\)"):
-        CaseStore(folder, CASES, (4, 4, 4))[0]
+        CaseStore(folder, CASES, (4, 4, 4), is_own=False)[0]
     (folder / "case0.b2nd").write_bytes(b"\x00" * 100)
     with pytest.raises(PathsError, match="is damaged"):
-        CaseStore(folder, CASES, SIZE)[0]
+        CaseStore(folder, CASES, SIZE, is_own=False)[0]
 
 
 def test_training_cuts_from_anywhere_and_prediction_from_the_centre() -> None:

@@ -93,7 +93,7 @@ def test_a_case_without_its_volume_is_named_and_the_others_reported(toy, capsys,
     finally:
         (tmp_path / volume.name).rename(volume)
     printed = capsys.readouterr()
-    assert "sub05_M00.b2nd is missing or damaged" in printed.err and "of 16 cases" in printed.out
+    assert "sub05_M00.b2nd does not exist" in printed.err and "of 16 cases" in printed.out
 
 
 @pytest.mark.slow

@@ -123,14 +123,14 @@ def extract_mask(job: MaskJob) -> dict:
     mask, record = mask_file(job.folder, job.case), job.folder / f"{job.case}.json"
     key = _key(job)
     finished = _read_record(record)
-    is_decided = finished.get("rule") == RULE if finished.get("left_alone") else mask.is_file()
+    is_decided = finished.get("rule") == RULE if finished.get("left_alone") else _is_intact(mask, finished)
     if finished.get("key") == key and is_decided:
         return {**finished, "is_new": False}
     record.unlink(missing_ok=True)
     mask.unlink(missing_ok=True)
     volume = read_volume(job.image)
     in_ras = reorient_to_ras(volume)
-    left_alone, litres = reason_to_leave_alone(in_ras), None
+    left_alone, litres, digest = reason_to_leave_alone(in_ras), None, None
     if not left_alone:
         require_method(job.settings.brain_extraction)
         try:
@@ -139,7 +139,8 @@ def extract_mask(job: MaskJob) -> dict:
             raise ImageError(f"{job.image}: {error}") from error
         litres = np.count_nonzero(mask_zyx) * float(np.prod(in_ras.spacing_mm)) / 1e6
         _write_mask(Volume(volume_zyx=mask_zyx, affine=in_ras.affine), volume.affine, mask)
-    content = {"key": key, "left_alone": left_alone, "brain_litres": litres, "rule": RULE}
+        digest = file_sha256(mask)
+    content = {"key": key, "left_alone": left_alone, "brain_litres": litres, "rule": RULE, "mask_sha256": digest}
     write_json(content, record)
     return {**content, "is_new": True}
 
@@ -186,8 +187,15 @@ def _key(job: MaskJob) -> str:
     return sha256(repr(parts).encode()).hexdigest()
 
 
+def _is_intact(mask: Path, finished: dict) -> bool:
+    """Whether the mask is there as it was written; earlier versions did not note what that was."""
+    digest = finished.get("mask_sha256")
+    return mask.is_file() and (digest is None or file_sha256(mask) == digest)
+
+
 def _read_record(path: Path) -> dict:
     try:
-        return read_json(path)
+        content = read_json(path)
     except PathsError:  # absent, or cut short by a full disk
         return {}
+    return content if isinstance(content, dict) else {}
