@@ -24,7 +24,7 @@ class EvaluationFolder:
 
     @property
     def metrics_file(self) -> Path:
-        """Scores. Written last but for the report: where it is, the other files are."""
+        """Scores. Written after the predictions and before figures and report."""
         return self.path / "metrics.json"
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from adnext_plugin.csv_files import read_csv
 from adnext_plugin.errors import PathsError
 from adnext_plugin.files import read_json, require_file
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
@@ -115,21 +116,16 @@ def read_results(run: str | PathLike[str], *, external: str | None = None) -> Ru
     predictions = _predictions(require_file(evaluation.predictions_file, remedy), metrics.kind == "regression")
     content = read_json(path)
     assert isinstance(content, dict)  # it has been read as a record
+    if metrics.warning is not None:
+        content["warning"] = metrics.warning
     return RunResults(folder=folder, evaluation=evaluation, metrics=content, predictions=predictions)
 
 
 def _predictions(path: Path, is_regression: bool) -> pd.DataFrame:
     texts = [name for name in TEXTS if not (is_regression and name == "target")]
-    names = pd.read_csv(path, nrows=0).columns
     # a class or a subject may be called NA
-    missing = {name: [""] for name in names if name not in texts}
-    return pd.read_csv(
-        path,
-        dtype=dict.fromkeys(texts, str),
-        keep_default_na=False,
-        na_values=missing,
-        float_precision="round_trip",
-    )
+    remedy = "evaluate the run again (adnext_evaluate)"
+    return read_csv(path, texts=texts, remedy=remedy, empty_is_missing=True, float_precision="round_trip")
 
 
 def _logged(fold: "FoldFolder") -> pd.DataFrame:

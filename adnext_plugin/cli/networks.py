@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.csv_files import written
 from adnext_plugin.workflows.networks import Request, compare_with_table4, count_costs
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _print_rows(rows: list[dict], style: str) -> None:
     header = list(rows[0])
     if style == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerows([header, *[row.values() for row in rows]])
+        lines = [header, *[row.values() for row in rows]]
+        writer.writerows([[written(cell) if isinstance(cell, str) else cell for cell in line] for line in lines])
         return
     cells = [header, *[[_for_reading(row[column]) for column in header] for row in rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
+from adnext_plugin.csv_files import write_csv
 from adnext_plugin.files import replacing
 from adnext_plugin.quality.measurements import Measurements
 
@@ -24,8 +25,7 @@ def write_report(table: pd.DataFrame, cases: Iterable[Measurements], dataset: st
         Both files.
     """
     sheet, csv = folder / "quality.html", folder / "quality.csv"
-    with replacing(csv) as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(table, csv)
     thumbnails = {case.case: b64encode(case.thumbnail).decode() for case in cases}
     rows = [
         {

@@ -10,7 +10,7 @@ import torch
 from scipy.special import log_softmax
 from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
 
-from adnext_plugin.files import replacing
+from adnext_plugin.csv_files import write_csv
 from adnext_plugin.task import Task
 
 
@@ -113,5 +113,4 @@ def write_predictions(parts: dict[str, Predictions], fold: int, subjects: pd.Dat
     for part, predictions in parts.items():
         who = subjects.set_index("case_id").loc[list(predictions.cases), ["subject_id", "session_id"]].reset_index()
         tables.append(who.assign(fold=fold, part=part, **predictions.columns(task)))
-    with replacing(path) as temporary:
-        pd.concat(tables).to_csv(temporary, index=False)
+    write_csv(pd.concat(tables, ignore_index=True), path)

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from adnext_plugin.csv_files import read_csv
 from adnext_plugin.errors import AdnextError, PathsError, SplitError, nearest_names
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject
 from adnext_plugin.files import require_file
+from adnext_plugin.names import problem_of_file_name
+from adnext_plugin.paths import run_name
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_metrics import read_metrics
 from adnext_plugin.stamps import stamps_of
@@ -38,12 +40,12 @@ def find_run(run: str, dataset_results: Path, plans: str, configuration: str) ->
     Raises:
         PathsError: there is no such folder.
     """
-    of_trainer = RunFolder.of(dataset_results.name, run, plans, configuration, dataset_results.parent).path
-    for folder in (of_trainer, dataset_results / run, Path(run)):
+    called = run_name(run, plans, configuration) if not problem_of_file_name(run) else run
+    for folder in (dataset_results / called, dataset_results / run, Path(run)):
         if folder.is_dir():
             return RunFolder(folder)
     known = [path.name for path in dataset_results.glob("*__*__*")]
-    suggestion = nearest_names(of_trainer.name, known)
+    suggestion = nearest_names(called, known)
     raise PathsError(f"no run {run!r} in {dataset_results}{suggestion}")
 
 
@@ -57,8 +59,8 @@ def read_run(run: RunFolder, task: Task) -> EvaluatedRun:
     remedy = "evaluate the run with adnext_evaluate"
     metrics = read_metrics(require_file(run.evaluation.metrics_file, remedy))
     path = require_file(run.evaluation.predictions_file, remedy)
-    texts = dict.fromkeys(("case_id", "subject_id", "session_id", "target"), str)
-    table = pd.read_csv(path, dtype=texts, keep_default_na=False, float_precision="round_trip")
+    texts = ("case_id", "subject_id", "session_id", "target")
+    table = read_csv(path, texts=texts, needed=texts, numbers=["fold"], remedy=remedy, float_precision="round_trip")
     missing = [name for name in task.classes if f"prob_{name}" not in table]
     unknown = sorted(set(table["target"]) - set(task.classes))
     if missing or unknown:

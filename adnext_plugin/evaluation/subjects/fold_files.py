@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from adnext_plugin.cohort import Cohort
+from adnext_plugin.csv_files import read_csv, require_numbers
 from adnext_plugin.errors import AdnextError, PathsError
 from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 from adnext_plugin.run_folder import RunFolder
@@ -16,6 +17,7 @@ from adnext_plugin.stamps import stamps_of
 from adnext_plugin.task import Task
 
 TEXT_TARGET = {"classification": ("target",), "regression": ()}
+TRAIN_AGAIN = "train the fold again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +97,19 @@ def read_metered_epochs(run: RunFolder, folds: int, task: Task) -> list[dict[int
 
 def read_predictions(path: Path, task: Task) -> pd.DataFrame:
     """Rows of a file that a trainer wrote of a fold."""
-    texts = dict.fromkeys(("case_id", "subject_id", "session_id", *TEXT_TARGET[task.kind]), str)
-    return pd.read_csv(path, dtype=texts, keep_default_na=False)
+    texts = ("case_id", "subject_id", "session_id", *TEXT_TARGET[task.kind])
+    is_regression = task.kind == "regression"
+    numbers = ["target", "prediction"] if is_regression else [f"prob_{name}" for name in task.classes]
+    table = read_csv(path, texts=texts, needed=[*texts, "part", "fold"], remedy=TRAIN_AGAIN)
+    missing = [name for name in numbers if name not in table]
+    if missing:
+        raise AdnextError(f"{path} has no column {missing[0]!r}: it was made for another task; {TRAIN_AGAIN}")
+    require_numbers(table, ["fold", *numbers], path, TRAIN_AGAIN)
+    return table
 
 
 def _check(table: pd.DataFrame, number: int, split: Fold, cohort: Cohort, path: Path) -> None:
     task = cohort.task
-    needed = ["prediction"] if task.kind == "regression" else [f"prob_{name}" for name in task.classes]
-    missing = [name for name in needed if name not in table]
-    if missing:
-        raise AdnextError(f"{path} has no column {missing[0]!r}: it was made for another task; train the fold again")
     held_out = table.loc[table["part"] == "val", "case_id"]
     if sorted(held_out) != sorted(split["val"]):
         raise AdnextError(f"{path} is not of fold {number} of splits_final.json; train the fold again")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from adnext_plugin.csv_files import as_read
 from adnext_plugin.errors import TableError, nearest_names
 from adnext_plugin.files import require_file
 from adnext_plugin.importing.tables.encoding import decoded
@@ -99,7 +100,8 @@ def _read_text(path: Path) -> tuple[list[list[str]], str]:
             raise TableError(f"{path} has {separator!r} between its columns, not the tabs of a TSV; name it .csv")
         separator = "\t"
     try:
-        return [line for line in csv.reader(stream, delimiter=separator) if line], separator
+        # tables of ours, and of others who protect spreadsheets from formulas, too
+        return [[as_read(cell) for cell in line] for line in csv.reader(stream, delimiter=separator) if line], separator
     except csv.Error as error:
         raise TableError(f"{path} is not a text table ({error}); save it as CSV (comma) or TSV (tab)") from error
 
