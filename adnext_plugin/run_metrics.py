@@ -20,6 +20,7 @@ from adnext_plugin.findings import (
 from adnext_plugin.formats import Format
 from adnext_plugin.records import from_json, record
 from adnext_plugin.settings import Protocol
+from adnext_plugin.stamps import without_reasons
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -126,9 +127,16 @@ def read_metrics(path: Path) -> RunMetrics:
         FormatError: it is another program's, or a later version's.
         SettingsError: a key is unknown or missing.
     """
-    return from_json(RunMetrics, METRICS.content_of(read_json(path), str(path)), str(path))
+    return from_json(RunMetrics, _stored(METRICS, path), str(path))
 
 
 def read_external_metrics(path: Path) -> ExternalMetrics:
     """Read `metrics.json` of a dataset of other people, as `read_metrics`."""
-    return from_json(ExternalMetrics, EXTERNAL.content_of(read_json(path), str(path)), str(path))
+    return from_json(ExternalMetrics, _stored(EXTERNAL, path), str(path))
+
+
+def _stored(of: Format, path: Path) -> dict[str, Any]:
+    content = of.content_of(read_json(path), str(path))
+    if isinstance(content.get("warning"), str):  # to which earlier versions added what the user wrote of people
+        content["warning"] = "; ".join(without_reasons([content["warning"]]))
+    return content

@@ -85,7 +85,7 @@ class TrainerSettings(RunSettings):
             raise SettingsError("inflation_meter measures what an honest run does not claim; leave out protocol=paper")
         for name, reason in (("skip_audit", self.skip_audit), ("other_people", self.other_people)):
             if reason is not None and not reason.strip():
-                raise SettingsError(f"{name} must give a reason; it is printed with every result")
+                raise SettingsError(f"{name} must give a reason, which is kept beside the preprocessed data")
         if not 0 < self.train_fraction <= 1:
             raise SettingsError(f"train_fraction must be above 0 and at most 1, got {self.train_fraction}")
         if not 0 <= self.layer_decay <= 1:
@@ -100,9 +100,9 @@ class TrainerSettings(RunSettings):
         if self.permute_labels is not None:
             stamps.append(f"PERMUTED: labels were dealt out anew among subjects (seed {self.permute_labels})")
         if self.skip_audit is not None:
-            stamps.append(f"{AUDIT_SKIPPED}: {self.skip_audit}")
+            stamps.append(AUDIT_SKIPPED)
         if self.other_people is not None:
-            stamps.append(f"{OTHER_PEOPLE}: {self.other_people}")
+            stamps.append(OTHER_PEOPLE)
         return tuple(stamps)
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-AUDIT_SKIPPED = "AUDIT SKIPPED"  # and the user's reason
-OTHER_PEOPLE = "OTHER PEOPLE: equal ids in both datasets are said to be of different people"  # and the user's reason
+# earlier versions wrote the user's reason behind these two, which may name people
+AUDIT_SKIPPED = "AUDIT SKIPPED"
+OTHER_PEOPLE = "OTHER PEOPLE: equal ids in both datasets are said to be of different people"
 PEOPLE_NOT_KNOWN = "PEOPLE NOT KNOWN: whether the first weights have seen held-out people could not be looked up"
 OPTIMISTIC = "OPTIMISTIC: under the paper's protocol the epoch was chosen on the very subjects it is scored on"
 
@@ -14,16 +15,21 @@ def stamps_of(warnings: Iterable[str | None]) -> tuple[str, ...]:
     Args:
         warnings: of the folds' `summary.json`, or of the run's `metrics.json`; None where there is none.
     """
-    return tuple(dict.fromkeys(warning for warning in warnings if warning))
+    return without_reasons(warning for warning in warnings if warning)
 
 
 def without_reasons(stamps: Iterable[str]) -> tuple[str, ...]:
-    """The stamps to give away: what the user wrote of people stays at home."""
-    return tuple(_without_reason(stamp) for stamp in stamps)
+    """The stamps to give away, each once: what the user wrote of people stays at home."""
+    return tuple(dict.fromkeys(_without_reason(stamp) for stamp in stamps))
 
 
 def _without_reason(stamp: str) -> str:
-    for beginning in (AUDIT_SKIPPED, OTHER_PEOPLE):
-        if beginning in stamp:
-            return stamp[: stamp.index(beginning)] + beginning
-    return stamp
+    """A stamp, or several with "; " between them, as one text; other stamps behind a reason are kept."""
+    found = sorted(
+        (stamp.index(beginning), beginning) for beginning in (AUDIT_SKIPPED, OTHER_PEOPLE) if beginning in stamp
+    )
+    if not found:
+        return stamp
+    start = found[0][0]
+    behind = [one for one in (PEOPLE_NOT_KNOWN, OPTIMISTIC) if one in stamp[start:]]
+    return stamp[:start] + "; ".join([*(beginning for _, beginning in found), *behind])

@@ -43,7 +43,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--other-people",
         metavar="REASON",
-        help="with --external: say why equal ids in both datasets are not the same people; results are stamped with it",
+        help="with --external: say why equal ids in both datasets are not the same people; results are stamped",
     )
     parser.add_argument(
         "--recalibrate",

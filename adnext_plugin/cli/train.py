@@ -56,13 +56,14 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--skip-audit",
         metavar="REASON",
-        help="do not look for people or images on both sides of a fold; results are stamped with the reason",
+        help="do not look for people or images on both sides of a fold; results are stamped, and the reason is kept "
+        "with the data",
     )
     parser.add_argument(
         "--other-people",
         metavar="REASON",
         help="ids that the first weights have seen, too, are those of different people, as where two sites both number "
-        "sub-01; images are still compared, and results are stamped with the reason",
+        "sub-01; images are still compared, and results are stamped; the reason is kept with the data",
     )
     return parser
 

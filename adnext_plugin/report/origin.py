@@ -1,11 +1,15 @@
 """The sections of a report about the model: what made it, and what it is for."""
 
 import json
+import re
+from typing import Any
 
 from adnext_plugin.records import to_json
 from adnext_plugin.report.facts import RunFacts, estimate
 from adnext_plugin.report.page import Section, Table
 from adnext_plugin.run_metrics import RunMetrics
+
+REASONS = ("skip_audit", "other_people")  # settings whose text is the user's
 
 
 def provenance(facts: RunFacts) -> Section:
@@ -13,8 +17,12 @@ def provenance(facts: RunFacts) -> Section:
     made_by = [to_json(run.provenance) for run in facts.runs]
     rows = [(key, _joined([run.get(key) for run in made_by])) for key in made_by[0]]
     settings = [run.settings for run in facts.runs]
-    rows += [(f"setting {key}", _joined([one.get(key) for one in settings])) for key in settings[0]]
-    rows += [(f"plan, {key}", json.dumps(facts.plan[key])) for key in ("preprocessing", "network") if key in facts.plan]
+    rows += [(f"setting {key}", _joined([_shown(key, one.get(key)) for one in settings])) for key in settings[0]]
+    rows += [
+        (f"plan, {key}", json.dumps(_shown(key, facts.plan[key])))
+        for key in ("preprocessing", "network")
+        if key in facts.plan
+    ]
     rows.append(("folds, SHA-256", facts.metrics.splits_sha256))
     table = Table(
         caption="The same in all folds unless several values stand", header=("what", "value"), rows=tuple(rows)
@@ -52,3 +60,13 @@ def _about_seeds(metrics: RunMetrics) -> str:
 def _joined(values: list) -> str:
     texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
     return ", ".join(dict.fromkeys(texts))
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Without folders of the machine that trained, and reasons that may name people; also of runs that kept them."""
+    if isinstance(value, dict):
+        return {key: _shown(key, content) for key, content in value.items()}
+    if name in REASONS and value is not None:
+        return "a reason was given"
+    is_file = name.endswith("_weights") or name in ("weights", "brain_mask_files")
+    return re.split(r"[/\\]", value)[-1] if is_file and isinstance(value, str) else value

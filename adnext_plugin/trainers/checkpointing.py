@@ -35,6 +35,7 @@ from adnext_plugin.training.plan_resolution import Layer, PlanKey, layered, reso
 from adnext_plugin.training.precision import uses_float16
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
+from adnext_plugin.training.shared_settings import shared
 from adnext_plugin.training.states import newest_state
 from adnext_plugin.training.weights import not_finite, read_checkpoint, with_plain_names
 
@@ -208,7 +209,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         if notes is None:
             raise WeightsError(f"{where} was not made by an AD-NeXt trainer; use it with -pretrained_weights")
         saved = self.saved_settings(notes.settings, f"{where}, settings")
-        self._use(settings_for_resume(saved, str(where)))
+        self._use(settings_for_resume(saved, str(where), self.fold))
         if not self.was_initialized:
             self.initialize()
         try:
@@ -249,7 +250,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         stated = self.checkpoint_notes()
         scales = {name: stated.pop(name, None) for name in ("target_scale", "covariate_scale")}
         return CheckpointNotes(
-            settings=to_json(self.settings),
+            settings=to_json(shared(self.settings, self.fold)),
             best=self._best,
             best_epoch=self._best_epoch,
             provenance=Provenance(**provenance()),
@@ -260,7 +261,7 @@ class ResumableRun(nnUNetTrainer, ABC):
 
     def _use(self, settings: RunSettings) -> None:
         self.settings = settings  # type: ignore[misc]  # a class attribute in every subclass
-        self.plan = self.plan.with_settings(self.plan_key, to_json(settings))
+        self.plan = self.plan.with_settings(self.plan_key, to_json(shared(settings, self.fold)))
         # goes into plans.json and into checkpoints, from where a model is built again, and into nnU-Net's copy of it
         block = to_json(self.plan)
         self.plans_manager.plans["configurations"][self.configuration_name][BLOCK] = block

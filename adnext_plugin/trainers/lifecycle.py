@@ -33,6 +33,7 @@ from adnext_plugin.training.plan_resolution import about_stock_data
 from adnext_plugin.training.precision import autocast
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
+from adnext_plugin.training.shared_settings import shared
 from adnext_plugin.training.states import mend_best
 from adnext_plugin.training.weights import load_encoder
 
@@ -139,7 +140,7 @@ class RunTrainer(FoldRun):
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         if weights is not None and self.current_epoch == 0:
-            self.print_to_log_file(f"Weights from {weights}: {load_encoder(self.network_of_images(), weights)}")
+            self.print_to_log_file(f"Weights from {weights.name}: {load_encoder(self.network_of_images(), weights)}")
         if self.plan.prepared_by == "nnunet":
             self.print_to_log_file(about_stock_data(self.plan, self.settings, self.plans_manager.plans))
         if self.local_rank == 0:
@@ -149,7 +150,7 @@ class RunTrainer(FoldRun):
         if self.current_epoch == 0:
             self._note_data()
         if self.local_rank == 0:
-            info = RunInfo(settings=to_json(self.settings), provenance=Provenance(**provenance()))
+            info = RunInfo(settings=to_json(shared(self.settings, self.fold)), provenance=Provenance(**provenance()))
             write_run_info(info, self._folder.run_file)
 
     def on_train_end(self) -> None:

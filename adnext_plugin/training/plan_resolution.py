@@ -11,6 +11,7 @@ from adnext_plugin.plan import NetworkSettings, Plan, configuration_of, plan_in
 from adnext_plugin.records import to_json, with_overrides
 from adnext_plugin.settings import RunSettings
 from adnext_plugin.task import task_of
+from adnext_plugin.training.shared_settings import shared
 
 SettingsType = TypeVar("SettingsType", bound=RunSettings)
 PlanKey = Literal["training", "pretraining"]
@@ -69,14 +70,15 @@ def layered(settings: SettingsType, *layers: Layer) -> SettingsType:
     return settings
 
 
-def settings_for_resume(saved: SettingsType, where: str) -> SettingsType:
+def settings_for_resume(saved: SettingsType, where: str, fold: int | str) -> SettingsType:
     """The settings a run continues with: those it began with, save for changes asked for now.
 
     Raises:
         SettingsError: the change would make it another run.
     """
     continued = with_overrides(saved, settings_from_environment(), "ADNEXT_SETTINGS")
-    before, now = _flat(saved), _flat(continued)
+    # of the file to begin with, a run remembers name and content alone
+    before, now = _flat(shared(saved, fold)), _flat(shared(continued, fold))
     changed = sorted(name for name in now if now[name] != before.get(name) and name not in CHANGEABLE_ON_RESUME)
     if changed:
         name = changed[0]

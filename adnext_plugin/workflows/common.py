@@ -5,7 +5,9 @@ person may want to read while it works goes through a callback.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from adnext_plugin.errors import SettingsError
@@ -17,6 +19,8 @@ DEFAULT_TRAINER = "ADNeXtTrainer_B"
 Fold = int | str  # a number, or "all"
 
 Tell = Callable[[str], None]  # is given one line, or several separated by line breaks
+
+REASONS_FILE = "reasons.log"
 
 FEWEST_RESAMPLES = 100  # from which 2.5 % and 97.5 % can be read
 
@@ -65,7 +69,19 @@ def choose_device(name: str | None) -> str:
 
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingsError("-device cuda: torch sees no GPU here; use -device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise SettingsError("-device mps: torch sees no GPU of Apple's here; use -device cpu")
     return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def note_reason(dataset_folder: Path, what: str, reason: str) -> None:
+    """Keep what a user said of people where the people are: in `reasons.log` of the preprocessed dataset.
+
+    Results, which are shared, say only that there was a reason. Where the data may only be read, nothing is kept.
+    """
+    line = f"{datetime.now(UTC):%Y-%m-%d %H:%M} {what}: {' '.join(reason.split())}\n"
+    with suppress(OSError), (dataset_folder / REASONS_FILE).open("a", encoding="utf-8") as log:
+        log.write(line)
 
 
 def require_resamples(resamples: int) -> int:

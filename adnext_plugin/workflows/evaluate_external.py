@@ -11,7 +11,7 @@ from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.run_metrics import ExternalMetrics
 from adnext_plugin.stamps import OTHER_PEOPLE
 from adnext_plugin.workflows.baselines import OtherPeople, baselines_of, columns_of
-from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
+from adnext_plugin.workflows.common import RunRequest, choose_device, note_reason, require_resamples
 from adnext_plugin.workflows.evaluation_files import write_evaluation
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def evaluate_external(request: Request) -> Result:
     cohort = Cohort.open(request.dataset_folder)
     task, subjects = read_dataset(other)
     refuse_same_people(cohort.subjects, subjects, are_other_people=request.other_people is not None)
+    if request.other_people is not None:
+        note_reason(other, f"--other-people, {run.path.name}", request.other_people)
     require_file(run.evaluation.metrics_file, "evaluate the run itself first")
     files = read_folds(run, cohort, "adnext_train")
     if task.kind == "unlabelled":
@@ -156,7 +158,7 @@ def evaluate_external(request: Request) -> Result:
 
 
 def _warning(files: "FoldFiles", other_people: str | None) -> str | None:
-    stamp = None if other_people is None else f"{OTHER_PEOPLE}: {other_people}"
+    stamp = None if other_people is None else OTHER_PEOPLE
     return "; ".join(filter(None, [files.warning, stamp])) or None
 
 

@@ -17,7 +17,7 @@ from adnext_plugin.run_folder import RunFolder, seed_runs
 from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows import evaluate
 from adnext_plugin.workflows.audit import refuse_what_leaks
-from adnext_plugin.workflows.common import Fold, RunRequest, Tell, choose_device, say_nothing
+from adnext_plugin.workflows.common import Fold, RunRequest, Tell, choose_device, note_reason, say_nothing
 from adnext_plugin.workflows.continuing import AskedRun, Standing, is_finished, name_as_nnunet_does
 from adnext_plugin.workflows.trainer_lookup import check_settings, find_trainer
 
@@ -141,9 +141,12 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
         reason = job.overrides.get("skip_audit")
         if reason is None:
             are_other_people = job.overrides.get("other_people") is not None
+            if are_other_people:
+                note_reason(job.dataset_folder, f"--other-people, {run.path.name}", job.overrides["other_people"])
             refuse_what_leaks(request, job.first_weights, tell, are_other_people=are_other_people)
         else:
             tell(f"AUDIT SKIPPED: {reason}")
+            note_reason(job.dataset_folder, f"--skip-audit, {run.path.name}", reason)
     if (request.seeds or 1) > 1 and not is_ours:
         raise SettingsError(f"--seeds: {request.trainer} takes no seed; use one of AD-NeXt's trainers")
     _train_folds(job, trainer if is_ours else None, tell)
@@ -219,6 +222,11 @@ def _further_seeds(job: _Job) -> Iterator[tuple[int, dict[str, str]]]:
         return
     # all of its settings, so that a resumed command need not repeat them and the seed alone differs
     settings = read_run_info(require_file(job.run.fold(0).run_file, "train the folds again")).settings
+    if settings.get("pretrained_weights") is not None and job.overrides.get("pretrained_weights") is None:
+        raise WeightsError(
+            f"the run began with {settings['pretrained_weights']}, and so must further seeds, which need the file; "
+            "give it again with -pretrained_weights"
+        )
     for seed in range(settings["seed"] + 1, settings["seed"] + seeds):
         overrides = {**settings, **job.overrides, "seed": seed}
         results = results_dir() / f"{SEED_FOLDER}{seed}"

@@ -130,10 +130,10 @@ def test_plans_of_nnunet_itself_get_our_defaults_and_2d_is_refused() -> None:
 def test_a_resumed_run_may_get_longer_but_not_become_another(monkeypatch) -> None:
     saved = TrainerSettings(epochs=5, learning_rate=1e-3)
     monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"epochs": 9, "learning_rate": 1e-3}))
-    assert settings_for_resume(saved, "x").epochs == 9
+    assert settings_for_resume(saved, "x", 0).epochs == 9
     monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"seed": 1}))
     with pytest.raises(SettingsError, match="seed=42 and cannot continue with seed=1"):
-        settings_for_resume(saved, "x")
+        settings_for_resume(saved, "x", 0)
 
 
 class _Network(nn.Module):

@@ -1,0 +1,53 @@
+"""Settings as written beside weights, which people share: without paths of a machine and what was said of people.
+
+Of the file that a run began with its name and SHA-256 are kept, which tell whether two runs began alike. Of a reason to
+skip the audit, or to take equal ids for different people, it is kept that there was one; `reasons.log` beside the
+preprocessed data has the text.
+"""
+
+import re
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from adnext_plugin.images import file_sha256
+from adnext_plugin.paths import file_of_fold
+from adnext_plugin.settings import RunSettings
+
+SettingsType = TypeVar("SettingsType", bound=RunSettings)
+
+REASONS = ("skip_audit", "other_people")
+GIVEN = "a reason was given"
+NOT_KNOWN = "not known"
+FILE = re.compile(rf"[^/\\]+, SHA-256 ([0-9a-f]{{64}}|{NOT_KNOWN})")
+
+
+def shared(settings: SettingsType, fold: int | str) -> SettingsType:
+    """The settings to write into checkpoints, plans and `run.json`; those that are shared already stay as they are.
+
+    Args:
+        settings: as they were asked for, or read from a checkpoint, also of an earlier version.
+        fold: which the run is of: "{fold}" in the name of a file stands for it.
+    """
+    changes: dict[str, Any] = {name: GIVEN for name in REASONS if getattr(settings, name, None) is not None}
+    if settings.pretrained_weights is not None:
+        changes["pretrained_weights"] = _file(settings.pretrained_weights, fold)
+    return replace(settings, **changes) if changes else settings
+
+
+def _file(path: str, fold: int | str) -> str:
+    if FILE.fullmatch(path):
+        return path
+    file = file_of_fold(path, fold)
+    try:
+        known = file.stat()
+        digest = _digest(file, known.st_size, known.st_mtime_ns)
+    except OSError:  # of a run of an earlier version, whose first weights have gone since
+        digest = NOT_KNOWN
+    return f"{file.name}, SHA-256 {digest}"
+
+
+@lru_cache(maxsize=64)
+def _digest(file: Path, _size: int, _modified_ns: int) -> str:
+    return file_sha256(file)
