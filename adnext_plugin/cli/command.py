@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from adnext_plugin.cli.printable import printing_safely
 from adnext_plugin.errors import AdnextError, AdnextWarning
 
 Main = Callable[[Sequence[str] | None], int]
@@ -45,6 +46,7 @@ def command(main: Main) -> Main:
     """
 
     @functools.wraps(main)
+    @printing_safely()
     def wrapped(argv: Sequence[str] | None = None) -> int:
         _Debug.is_on = False
         try:

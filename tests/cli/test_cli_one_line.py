@@ -1,0 +1,142 @@
+"""Whatever a file, an option or a disk can cause is one line with exit code 2, and shows as nothing but text."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Trained, Workspace
+
+from adnext_plugin.cli import audit, evaluate, export, import_dataset, train
+from adnext_plugin.cli.command import command
+from adnext_plugin.cli.printable import printable
+from adnext_plugin.errors import PathsError
+from adnext_plugin.files import read_json
+from adnext_plugin.report import figures
+from adnext_plugin.splits.likeness import cached_coarse_copies
+
+
+def _one_error(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_gpu_of_apples_that_is_not_there_is_one_line(toy: Workspace, capsys) -> None:
+    assert train.main(["301", "3d_fullres", "0", "-device", "mps"]) == 2
+    assert _one_error(capsys) == "error: -device mps: torch sees no GPU of Apple's here; use -device cpu"
+
+
+@pytest.mark.parametrize("content", [b"these are no weights\n", b"", b"PK\x03\x04 nor these", b"\x80\x04K\x01."])
+def test_a_file_of_other_content_as_first_weights_is_one_line(toy, tmp_path, capsys, content) -> None:
+    (tmp_path / "weights.txt").write_bytes(content)
+    first = ["-pretrained_weights", str(tmp_path / "weights.txt"), "--skip-audit", "no need"]
+    small = ["-tr", "ADNeXtTrainer_T", "-device", "cpu", "--set", "epochs=1", "--set", "warmup_epochs=0"]
+    assert train.main(["301", "3d_fullres", "0", *small, *first]) == 2
+    assert "weights.txt" in _one_error(capsys)
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_behind(trained: Trained, small_disk: Path, capsys) -> None:
+    assert export.main([str(trained.run), "-o", str(small_disk / "toy.zip"), "-device", "cpu"]) == 2
+    assert _one_error(capsys).startswith(f"error: no space left on the disk while writing {small_disk / 'toy.zip'}")
+    assert not list(small_disk.iterdir())
+
+
+def test_numbers_are_kept_where_a_figure_cannot_be_drawn(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert evaluate.main(["301", "-tr", "ADNeXtTrainer_T"]) == 0
+    folder = trained.run / "crossval_results"
+    before = {name: (folder / name).read_bytes() for name in ("metrics.json", "predictions.csv")}
+    assert (folder / "roc.png").is_file()
+    shutil.copytree(folder, folder.with_name("kept"))
+    for name in before:
+        (folder / name).unlink()
+
+    def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(figures, "draw_roc", fails)
+    with pytest.raises(ZeroDivisionError):
+        evaluate.main(["301", "-tr", "ADNeXtTrainer_T"])
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert not (folder / "roc.png").exists()  # none of another evaluation
+
+
+def test_a_pipe_or_a_folder_in_place_of_json_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "circle.json").symlink_to("circle.json")
+    (tmp_path / "text.json").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "digits.json").write_text("9" * 5000)
+    for path in tmp_path.iterdir():
+        with pytest.raises(PathsError, match=path.name):
+            read_json(path)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "of another program", "a folder", "of other numbers"])
+def test_a_cache_that_cannot_be_read_or_written_is_done_without(toy, tmp_path, monkeypatch, capsys, damage) -> None:
+    shutil.copytree(toy.preprocessed, tmp_path / "preprocessed")
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    folder = tmp_path / "preprocessed" / "Dataset301_Toy"
+    cache = folder / "audit_coarse_copies.npz"
+    cache.unlink(missing_ok=True)
+    assert audit.main(["301"]) == 0
+    expected, whole = capsys.readouterr().out, cache.read_bytes()
+    cache.unlink()
+    if damage == "a folder":
+        cache.mkdir()
+    elif damage == "of other numbers":
+        np.savez(cache.open("wb"), keys=np.array(["a"]), copies=np.array([[np.nan]], dtype=np.float16))
+    else:
+        cache.write_bytes(whole[: len(whole) // 2] if damage == "cut short" else b"text")
+    assert audit.main(["301"]) == 0
+    assert capsys.readouterr().out == expected
+    assert cache.is_dir() if damage == "a folder" else cache.read_bytes() == whole
+
+
+def test_every_flip_of_a_bit_in_the_cache_gives_the_same_copies_or_makes_them_again(tmp_path: Path) -> None:
+    volumes = np.random.default_rng(0).normal(size=(3, 16, 16, 16)).astype(np.float16)
+    files = [tmp_path / f"{index}.b2nd" for index in range(3)]
+    for path, volume in zip(files, volumes, strict=True):
+        path.write_bytes(volume.tobytes())
+    cache = tmp_path / "cache.npz"
+    arguments = (files, lambda index: volumes[index], (4.0, 4.0, 4.0), cache)
+    expected = cached_coarse_copies(*arguments)
+    whole = cache.read_bytes()
+    for bit in np.random.default_rng(1).integers(0, 8 * len(whole), 100).tolist():
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        cache.write_bytes(changed)
+        assert np.array_equal(cached_coarse_copies(*arguments), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("\x07\x00", "\\x07\\x00"),
+        ("\ud800", "\\ud800"),
+        ("a\u202eb", "a\\u202eb"),
+        ("a\rb", "a\\rb"),
+        ("\rhalf done", "\rhalf done"),
+        ("Zoë 李明\tx\r\ny\n", "Zoë 李明\tx\r\ny\n"),
+    ],
+)
+def test_text_of_other_people_moves_no_cursor(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    @command
+    def main(argv: object = None) -> int:
+        print(text, end="")
+        raise PathsError(text)
+
+    assert printable(text) == shown and main() == 2
+    assert capsys.readouterr().out == shown
+
+
+def test_an_id_with_an_escape_sequence_is_shown_by_its_code(fresh: Workspace, capsys) -> None:
+    table = fresh.source / "table.csv"
+    table.write_text("subject,path,diagnosis\na\x1b[2Jb,no.nii.gz,AD\n")
+    assert import_dataset.main(["7", "Toy", "--table", str(table), "--target", "diagnosis"]) == 2
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert not json.dumps(printed.err).count("\\u001b")
