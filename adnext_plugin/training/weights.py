@@ -1,6 +1,5 @@
 """Starting from weights of an earlier run, with every tensor accounted for."""
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from adnext_plugin.errors import WeightsError
+from adnext_plugin.errors import AdnextError, WeightsError
 from adnext_plugin.files import require_file
 from adnext_plugin.networks.weight_names import without_wrappers
 from adnext_plugin.paths import BLOCK
@@ -45,7 +44,9 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
     try:
         is_sealed = require_undamaged(path)
         checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except AdnextError:
+        raise
+    except Exception as error:  # torch's reader raises almost anything on bytes that are none of its own
         reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
         raise WeightsError(f"{path} is not a checkpoint that can be read safely ({reason})") from error
     if isinstance(checkpoint, dict) and is_released(checkpoint):

@@ -87,7 +87,7 @@ def test_a_cache_that_cannot_be_read_or_written_is_done_without(toy, tmp_path, m
     if damage == "a folder":
         cache.mkdir()
     elif damage == "of other numbers":
-        np.savez(cache.open("wb"), keys=np.array(["a"]), copies=np.array([[np.nan]], dtype=np.float16))
+        np.savez(cache.open("wb"), keys=np.array(["a"]), copies=np.array([1.0]))
     else:
         cache.write_bytes(whole[: len(whole) // 2] if damage == "cut short" else b"text")
     assert audit.main(["301"]) == 0
@@ -108,7 +108,7 @@ def test_every_flip_of_a_bit_in_the_cache_gives_the_same_copies_or_makes_them_ag
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
         cache.write_bytes(changed)
-        assert np.array_equal(cached_coarse_copies(*arguments), expected)
+        assert np.array_equal(cached_coarse_copies(*arguments), expected, equal_nan=True)
 
 
 @pytest.mark.parametrize(
