@@ -53,6 +53,10 @@ def test_results_name_neither_the_folder_of_first_weights_nor_the_reason_to_skip
     metrics = json.loads((run / "crossval_results" / "metrics.json").read_text())
     assert AUDIT_SKIPPED in metrics["warning"]
     assert f"--skip-audit, {run.name}: {SECRET_REASON}" in (data / "reasons.log").read_text()
+    # the same command knows its run again
+    before = {path: path.read_bytes() for path in run.rglob("*.pth")}
+    assert train.main([*command, "-pretrained_weights", str(weights)]) == 0
+    assert {path: path.read_bytes() for path in run.rglob("*.pth")} == before
     # a run that is continued keeps them apart, too, and knows that it began with these weights
     shutil.rmtree(tmp_path / SECRET_FOLDER)
     longer = ["301", "3d_fullres", "0", "--c", "-tr", "ADNeXtTrainer_T", "-device", "cpu", "--set", "epochs=2"]

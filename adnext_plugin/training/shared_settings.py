@@ -18,6 +18,7 @@ from adnext_plugin.settings import RunSettings
 SettingsType = TypeVar("SettingsType", bound=RunSettings)
 
 REASONS = ("skip_audit", "other_people")
+WEIGHTS = "pretrained_weights"
 GIVEN = "a reason was given"
 NOT_KNOWN = "not known"
 FILE = re.compile(rf"[^/\\]+, SHA-256 ([0-9a-f]{{64}}|{NOT_KNOWN})")
@@ -30,10 +31,18 @@ def shared(settings: SettingsType, fold: int | str) -> SettingsType:
         settings: as they were asked for, or read from a checkpoint, also of an earlier version.
         fold: which the run is of: "{fold}" in the name of a file stands for it.
     """
-    changes: dict[str, Any] = {name: GIVEN for name in REASONS if getattr(settings, name, None) is not None}
-    if settings.pretrained_weights is not None:
-        changes["pretrained_weights"] = _file(settings.pretrained_weights, fold)
+    values = {name: getattr(settings, name, None) for name in (*REASONS, WEIGHTS)}
+    changes: dict[str, Any] = {
+        name: shared_value(name, value, fold) for name, value in values.items() if value is not None
+    }
     return replace(settings, **changes) if changes else settings
+
+
+def shared_value(name: str, value: Any, fold: int | str) -> Any:
+    """The value of a setting as `shared` has it."""
+    if value is None or name not in (*REASONS, WEIGHTS):
+        return value
+    return GIVEN if name in REASONS else _file(str(value), fold)
 
 
 def _file(path: str, fold: int | str) -> str:

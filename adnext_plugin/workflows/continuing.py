@@ -81,15 +81,17 @@ class AskedRun:
         """What makes a checkpoint one of another run, each in a few words; empty if it is of this one."""
         from adnext_plugin.plan import plan_of
         from adnext_plugin.training.checkpoint_notes import find_notes
+        from adnext_plugin.training.shared_settings import shared
 
-        notes = find_notes(checkpoint, path)
+        notes, fold = find_notes(checkpoint, path), FoldFolder(path.parent).name
         if notes is None or checkpoint["trainer_name"] != self.trainer.__name__:
             return ["another trainer"]
         then = self.trainer.saved_settings(notes.settings, f"{path}, settings")
         plan = plan_of(checkpoint["init_args"]["plans"], self.configuration, str(path))
         parts = _parts(plan)
         return [
-            *_changed(_values(then), _asked_values(self.settings)),
+            # of the file to begin with, a run remembers name and content alone
+            *_changed(_values(shared(then, fold)), _asked_values(shared(self.settings, fold))),
             *_changed(parts, {**dict.fromkeys(parts), **_parts(self.plan)}),
         ]
 
@@ -100,7 +102,10 @@ def is_finished(fold: FoldFolder) -> bool:
         return False
     settings = read_run_info(fold.run_file).settings if fold.run_file.is_file() else {}
     settings |= settings.get("options", {})  # of an objective, which may stand among the settings that are asked for
-    return all(settings.get(name, value) == value for name, value in settings_from_environment().items())
+    from adnext_plugin.training.shared_settings import shared_value
+
+    asked = {name: shared_value(name, value, fold.name) for name, value in settings_from_environment().items()}
+    return all(shared_value(name, settings.get(name, value), fold.name) == value for name, value in asked.items())
 
 
 def name_as_nnunet_does(fold: FoldFolder) -> None:
