@@ -45,6 +45,7 @@ MAY_WRITE = (
 )
 SECONDS = 60
 BATCH = 20  # trials of one process
+PRISTINE: dict[Path, dict[str, tuple[int, int, int]]] = {}  # the box as it is before a trial
 # shares of the trials, the larger the sooner such a trial ends
 KINDS = ("table", "bundle", "command line", "image", "json") * 2 + ("table", "bundle", "command line") * 2
 KINDS += ("image", "table", "bundle", "table")
@@ -297,23 +298,40 @@ def make_up_command(draw: random.Random, commands: dict[str, Any]) -> list[str]:
 
 def fresh_copy(world: Path, box: Path) -> None:
     """Put the world into the box; files that are never written in place are links to it."""
-    shutil.rmtree(box, ignore_errors=True)
-    for path in [*box.parents[1].glob("*"), *box.parent.glob("*")]:
-        if path not in (box.parent, box):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    shutil.copytree(world, box, symlinks=True, copy_function=link_or_copy)
-    for link in (box / "raw").rglob("*.nii.gz"):  # links to the world's scans
-        target = link.resolve()
-        link.unlink()
-        os.link(target, link)
-    (box / "out").mkdir()
+    everything = box.parents[1]
+    pristine = PRISTINE.get(box)
+    if pristine is None:
+        shutil.rmtree(everything, ignore_errors=True)
+        shutil.copytree(world, box, copy_function=link_or_copy)
+        (box / "out").mkdir()
+    else:  # what the trial before has changed
+        now = state_of(everything)
+        changed = sorted(path for path in pristine.keys() | now.keys() if pristine.get(path) != now.get(path))
+        for path in reversed(changed):
+            remove(Path(path))
+        for path in changed:
+            original = world / os.path.relpath(path, box)
+            if (path in pristine and original.is_dir() and not original.is_symlink()) or (path in pristine and path == str(box / "out")):
+                Path(path).mkdir()
+            elif path in pristine:
+                link_or_copy(str(original), path)
+    PRISTINE[box] = state_of(everything)
+
+
+def remove(path: Path) -> None:
+    """Remove whatever is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def link_or_copy(source: str, target: str) -> None:
     """A link to what is never written in place, a copy of the rest."""
-    os.link(source, target, follow_symlinks=False) if source.endswith(LINKED) else shutil.copy2(
-        source, target, follow_symlinks=False
-    )
+    if source.endswith(LINKED):
+        os.link(os.path.realpath(source), target)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, int, int]]:
