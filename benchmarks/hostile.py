@@ -311,7 +311,7 @@ def fresh_copy(world: Path, box: Path) -> None:
             remove(Path(path))
         for path in changed:
             original = world / os.path.relpath(path, box)
-            if (path in pristine and original.is_dir() and not original.is_symlink()) or (path in pristine and path == str(box / "out")):
+            if path in pristine and (original.is_dir() or path == str(box / "out")):
                 Path(path).mkdir()
             elif path in pristine:
                 link_or_copy(str(original), path)
