@@ -54,33 +54,26 @@ def main() -> None:
     ixi = sorted((data / "ixi" / "brain").rglob("*.nii.gz"))[: arguments.people]
     people = np.array([path.name[:9] for path in oasis] + [path.name for path in ixi])
     heads = sorted((data / "ixi" / "head").glob("*.nii.gz"))[: arguments.copies]
-    made, copied = {}, []
+    report: dict = {"made_by": provenance(), "processors": os.cpu_count()}
+    report |= {"copies": [], "whole_cohorts": [], "smaller_cohorts_of_oasis": []}
     for name, settings in GEOMETRIES.items():
         make = partial(_coarse_copy, settings)
-        made[name] = np.stack(_made(make, [*oasis, *ixi], arguments.work, f"scans, {name}"))
+        vectors = np.stack(_made(make, [*oasis, *ixi], arguments.work, f"scans, {name}"))
         if name in arguments.copies_in:
-            copied += _copies(name, [*oasis, *ixi], people, made[name], heads, arguments)
-    whole, smaller = [], []
-    for name, vectors in made.items():
+            report["copies"] += _copies(name, [*oasis, *ixi], people, vectors, heads, arguments)
         rows = {"OASIS-1": np.arange(len(oasis)), "IXI": np.arange(len(oasis), len(people))}
         rows["both"] = np.arange(len(people))
         for cohort, chosen in rows.items():
             found = _count(vectors[chosen], people[chosen])
-            whole.append({"prepared": name, "settings": to_json(GEOMETRIES[name]), "cohort": cohort, **found})
-        smaller += [{"prepared": name, **_of_size(size, vectors, people, len(oasis))} for size in arguments.sizes]
-    voxel_by_voxel = _voxel_by_voxel(oasis, people[: len(oasis)], next(iter(made.values()))[: len(oasis)])
-    report = {
-        "made_by": provenance(),
-        "processors": os.cpu_count(),
-        "copies": copied,
-        "whole_cohorts": whole,
-        "smaller_cohorts_of_oasis": smaller,
-        "oasis_voxel_by_voxel": voxel_by_voxel,
-    }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if not arguments.dry:
-        RESULT.write_text(text + "\n")
+            report["whole_cohorts"].append({"prepared": name, "settings": to_json(settings), "cohort": cohort, **found})
+        for size in arguments.sizes:
+            smaller = _of_size(size, vectors, people, len(oasis))
+            report["smaller_cohorts_of_oasis"].append({"prepared": name, **smaller})
+        if "oasis_voxel_by_voxel" not in report:
+            report["oasis_voxel_by_voxel"] = _voxel_by_voxel(oasis, people[: len(oasis)], vectors[: len(oasis)])
+        if not arguments.dry:
+            RESULT.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
 
 
 def _copies(
@@ -102,10 +95,11 @@ def _copies(
     for half, cohort in cohorts.items():
         chosen = cohort[: arguments.copies]
         made = _made(partial(_changed, settings), [paths[index] for index in chosen], arguments.work, f"{half}, {name}")
+        alone = len(find_resemblance(vectors[cohort], [str(index) for index in cohort]).pairs)
         for change in made[0]:
             copies = np.stack([one[change] for one in made])
             found = _count_copies(vectors[cohort], copies, np.arange(len(chosen)), is_mirrored="mirrored" in change)
-            rows.append({"prepared": name, "half": half, "change": change, **found})
+            rows.append({"prepared": name, "half": half, "change": change, **found, "false_alarms_alone": alone})
     own = {path.name: index for index, path in enumerate(paths)}
     made = _made(partial(_extracted, settings), heads, arguments.work, f"heads, {name}")
     of_heads = [own[path.name] for path in heads if path.name in own]
@@ -127,7 +121,6 @@ def _count_copies(cohort: np.ndarray, copies: np.ndarray, of: np.ndarray, *, is_
     found = find_resemblance(everyone, [str(index) for index in range(len(everyone))])
     right = {(int(person), count + place) for place, person in enumerate(of)}
     hits = [pair for pair in found.pairs if pair[:2] in right]
-    alone = find_resemblance(cohort, [str(index) for index in range(count)])
     return {
         "people": count,
         "copies": len(copies),
@@ -137,7 +130,6 @@ def _count_copies(cohort: np.ndarray, copies: np.ndarray, of: np.ndarray, *, is_
         "most_alike_strangers": found.strangers[2],
         "threshold": found.threshold,
         "false_alarms": len(found.pairs) - len(hits),
-        "false_alarms_without_copies": len(alone.pairs),
     }
 
 
