@@ -25,13 +25,13 @@ from adnext_plugin.files import replacing
 from adnext_plugin.splits.pose import coarse, in_standard_pose, interior, one_thread_each
 
 CACHE_FILE = "audit_coarse_copies.npz"
-COPY_VERSION = 2  # raised whenever copies of the same scan come out otherwise
+COPY_VERSION = 3  # raised whenever copies of the same scan come out otherwise
 LEAST_INSIDE = 0.3  # share of a voxel that must be brain for its tissue to be known
 NEARLY_ALL = 0.9  # of a dataset's brains must have a voxel for it to count
 SHARED_COMPONENTS = 20  # at most; one for ten scans in small datasets
 SCANS_TO_LEARN_FROM = 2000  # what is shared; more take more memory and teach nothing new
 # Between the most alike distinct people and the least alike copies or second sessions of one person; see docs/audit.md
-ALIKE = 0.6
+ALIKE = 0.5
 DEVIATIONS = 6.0  # in small or uniform datasets, where chance alone goes beyond that
 CERTAIN = 0.95  # alike enough in any dataset
 SAMPLED_PAIRS = 100_000
@@ -110,7 +110,7 @@ def cached_coarse_copies(
 def find_resemblance(copies: np.ndarray, people: Sequence[str]) -> Resemblance:
     """Pairs of scans of different people, by their ids, that look like one person's or like the mirror image of one.
 
-    The threshold is 0.6, or 6 robust standard deviations of what strangers have where that is more, but no more than
+    The threshold is 0.5, or 6 robust standard deviations of what strangers have where that is more, but no more than
     0.95.
 
     Args:

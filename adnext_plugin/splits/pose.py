@@ -22,8 +22,8 @@ TEMPLATE_MM = 2
 SMOOTHING_MM = 2.0
 ADULT_LITRES = 1.4
 AIR_VOXELS = 12
-# of the template's brain: what is nearer to the surface differs between masks of one brain
-LEAST_DEPTH_MM = 8.0
+# below the surface of the template, which is larger than most brains: nearer to it, masks of one brain differ
+LEAST_DEPTH_MM = 16.0
 
 
 class Coarse(NamedTuple):
