@@ -53,10 +53,11 @@ def main() -> None:
     oasis = _first_people(sorted((data / "oasis1" / "images").glob("*.nii.gz")), arguments.people)
     ixi = sorted((data / "ixi" / "brain").rglob("*.nii.gz"))[: arguments.people]
     people = np.array([path.name[:9] for path in oasis] + [path.name for path in ixi])
-    heads = sorted((data / "ixi" / "head").glob("*.nii.gz"))[: arguments.copies]
+    heads = sorted((data / "ixi" / "head").glob("*.nii.gz"))[: arguments.heads]
     report: dict = {"made_by": provenance(), "processors": os.cpu_count()}
     report |= {"copies": [], "whole_cohorts": [], "smaller_cohorts_of_oasis": []}
-    for name, settings in GEOMETRIES.items():
+    for name in arguments.prepared:
+        settings = GEOMETRIES[name]
         make = partial(_coarse_copy, settings)
         vectors = np.stack(_made(make, [*oasis, *ixi], arguments.work, f"scans, {name}"))
         if name in arguments.copies_in:
@@ -228,6 +229,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--people", type=int, help="only the first of each cohort")
     parser.add_argument("--sizes", nargs="*", type=int, default=[20, 40, 80, 160], help="of smaller cohorts")
     parser.add_argument("--copies", type=int, default=20, help="people copied in each half (default: %(default)s)")
+    parser.add_argument("--heads", type=int, default=20, help="whose brains are extracted (default: %(default)s)")
+    parser.add_argument("--prepared", nargs="+", default=list(GEOMETRIES), choices=GEOMETRIES, help="ways of preparing")
     parser.add_argument(
         "--copies-in", nargs="*", default=["2 mm, true size"], choices=GEOMETRIES, help="ways of preparing copies"
     )
