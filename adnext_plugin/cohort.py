@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adnext_plugin.splits.design import is_hold_out, repeats_of
 from adnext_plugin.splits.folds import Fold, ensure_splits, splits_hash
 from adnext_plugin.subjects import permute_targets, read_dataset
 from adnext_plugin.task import Task
@@ -51,6 +52,16 @@ class Cohort:
     def splits_sha256(self) -> str:
         """Hash of the folds; results can be compared only where it is equal."""
         return splits_hash(list(self.splits))
+
+    @property
+    def repeats(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of the folds of each repeat; there is one unless cross-validation is repeated."""
+        return repeats_of(self.splits)
+
+    @property
+    def is_hold_out(self) -> bool:
+        """Whether one part of the people is held out, and the others never are."""
+        return is_hold_out(self.splits)
 
     def rows(self, cases: Sequence[str]) -> pd.DataFrame:
         """Rows of `subjects.csv` in the order of the cases, by case id."""

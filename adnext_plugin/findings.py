@@ -37,6 +37,25 @@ class FoldMean:
 
 
 @record
+class RepeatScores:
+    """The scores of one repeat of a cross-validation, over all of its folds."""
+
+    repeat: int
+    folds: tuple[int, ...]
+    scores: dict[str, float | None]
+
+
+@record
+class StudyDesign:
+    """Folds that are not one cross-validation; of `subjects` in the dataset, `held_out` are scored."""
+
+    kind: Literal["repeated cross-validation", "fixed hold-out"]
+    held_out: int
+    subjects: int
+    repeats: tuple[RepeatScores, ...] = ()
+
+
+@record
 class BaselineResult:
     """A baseline's scores, and by how much the network is better: in AUC (mean of folds), or in mean absolute error."""
 

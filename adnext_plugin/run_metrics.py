@@ -15,6 +15,7 @@ from adnext_plugin.findings import (
     Probe,
     Recalibration,
     SeedSpread,
+    StudyDesign,
     WithinSite,
 )
 from adnext_plugin.formats import Format
@@ -40,16 +41,14 @@ EXTERNAL = Format(
     remedy="evaluate the run again with adnext_evaluate --external",
 )
 
+OPTIONAL = ("warning", "positive_class", "design", "probes")
+
 
 class _Content:
     def content(self) -> dict[str, Any]:
-        """As a JSON object; a warning and probes only where there are any, a positive class of two."""
+        """As a JSON object; what there need not be only where there is any."""
         said = asdict(cast("DataclassInstance", self))
-        return {
-            name: value
-            for name, value in said.items()
-            if value is not None or name not in ("warning", "probes", "positive_class")
-        }
+        return {name: value for name, value in said.items() if value is not None or name not in OPTIONAL}
 
 
 @record
@@ -69,6 +68,7 @@ class RunMetrics(_Content):
     classes: tuple[str, ...]
     positive_class: str | None = None
     splits_sha256: str
+    design: StudyDesign | None = None  # None of one cross-validation
     resamples: int
     best_epochs: tuple[int | None, ...]
     notes: tuple[str, ...]

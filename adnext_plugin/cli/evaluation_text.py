@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.probe import Probe
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
     from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
-    from adnext_plugin.findings import BaselineResult
+    from adnext_plugin.findings import BaselineResult, StudyDesign
     from adnext_plugin.workflows import evaluate, evaluate_external
 
 
@@ -24,6 +24,8 @@ def print_evaluation(result: "evaluate.Result") -> None:
     if result.warning:
         print(result.warning)
     lines = lines_for(result.predictions)
+    if result.design is not None:
+        _print_design(result.design, lines)
     _print_scores_beside_baselines(result.run.trainer, result.evaluation, lines)
     for note in (*result.notes, *_missing_intervals(result.evaluation)):
         print(f"note: {note}")
@@ -93,11 +95,30 @@ def _print_scores_beside_baselines(trainer: str, evaluation: "Evaluation", lines
         print(f"{name:24}{cells}{in_words(gain) if gain else ''}".rstrip())
     print("all held-out subjects together:")
     shown = {name: one.title for name, one in lines.items() if "terminal" in one.shown}
-    print_scores({title: evaluation.scores[name] for name, title in shown.items()})
+    print_scores({title: evaluation.scores[name] for name, title in shown.items() if name in evaluation.scores})
     if evaluation.details is not None:
         _print_details(evaluation.details)
     if evaluation.within_site is not None:
         _print_within_site(evaluation.within_site)
+
+
+def _print_design(design: "StudyDesign", lines: "Mapping[str, Score]") -> None:
+    """Print what is unusual about the folds, and the headline scores of every repeat."""
+    if design.kind == "fixed hold-out":
+        share = design.held_out / design.subjects
+        print(
+            f"Fixed hold-out: {design.held_out} of {design.subjects} subjects ({share:.0%}) are held out; all others "
+            "are trained or chosen on. The mean of folds is that of the one fold"
+        )
+        return
+    print(
+        f"Repeated cross-validation: {len(design.repeats)} repeats of {len(design.repeats[0].folds)} folds. Scores are "
+        "means of the repeats; intervals are over subjects, each with all of their repeats"
+    )
+    for name in (name for name, one in lines.items() if "headline" in one.shown):
+        each = "  ".join(_number(repeat.scores[name]) for repeat in design.repeats)
+        print(f"  {name.replace('_', ' ') + ' by repeat':32}{each}")
+    print("  calibration, decisions, sites and figures are of the first repeat")
 
 
 def _print_seeds(spread: "SeedSpread", lines: "Mapping[str, Score]") -> None:

@@ -16,7 +16,10 @@ from adnext_plugin.run_folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutFeatures:
-    """Of every case of a dataset, by the network of the fold that holds it out: `folds` (N,), `features` (N, D)."""
+    """Of every held-out case, by the network of the fold that holds it out: `folds` (N,), `features` (N, D).
+
+    Of a repeated cross-validation the first repeat counts.
+    """
 
     case_ids: tuple[str, ...]
     folds: np.ndarray
@@ -35,13 +38,14 @@ def held_out_features(run: RunFolder, cohort: Cohort, device: str) -> HeldOutFea
         AdnextError: the run or the dataset is not complete any more.
         SettingsError: the network does not end in a layer whose input could be taken.
     """
-    model = read_run(run, [str(fold) for fold in range(len(cohort.splits))])
+    numbers = cohort.repeats[0]
+    model = read_run(run, [str(fold) for fold in numbers])
     cases, folds, features = [], [], []
-    networks = [FoldNetwork(model, fold, device) for fold in range(len(cohort.splits))]
+    networks = [FoldNetwork(model, fold, device) for fold in range(len(numbers))]
     inputs = read_inputs(str(cohort.folder), model.description, networks[0].columns, {}, "")
     places = {scan.case_id: index for index, scan in enumerate(inputs.scans)}
-    for fold, (parts, network) in enumerate(zip(cohort.splits, networks, strict=True)):
-        for case in tqdm(sorted(parts["val"]), desc=f"Features of fold {fold}", unit="case"):
+    for fold, network in zip(numbers, networks, strict=True):
+        for case in tqdm(sorted(cohort.splits[fold]["val"]), desc=f"Features of fold {fold}", unit="case"):
             index = places[case]
             stored = read_stored(inputs, index, model.description)
             _, found = network(stored.volume_zyx, inputs.columns.iloc[[index]])

@@ -65,6 +65,27 @@ class RunFacts:
         return self.score_lines.get(score, unknown)
 
     @property
+    def held_out_in_words(self) -> str:
+        """Who was held out, and how often."""
+        design, folds = self.metrics.design, len(self.metrics.folds)
+        if design is None:
+            return f"{self.metrics.subjects} subjects were held out once each in {folds} folds"
+        if design.kind == "fixed hold-out":
+            return (
+                f"{design.held_out} of {design.subjects} subjects ({design.held_out / design.subjects:.0%}) were held "
+                "out, a fixed part; nothing is known of the others"
+            )
+        return (
+            f"{design.held_out} subjects were held out once in each of {len(design.repeats)} repeats of "
+            f"{folds // len(design.repeats)} folds; scores are means of the repeats, figures are of the first"
+        )
+
+    @property
+    def together(self) -> str:
+        """What all predictions of one figure are called."""
+        return "all folds pooled" if len(self.metrics.folds) > 1 else "held-out subjects"
+
+    @property
     def positive(self) -> str:
         """The positive class."""
         return self.task.classes[-1]

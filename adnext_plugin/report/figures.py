@@ -31,12 +31,13 @@ def draw_roc(
         path: PNG file.
     """
     figure, axes = _figure(title)
+    together = "all folds pooled" if len(np.unique(folds)) > 1 else "held-out subjects"
     if len(classes) == 2:
         for fold in np.unique(folds):
             rows = folds == fold
-            if len(np.unique(targets[rows])) == 2:
+            if len(np.unique(targets[rows])) == 2 and not rows.all():
                 _roc(axes, targets[rows] == 1, probabilities[rows, 1], f"fold {fold}", linewidth=1, alpha=0.5)
-        _roc(axes, targets == 1, probabilities[:, 1], "all folds pooled", linewidth=2.5, color="black")
+        _roc(axes, targets == 1, probabilities[:, 1], together, linewidth=2.5, color="black")
     else:
         for index, name in enumerate(classes):
             _roc(axes, targets == index, probabilities[:, index], f"{name} against the rest, pooled", linewidth=2)

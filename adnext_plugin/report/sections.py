@@ -18,7 +18,7 @@ def question(facts: RunFacts) -> Section:
         asked = f"Can {' and '.join(task.classes)} be told apart by a brain scan ({task.target})?"
     primary = metrics.primary_score
     answer = (
-        f"{metrics.subjects} subjects were held out once each in {len(metrics.folds)} folds. "
+        f"{facts.held_out_in_words}. "
         f"{facts.line_of(primary).title}: {estimate(metrics.scores[primary])}, with a 95 % interval over subjects."
     )
     paragraphs = [asked, answer]
@@ -57,8 +57,9 @@ def splits(facts: RunFacts) -> Section:
             cells.append(f"{len(here)} ({by_class})" if by_class else str(len(here)))
         rows.append((str(fold), *cells))
     order = f" ({' / '.join(facts.task.classes)})" if facts.task.classes else ""
+    who = "every subject is held out once" if facts.metrics.design is None else facts.held_out_in_words
     table = Table(
-        caption=f"Subjects per fold{order}; every subject is held out once",
+        caption=f"Subjects per fold{order}; {who}",
         header=("fold", "training", "selection", "held out"),
         rows=tuple(rows),
     )
@@ -147,7 +148,7 @@ def calibration(facts: RunFacts) -> Section:
 
 def subgroups(facts: RunFacts) -> Section:
     """How the parts of the cohort fare."""
-    name = "AUC, all folds pooled" if facts.task.kind == "classification" else "mean absolute error"
+    name = f"AUC, {facts.together}" if facts.task.kind == "classification" else "mean absolute error"
     if len(facts.subgroups) < 2:
         return Section(key="subgroups", title="Subgroups", missing=("Age, sex and site are unknown.",))
     rows = tuple(
@@ -224,13 +225,13 @@ def _result_figures(facts: RunFacts) -> list[PageFigure]:
             PageFigure(
                 key="roc",
                 uri=draw.draw_bands(facts.grid, facts.roc, ("1 – specificity", "sensitivity"), None),
-                caption="ROC, all folds pooled, pointwise 95 % band over subjects.",
+                caption=f"ROC, {facts.together}, pointwise 95 % band over subjects.",
                 text="ROC curve with its band.",
             ),
             PageFigure(
                 key="precision-recall",
                 uri=draw.draw_bands(facts.grid, facts.precision_recall, ("recall", "precision"), chance),
-                caption="Precision and recall, all folds pooled; dotted: share of the class, which chance reaches.",
+                caption=f"Precision and recall, {facts.together}; dotted: share of the class, which chance reaches.",
                 text="Precision-recall curve with its band.",
             ),
         ]

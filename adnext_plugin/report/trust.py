@@ -73,7 +73,7 @@ def _within_site(facts: RunFacts) -> tuple[str, ...]:
     found = "too few subjects" if within.auc is None else estimate(within.auc)
     return (
         f"AUC among pairs of the same site, {within.sites} sites with several classes: {found}. "
-        f"Among all pairs: {estimate(facts.metrics.scores['auc_pooled'])}. "
+        f"Among all pairs: {estimate(facts.metrics.scores.get('auc_pooled'))}. "
         "Where the latter is much higher, sites are told apart instead of classes.",
     )
 

@@ -1,7 +1,8 @@
 """Cross-validation folds made of subjects: written once, checked whenever they are used.
 
 Each fold is three disjoint lists of case ids. `val` is held out: nothing is ever chosen on it. Of the other subjects,
-`selection` decides on the epoch and the threshold, and `train` is trained on.
+`selection` decides on the epoch and the threshold, and `train` is trained on. `design.py` says what folds may be
+together.
 """
 
 import json
@@ -16,6 +17,7 @@ import pandas as pd
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.paths import SPLITS_FILE
+from adnext_plugin.splits.design import check_design
 from adnext_plugin.task import Task
 
 Fold = dict[str, list[str]]
@@ -100,8 +102,8 @@ def check_splits(splits: list[Fold], subjects: pd.DataFrame, where: str) -> None
     """Make sure that folds fit the subjects.
 
     Raises:
-        SplitError: a subject is on two sides of a fold, a case is unknown, listed twice or in no part of a fold, or is
-            not held out exactly once.
+        SplitError: a subject is on two sides of a fold, a case is unknown, listed twice or in no part of a fold, or
+            the folds are no cross-validation, no repeated one and no fixed hold-out.
     """
     subject_of = dict(zip(subjects["case_id"], subjects["subject_id"], strict=True))
     remedy = "delete the file to have new folds drawn, or correct it"
@@ -121,8 +123,31 @@ def check_splits(splits: list[Fold], subjects: pd.DataFrame, where: str) -> None
                     )
         listed = Counter(case for part in PARTS for case in fold[part])
         _refuse_count(listed, subject_of, f"{where}, fold {number}: case {{}} is listed {{}} times; {remedy}")
-    held_out = Counter(case for fold in splits for case in fold["val"])
-    _refuse_count(held_out, subject_of, f"{where}: case {{}} is held out in {{}} folds instead of one; {remedy}")
+    check_design(splits, subject_of, where, remedy)
+
+
+def require_every_class(cases: list[str], subjects: pd.DataFrame, task: Task, where: str) -> None:
+    """Make sure that somebody of every class is trained on.
+
+    Args:
+        cases: those to train on.
+        subjects: content of `subjects.csv`.
+        task: names the classes; other kinds of task have none.
+        where: which part of which fold, for messages.
+
+    Raises:
+        SplitError: a class is absent; names it.
+    """
+    if task.kind != "classification":
+        return
+    counts = subjects.loc[subjects["case_id"].isin(cases), task.column].value_counts()
+    absent = [name for name in task.classes if name not in counts]
+    if absent:
+        there = ", ".join(f"{counts[name]} of {name}" for name in task.classes if name in counts) or "nobody"
+        raise SplitError(
+            f"{where} has no case of class {absent[0]!r}, only {there}: a network cannot learn what it never sees. "
+            f"Correct {SPLITS_FILE}, or delete it to have new folds drawn; or join classes with --label-map"
+        )
 
 
 def take_fraction(cases: list[str], subjects: pd.DataFrame, task: Task, fraction: float) -> list[str]:

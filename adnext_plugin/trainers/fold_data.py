@@ -19,7 +19,7 @@ from adnext_plugin.plan import Plan, configuration_of, data_identifier, plan_in,
 from adnext_plugin.preprocessing.chain import fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, StoredToInput, fit_steps
 from adnext_plugin.settings import RunSettings, TrainerSettings
-from adnext_plugin.splits.folds import ensure_splits, take_fraction
+from adnext_plugin.splits.folds import ensure_splits, require_every_class, take_fraction
 from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file
 from adnext_plugin.task import task_of
 
@@ -62,12 +62,18 @@ class FoldData:
         return {part: sorted(splits[fold][part]) for part in ("train", "selection", "val")}
 
     def cases_to_train_on(self, settings: TrainerSettings) -> tuple[list[str], list[str]]:
-        """Cases to train on, and cases to choose the epoch on: `selection`, or under the paper's protocol `val`."""
+        """Cases to train on, and cases to choose the epoch on: `selection`, or under the paper's protocol `val`.
+
+        Raises:
+            SplitError: the splits do not fit the data, or nobody of a class would be trained on.
+        """
         training, compared_on = self.parts["train"], self.parts["selection"]
         if settings.protocol == "paper":
             training, compared_on = sorted(training + compared_on), self.parts["val"]
         if settings.train_fraction < 1:
             training = take_fraction(training, self.subjects, self.plan.known_task, settings.train_fraction)
+        where = "The dataset" if self.fold == "all" else f"The training part of fold {self.fold}"
+        require_every_class(training, self.subjects, self.plan.known_task, where)
         return training, compared_on
 
     def targets(self, cases: list[str]) -> np.ndarray:

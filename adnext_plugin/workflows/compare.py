@@ -71,6 +71,11 @@ def compare(request: Request) -> Result:
     cohort = Cohort.open(request.dataset_folder)
     if cohort.task.kind != "classification":
         raise SettingsError(f"{cohort.name} is {cohort.task.kind}; only classifiers can be compared")
+    if len(cohort.repeats) > 1:
+        raise SettingsError(
+            f"{cohort.name} has a repeated cross-validation, of which runs cannot be compared: the tests count "
+            "everybody once. Compare them on the folds of one repeat"
+        )
     results = results_dir() / cohort.name
     folders = [find_run(run, results, request.plans, request.configuration) for run in request.runs]
     _refuse_repeats(folders)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
     from adnext_plugin.evaluation.subjects.fold_files import FoldFiles
     from adnext_plugin.evaluation.subjects.values import OfSubjects
+    from adnext_plugin.findings import StudyDesign
     from adnext_plugin.trained_on import TrainedOn
 
 
@@ -53,8 +54,9 @@ class Result:
     """The evaluation, and where it lies.
 
     `cohort` has the targets that were trained on. `table`: rows of `predictions.csv`, one per scan; `predictions`: one
-    per subject. `warning`: what all of it must be stamped with. `notes`: what was left out, and why. `report`: the
-    page; None where `report_problem` says why there is none.
+    per subject, and repeat where there are several. `design`: what is unusual about the folds. `warning`: what all of
+    it must be stamped with. `notes`: what was left out, and why. `report`: the page; None where `report_problem` says
+    why there is none.
     """
 
     run: RunFolder
@@ -63,6 +65,7 @@ class Result:
     evaluation: "Evaluation"
     predictions: "OfSubjects"
     table: "pd.DataFrame"
+    design: "StudyDesign | None"
     warning: str | None
     notes: tuple[str, ...]
     seeds: "SeedSpread | None"
@@ -86,13 +89,14 @@ def evaluate(request: Request, show_scores: Callable[[Result], None] | None = No
         OtherDataError: the run was trained, or earlier results were made, on other data than the dataset holds now.
         AdnextError: predictions are of other folds, targets or protocols than the dataset's.
     """
+    from adnext_plugin.evaluation.subjects.values import first_repeat
     from adnext_plugin.trained_on import write_trained_on
 
     run = request.run
     require_file(run.dataset_file, "train first, or check -tr, -p and -c")
     scored, metrics, judged_on = _score(request, run)
     write_trained_on(judged_on, scored.folder.data_file)
-    write_evaluation(scored.folder, metrics, scored.table, scored.predictions, scored.cohort.task)
+    write_evaluation(scored.folder, metrics, scored.table, first_repeat(scored.predictions), scored.cohort.task)
     if show_scores is not None:
         show_scores(scored)
     if request.probes:
@@ -116,8 +120,8 @@ def _score(request: Request, run: RunFolder) -> "tuple[Result, RunMetrics, Train
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
     from adnext_plugin.prepared_data import PreparedData, refuse_other_results
 
-    scores = installed_scores()
     cohort = Cohort.open(request.dataset_folder)
+    scores = crossval.scores_for(cohort, installed_scores())
     require_columns(request.probes, cohort.subjects)
     how_to_train = f"adnext_train {cohort.name} {request.configuration} cv -tr {request.trainer} --c"
     files = read_folds(run, cohort, how_to_train)
@@ -144,6 +148,7 @@ def _score(request: Request, run: RunFolder) -> "tuple[Result, RunMetrics, Train
         evaluation=evaluation,
         predictions=predictions,
         table=files.predictions[files.predictions["part"] == "val"].assign(protocol=files.protocol),
+        design=crossval.describe_design(predictions, cohort, scores),
         warning=files.warning,
         notes=(*files.cohort.task.positive_in_words, *notes, *remarks),
         seeds=seeds,
@@ -165,6 +170,7 @@ def _metrics(request: Request, files: "FoldFiles", result: Result) -> RunMetrics
         classes=files.cohort.task.classes,
         positive_class=files.cohort.task.positive,
         splits_sha256=files.cohort.splits_sha256,
+        design=result.design,
         resamples=request.resamples,
         best_epochs=tuple(summary.best_epoch for summary in files.summaries),
         notes=result.notes,

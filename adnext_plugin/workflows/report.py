@@ -100,11 +100,11 @@ def _of_predictions(files: "FoldFiles") -> dict[str, Any]:
     from adnext_plugin.evaluation.scores.table import lines_for
     from adnext_plugin.evaluation.studies.crossval import of_subjects
     from adnext_plugin.evaluation.studies.subgroups import describe_subgroups
-    from adnext_plugin.evaluation.subjects.values import SubjectValues
+    from adnext_plugin.evaluation.subjects.values import SubjectValues, first_repeat
     from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
 
     task = files.cohort.task
-    predictions = of_subjects(files.predictions, task)
+    predictions = first_repeat(of_subjects(files.predictions, task))
     shared = {
         "subgroups": describe_subgroups(predictions, files.cohort.subjects),
         "score_lines": {name: _line(one) for name, one in lines_for(predictions).items()},

@@ -5,7 +5,7 @@ Pre-training is the same with a trainer that needs no labels.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,8 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
     trainer = find_trainer(request.trainer)
     is_ours, is_labelled = check_settings(trainer, job.overrides)
     _refuse_other_data(job)
+    if is_labelled:
+        _refuse_absent_classes(job, trainer)
     if is_labelled and job.folds != ("all",):
         reason = job.overrides.get("skip_audit")
         if reason is None:
@@ -176,6 +178,19 @@ def _refuse_other_data(job: _Job) -> None:
     others = seed_runs(job.run).values() if job.request.seeds else ()
     for run in (job.run, *others):
         refuse_other_data(run.folds(), data, say_nothing)  # each fold that goes on has it in its own log
+
+
+def _refuse_absent_classes(job: _Job, trainer: Any) -> None:
+    """Every fold is looked at before the first one is trained."""
+    from adnext_plugin.records import to_json
+    from adnext_plugin.trainers.fold_data import open_data
+
+    request = job.request
+    data = open_data(job.dataset_folder, request.plans, request.configuration)
+    settings = trainer.settings_with((data.plan.training, request.plans), (job.overrides, "--set"))
+    plan = data.plan.with_settings("training", to_json(settings))
+    for fold in job.folds:
+        replace(data, plan=plan, fold=fold).cases_to_train_on(settings)
 
 
 def _look_up(request: Request) -> _Job:

@@ -39,10 +39,13 @@ def seeds_of(
 def inflation_of(run: RunFolder, predictions: "OfSubjects", cohort: "Cohort") -> "InflationMeter | None":
     """What the paper's protocol would have printed of the run; None where it was trained without the meter."""
     from adnext_plugin.evaluation.studies.inflation import measure_inflation
-    from adnext_plugin.evaluation.subjects.fold_files import read_metered_epochs
+    from adnext_plugin.evaluation.subjects.fold_files import read_metered_epochs, with_repeats
 
     metered = read_metered_epochs(run, len(cohort.splits), cohort.task)
-    return None if metered is None else measure_inflation(predictions, metered, cohort.task)
+    if metered is None:
+        return None
+    tables = [{epoch: with_repeats(table, cohort) for epoch, table in epochs.items()} for epochs in metered]
+    return measure_inflation(predictions, tables, cohort.task)
 
 
 def require_columns(names: Sequence[str], subjects: "pd.DataFrame") -> None:

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from adnext_plugin.errors import SplitError
-from adnext_plugin.splits.folds import check_splits, ensure_splits, make_splits, splits_hash, take_fraction
+from adnext_plugin.splits.design import is_hold_out, repeats_of
+from adnext_plugin.splits.folds import (
+    check_splits,
+    ensure_splits,
+    make_splits,
+    require_every_class,
+    splits_hash,
+    take_fraction,
+)
 from adnext_plugin.task import Task
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
@@ -143,3 +151,64 @@ def test_shares_of_the_training_subjects_are_nested_whole_people_of_every_class(
     assert set(rows["case_id"]) == quarter  # with all their sessions
     everyone = subjects[subjects["case_id"].isin(cases)].drop_duplicates("subject_id")["diagnosis"].value_counts()
     assert (rows.drop_duplicates("subject_id")["diagnosis"].value_counts() == (everyone / 4).round()).all()
+
+
+def _single(folds: list[dict], subjects: pd.DataFrame) -> list[dict]:
+    """Folds that share the held-out people out in another way."""
+    return make_splits(subjects, TASK, folds=len(folds), seed=9)
+
+
+@pytest.mark.parametrize(
+    ("design", "repeats"),
+    [
+        (lambda splits, again: splits, ((0, 1, 2, 3),)),
+        (lambda splits, again: splits + again, ((0, 1, 2, 3), (4, 5, 6, 7))),
+        (lambda splits, again: splits + again + splits, ((0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11))),
+        (lambda splits, again: splits[2:3], ((0,),)),
+    ],
+)
+def test_repeats_and_one_hold_out_are_known_by_who_is_held_out(design, repeats) -> None:
+    subjects = _cohort(0)
+    splits = make_splits(subjects, TASK)
+    chosen = design(splits, _single(splits, subjects))
+    check_splits(chosen, subjects, "here")
+    assert repeats_of(chosen) == repeats and is_hold_out(chosen) == (len(chosen) == 1)
+
+
+@pytest.mark.parametrize(
+    ("design", "message"),
+    [
+        (lambda splits, again, two: splits[:3], "held out in 0 folds instead of one"),
+        (lambda splits, again, two: splits + again[:3], "list all folds of one repeat after those of another"),
+        (lambda splits, again, two: [splits[0], *again, *splits[1:]], "held out in 2 folds instead of one"),
+        (lambda splits, again, two: [splits[0], splits[0]], "held out in"),
+        (lambda splits, again, two: splits + two, r"the repeats have \[4, 2\] folds"),
+        (
+            lambda splits, again, two: [{**splits[0], "train": splits[0]["train"] + splits[0]["val"], "val": []}],
+            "nobody",
+        ),
+        (
+            lambda splits, again, two: [*splits, {**again[0], "train": again[0]["train"] + again[0]["val"][:1]}],
+            "fold 4: .* in both train and val|fold 4: subject",
+        ),
+    ],
+)
+def test_what_is_neither_repeated_nor_one_hold_out_is_refused(design, message: str) -> None:
+    subjects = _cohort(0)
+    splits = make_splits(subjects, TASK)
+    two = make_splits(subjects, TASK, folds=2, seed=5)
+    with pytest.raises(SplitError, match=message):
+        check_splits(design(splits, _single(splits, subjects), two), subjects, "here")
+
+
+def test_a_class_that_nobody_is_trained_on_is_named() -> None:
+    subjects = _cohort(0)
+    train = make_splits(subjects, TASK)[2]["train"]
+    require_every_class(train, subjects, TASK, "The training part of fold 2")
+    controls = subjects.loc[subjects["case_id"].isin(train) & (subjects["diagnosis"] == "CN"), "case_id"].tolist()
+    message = f"The training part of fold 2 has no case of class 'AD', only {len(controls)} of CN"
+    with pytest.raises(SplitError, match=message):
+        require_every_class(controls, subjects, TASK, "The training part of fold 2")
+    with pytest.raises(SplitError, match="no case of class 'CN', only nobody"):
+        require_every_class([], subjects, TASK, "Fold 0")
+    require_every_class([], subjects, Task(name="Age", kind="regression", target="age"), "Fold 0")

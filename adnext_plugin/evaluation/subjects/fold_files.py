@@ -8,6 +8,7 @@ import pandas as pd
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.csv_files import read_csv, require_numbers
 from adnext_plugin.errors import AdnextError, PathsError
+from adnext_plugin.evaluation.subjects.predictions import REPEAT
 from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_records import FoldSummary, read_fold_summary
@@ -72,12 +73,20 @@ def read_folds(run: RunFolder, cohort: Cohort, how_to_train: str) -> FoldFiles:
         _check(table, number, split, cohort, fold.predictions_file)
         tables.append(table)
     return FoldFiles(
-        predictions=pd.concat(tables, ignore_index=True),
+        predictions=with_repeats(pd.concat(tables, ignore_index=True), cohort),
         cohort=cohort,
         summaries=summaries,
         protocol=protocols.pop(),
         warning="; ".join(stamps_of(summary.warning for summary in summaries)) or None,
     )
+
+
+def with_repeats(table: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
+    """Rows of folds' predictions with the repeat that each is of, where there are several."""
+    if len(cohort.repeats) == 1:
+        return table
+    repeat_of = {fold: repeat for repeat, folds in enumerate(cohort.repeats) for fold in folds}
+    return table.assign(**{REPEAT: table["fold"].map(repeat_of)})
 
 
 def read_metered_epochs(run: RunFolder, folds: int, task: Task) -> list[dict[int, pd.DataFrame]] | None:

@@ -1,6 +1,6 @@
 """Predicted probabilities of subjects, and from which on a subject is called positive."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -9,14 +9,16 @@ from sklearn.metrics import roc_curve
 
 from adnext_plugin.task import Task
 
+REPEAT = "repeat"  # a column of the predictions of a repeated cross-validation
+
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectPredictions:
-    """One prediction per held-out subject.
+    """One prediction per held-out subject; of a repeated cross-validation, one for every time.
 
     `targets` (N,) and `folds` (N,) are integers, `probabilities` (N, classes). `thresholds` (N,) is the probability of
     the positive (last of two) class from which the subject's fold calls it positive; NaN with more than two classes.
-    `classes` are the names of the columns of `probabilities`.
+    `classes` are the names of the columns of `probabilities`. `repeats` (N,) are numbers; None where there is one.
     """
 
     primary: ClassVar[str] = "auc_mean_of_folds"
@@ -27,6 +29,7 @@ class SubjectPredictions:
     probabilities: np.ndarray
     thresholds: np.ndarray
     classes: tuple[str, ...]
+    repeats: np.ndarray | None = None
 
     @property
     def strata(self) -> np.ndarray:
@@ -48,9 +51,11 @@ class SubjectPredictions:
 
     def of_fold(self, fold: int) -> "SubjectPredictions":
         """Those of one fold."""
-        rows = self.folds == fold
-        parts = {name: values[rows] for name, values in vars(self).items() if name != "classes"}
-        return SubjectPredictions(**parts, classes=self.classes)
+        return self.of_rows(self.folds == fold)
+
+    def of_rows(self, rows: np.ndarray) -> "SubjectPredictions":
+        """Some of them."""
+        return replace(self, **{name: one[rows] for name, one in vars(self).items() if isinstance(one, np.ndarray)})
 
     @property
     def threshold(self) -> float | None:
@@ -85,7 +90,16 @@ def per_subject(predictions: pd.DataFrame, task: Task) -> SubjectPredictions:
         probabilities=held_out[columns].to_numpy(),
         thresholds=thresholds,
         classes=task.classes,
+        repeats=repeats_of_folds(predictions, held_out["fold"]),
     )
+
+
+def repeats_of_folds(predictions: pd.DataFrame, folds: pd.Series) -> np.ndarray | None:
+    """The repeats that folds belong to, (N,), as a column of predictions says; None where it has none."""
+    if REPEAT not in predictions:
+        return None
+    of_fold = predictions.drop_duplicates("fold").set_index("fold")[REPEAT]
+    return folds.map(of_fold).to_numpy()
 
 
 def subject_means(predictions: pd.DataFrame, task: Task) -> pd.DataFrame:

@@ -1,21 +1,21 @@
 """Predicted numbers of subjects, such as their age, and how far they are from the truth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from adnext_plugin.evaluation.subjects.bias_correction import fit_bias_correction
-from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, repeats_of_folds
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectValues:
-    """One predicted number per held-out subject, in the target's unit.
+    """One predicted number per held-out subject, in the target's unit; if repeatedly held out, one for every time.
 
     All (N,): true `targets`, integer `folds`, predicted `values`, and `corrected` ones, without the linear dependence
-    on the truth that the fold's `selection` part showed.
+    on the truth that the fold's `selection` part showed. `repeats` are numbers; None where there is one.
     """
 
     primary: ClassVar[str] = "mae"
@@ -25,6 +25,7 @@ class SubjectValues:
     folds: np.ndarray
     values: np.ndarray
     corrected: np.ndarray
+    repeats: np.ndarray | None = None
 
     @property
     def strata(self) -> np.ndarray:
@@ -33,8 +34,11 @@ class SubjectValues:
 
     def of_fold(self, fold: int) -> "SubjectValues":
         """Those of one fold."""
-        rows = self.folds == fold
-        return SubjectValues(**{name: values[rows] for name, values in vars(self).items()})
+        return self.of_rows(self.folds == fold)
+
+    def of_rows(self, rows: np.ndarray) -> "SubjectValues":
+        """Some of them."""
+        return replace(self, **{name: one[rows] for name, one in vars(self).items() if isinstance(one, np.ndarray)})
 
     @property
     def threshold(self) -> None:
@@ -64,4 +68,18 @@ def values_per_subject(predictions: pd.DataFrame) -> SubjectValues:
         folds=held_out["fold"].to_numpy(),
         values=held_out["prediction"].to_numpy(),
         corrected=corrected.to_numpy(),
+        repeats=repeats_of_folds(predictions, held_out["fold"]),
     )
+
+
+def rows_by_repeat(predictions: OfSubjects) -> list[np.ndarray]:
+    """Indices of the predictions of each repeat, in order; one with all of them where nothing was repeated."""
+    if predictions.repeats is None:
+        return [np.arange(len(predictions.targets))]
+    return [np.flatnonzero(predictions.repeats == repeat) for repeat in np.unique(predictions.repeats)]
+
+
+def first_repeat(predictions: OfSubjects) -> OfSubjects:
+    """One prediction per subject, whatever was repeated."""
+    rows = rows_by_repeat(predictions)
+    return predictions if len(rows) == 1 else predictions.of_rows(rows[0])

@@ -1,7 +1,8 @@
 """The interval of every score, each by one way: which one, docs/evaluation.md says.
 
 Areas of two classes have theirs in closed form, proportions of subjects Wilson's, and all other scores that of
-resamples of subjects, drawn within their class.
+resamples of subjects, drawn within their class. So have all scores of a repeated cross-validation: closed forms would
+count its people several times.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from adnext_plugin.evaluation.scores.panel import all_scores, panel
 from adnext_plugin.evaluation.scores.score import Score
 from adnext_plugin.evaluation.scores.table import AT_THRESHOLD, BUILT_IN, primary_score
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
-from adnext_plugin.evaluation.subjects.values import OfSubjects
+from adnext_plugin.evaluation.subjects.values import OfSubjects, rows_by_repeat
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate, Resamples, bootstrap
 from adnext_plugin.evaluation.uncertainty.delong import area_interval, paired_test
 from adnext_plugin.evaluation.uncertainty.proportions import proportions_of_calls
@@ -43,7 +44,8 @@ def gain(ours: OfSubjects, theirs: OfSubjects, resamples: Resamples) -> Estimate
     """
     if not np.array_equal(ours.subject_ids, theirs.subject_ids):
         raise ValueError("a paired comparison needs the same subjects in the same order")
-    if isinstance(ours, SubjectPredictions) and isinstance(theirs, SubjectPredictions) and len(ours.classes) == 2:
+    has_closed_form = isinstance(ours, SubjectPredictions) and len(ours.classes) == 2 and len(rows_by_repeat(ours)) == 1
+    if has_closed_form and isinstance(ours, SubjectPredictions) and isinstance(theirs, SubjectPredictions):
         test = paired_test(ours.targets == 1, ours.probabilities[:, 1], theirs.probabilities[:, 1], ours.folds)
         return Estimate(value=test.difference, low=test.low, high=test.high, note=test.note)
     primary = primary_score(ours)
@@ -56,7 +58,7 @@ def gain(ours: OfSubjects, theirs: OfSubjects, resamples: Resamples) -> Estimate
 
 
 def _each_by_its_way(predictions: OfSubjects, found: dict[str, Estimate]) -> dict[str, Estimate]:
-    if not isinstance(predictions, SubjectPredictions):
+    if not isinstance(predictions, SubjectPredictions) or len(rows_by_repeat(predictions)) > 1:
         return found
     closed = {**_proportions(predictions), **_areas(predictions)}
     # values stay as they are: the other way to them differs by rounding
