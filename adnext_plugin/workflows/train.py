@@ -137,7 +137,7 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
     trainer = find_trainer(request.trainer)
     is_ours, is_labelled = check_settings(trainer, job.overrides)
     _refuse_other_data(job)
-    if is_labelled:
+    if is_labelled and not request.resume and not request.only_validate:
         _refuse_absent_classes(job, trainer)
     if is_labelled and job.folds != ("all",):
         reason = job.overrides.get("skip_audit")

@@ -46,14 +46,14 @@ def _area(rows: pd.DataFrame) -> float:
 
 
 def test_a_repeated_cross_validation_is_trained_and_scored_repeat_by_repeat(toy, dataset, capsys) -> None:
-    _use([*_drawn(dataset, 3, 1), *_drawn(dataset, 3, 2)], dataset)
+    _use([*_drawn(dataset, 2, 1), *_drawn(dataset, 2, 2)], dataset)
     assert train.main([*TRAIN, *FAST]) == 0
     out = capsys.readouterr().out
-    assert "Repeated cross-validation: 2 repeats of 3 folds" in out and "auc mean of folds by repeat" in out
+    assert "Repeated cross-validation: 2 repeats of 2 folds" in out and "auc mean of folds by repeat" in out
     folder = toy.results / DATASET / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres" / "crossval_results"
     table = pd.read_csv(folder / "predictions.csv", float_precision="round_trip")
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert sorted(table["repeat"].unique()) == [0, 1] and (table["repeat"] == table["fold"] // 3).all()
+    assert sorted(table["repeat"].unique()) == [0, 1] and (table["repeat"] == table["fold"] // 2).all()
     assert (table.groupby("case_id").size() == 2).all() and metrics["subjects"] == 16
     by_repeat = [
         np.mean([_area(fold) for _, fold in rows.groupby("fold")]) for _, rows in table.groupby("repeat", sort=True)
@@ -62,7 +62,7 @@ def test_a_repeated_cross_validation_is_trained_and_scored_repeat_by_repeat(toy,
     assert [one["scores"]["auc_mean_of_folds"] for one in design["repeats"]] == pytest.approx(by_repeat, abs=1e-12)
     assert metrics["scores"]["auc_mean_of_folds"]["value"] == pytest.approx(np.mean(by_repeat), abs=1e-12)
     page = (folder / "report.html").read_text()
-    assert "held out once in each of 2 repeats of 3 folds" in page
+    assert "held out once in each of 2 repeats of 2 folds" in page
     assert compare.main(["301", "ADNeXtTrainer_T", "ADNeXtTrainer_B"]) == 2
     assert "has a repeated cross-validation" in capsys.readouterr().err
     before = (folder / "predictions.csv").read_bytes()
