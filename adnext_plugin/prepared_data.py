@@ -188,7 +188,7 @@ def refuse_other_data(folds: Iterable[FoldFolder], data: PreparedData, tell: Cal
         tell(remark)
 
 
-def refuse_other_results(file: Path, data: PreparedData, columns: Sequence[str]) -> TrainedOn:
+def refuse_other_results(file: Path, data: PreparedData, columns: Sequence[str]) -> TrainedOn | None:
     """Make sure that results which lie beside `file` are of the data there are now.
 
     Args:
@@ -197,7 +197,7 @@ def refuse_other_results(file: Path, data: PreparedData, columns: Sequence[str])
         columns: of `subjects.csv` that new results come from, beside the target; those there are not do not count.
 
     Returns:
-        What to write there with new results.
+        What to write there with new results; None where the dataset's plans are gone, and nobody knows.
 
     Raises:
         OtherDataError: they are of other data; names what has changed.
@@ -210,6 +210,8 @@ def refuse_other_results(file: Path, data: PreparedData, columns: Sequence[str])
                 f"{file.parent} holds results on other data than {data.cohort.name} holds now: {'; '.join(changed)}. "
                 "Nothing was changed. Bring back the data as they were, or move the folder away to have new results"
             )
+    elif not plans_file(data.cohort.folder, str(data.plans)).is_file():
+        return None
     return data.trained_on("all", [name for name in dict.fromkeys(columns) if name in data.cohort.subjects])
 
 

@@ -95,7 +95,8 @@ def evaluate(request: Request, show_scores: Callable[[Result], None] | None = No
     run = request.run
     require_file(run.dataset_file, "train first, or check -tr, -p and -c")
     scored, metrics, judged_on = _score(request, run)
-    write_trained_on(judged_on, scored.folder.data_file)
+    if judged_on is not None:
+        write_trained_on(judged_on, scored.folder.data_file)
     write_evaluation(scored.folder, metrics, scored.table, first_repeat(scored.predictions), scored.cohort.task)
     if show_scores is not None:
         show_scores(scored)
@@ -112,7 +113,7 @@ def evaluate(request: Request, show_scores: Callable[[Result], None] | None = No
     return replace(scored, report=page)
 
 
-def _score(request: Request, run: RunFolder) -> "tuple[Result, RunMetrics, TrainedOn]":
+def _score(request: Request, run: RunFolder) -> "tuple[Result, RunMetrics, TrainedOn | None]":
     """Everything but probes and report, what `metrics.json` says of it, and on which data all of it is."""
     from adnext_plugin.cohort import Cohort
     from adnext_plugin.evaluation.scores.table import installed_scores

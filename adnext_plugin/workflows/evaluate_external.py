@@ -152,7 +152,8 @@ def evaluate_external(request: Request) -> Result:
         table=table.assign(protocol=files.protocol),
         warning=_warning(files, request.other_people),
     )
-    write_trained_on(judged_on, result.folder.data_file)
+    if judged_on is not None:
+        write_trained_on(judged_on, result.folder.data_file)
     write_evaluation(result.folder, _metrics(result, files.protocol, request.resamples), result.table, judged, task)
     return result
 
