@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from adnext_plugin.images import Volume, foreground, read_volume
+from adnext_plugin.images import Volume, foreground, read_volume, reorient_to_ras
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.brains.brain_networks import extract_brain
 
@@ -107,7 +107,7 @@ CHANGES: dict[str, Change] = {
 
 def brains_of_head(head: Path) -> dict[str, Volume]:
     """A head's brain by the project's own extraction, and with masks that are one and two voxels too large."""
-    scan = read_volume(head)
+    scan = reorient_to_ras(read_volume(head))
     mask = extract_brain(scan, PreprocessingSettings(brain_extraction="deepbet"), 1)
     masks = {"own brain extraction of the head": mask}
     for voxels in (1, 2):

@@ -47,7 +47,7 @@ def test_the_leak_audit_benchmark_reports_copies_and_both_cohorts_in_every_geome
     halves = [row["half"] for row in report["copies"]]
     assert halves.count("chosen on") == halves.count("confirmed on") >= 15
     assert {"mirrored", "turned by 6°"} <= {row["change"] for row in report["copies"]}
-    assert min(row["least_alike_copy"] for row in report["copies"]) > 0.5
+    assert min(row["least_alike_copy"] for row in report["copies"] if row["change"] == "mirrored") > 0.5
 
 
 def test_the_other_benchmarks_explain_themselves() -> None:
