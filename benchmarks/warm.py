@@ -148,8 +148,10 @@ def run_and_kill(command: Sequence[str], home: Path, log: Path, number: int, aft
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return end(child, log, begun)
         time.sleep(min(left, 0.005))
-    with suppress(ProcessLookupError):
+    try:
         os.killpg(child, number)
+    except ProcessLookupError:  # it leads no group yet
+        os.kill(child, number)
     return end(child, log, begun, was_killed=True)
 
 
