@@ -20,7 +20,9 @@ from adnext_plugin.pretraining.amaes.options import AMAESOptions
 from adnext_plugin.pretraining.contrast.options import ContrastiveOptions
 from adnext_plugin.pretraining.hybrid.options import HybridOptions
 from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
+from adnext_plugin.pretraining.masked_tokens.options import MAEOptions, SimMIMOptions
 from adnext_plugin.pretraining.proxy.options import ProxyOptions
+from adnext_plugin.pretraining.swinunetr.options import SwinUNETROptions
 from adnext_plugin.records import to_json
 from adnext_plugin.registry import AUGMENTATIONS, NETWORKS, OBJECTIVES, TRAINERS
 from adnext_plugin.settings import PretrainingSettings, RunSettings, TrainerSettings
@@ -49,6 +51,9 @@ SETTINGS_TABLES = {
     "### Options of `hybrid`": (HybridOptions, ContrastiveOptions),
     "### Options of `proxy`": (ProxyOptions, ()),
     "### Options of `amaes`": (AMAESOptions, ()),
+    "### Options of `simmim`": (SimMIMOptions, ()),
+    "### Options of `mae`": (MAEOptions, ()),
+    "### Options of `swinunetr`": (SwinUNETROptions, ()),
     "## Preprocessing": (PreprocessingSettings, ()),
 }
 

@@ -63,6 +63,7 @@ EXPECTED = {
     "resnet50": Expected(46_163_010, 2, 128, 16),
     "resnet101": Expected(85_209_154, 2, 128, 16),
     "swin3d_t": Expected(27_852_008, 2, 80, 32),
+    "swin_unetr_48": Expected(8_062_002 + 2 * 769, 2, 96, 32),
     "tiny_densenet": Expected(1_462_873, 1, 80, 16),
     "unet_b": Expected(14_134_944 + 2 * 513, 2, 128, 32),
     "unet_xl": Expected(56_526_144 + 2 * 1025, 2, 128, 32),
@@ -183,7 +184,7 @@ def test_what_does_not_divide_into_patches_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in DECLARED if name.startswith(("vit", "minit", "nit", "swin", "densenet"))]
+    "name", [name for name in DECLARED if name.startswith(("vit", "minit", "nit", "swin3d", "densenet"))]
 )
 def test_a_rate_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=r"dropout_rate must be in \[0, 1\), got 1"):

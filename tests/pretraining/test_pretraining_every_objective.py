@@ -24,6 +24,8 @@ DATASET = "Dataset305_Tiny"
 SIZE = (64, 32, 32)  # two whole patches of 32³
 TINY_ADNEXT = NetworkSettings(name="adnext_t", options={"init": "fan_in"})
 
+TINY_VIT = NetworkSettings(name="vit_small_mim", options={"width": 24, "mlp_width": 32, "depth": 2, "num_heads": 2})
+
 
 @dataclass(frozen=True)
 class Tiny:
@@ -40,7 +42,13 @@ TINY = {
     "contrastive": Tiny(settings={"options": {"categories": ["sex"], "projector_widths": [16, 8]}}),
     "fcmae": Tiny(settings={"options": FCMAE}),
     "hybrid": Tiny(settings={"options": {"masked_options": FCMAE, "projector_widths": [16, 8]}}),
+    "mae": Tiny(
+        TINY_VIT,
+        {"options": {"decoder_width": 24, "decoder_mlp_width": 32, "decoder_depth": 1, "decoder_heads": 2}},
+    ),
     "proxy": Tiny(),
+    "simmim": Tiny(TINY_VIT),
+    "swinunetr": Tiny(NetworkSettings(name="swin_unetr_48"), {"options": {"plane": "yx"}}),
 }
 
 

@@ -26,6 +26,7 @@ VIDEO_URL = Swin3D_T_Weights.KINETICS400_V1.url
 # torchvision names its files by the first digits of their SHA-256
 VIDEO_SHA256_PREFIX = VIDEO_URL.removesuffix(".pth").rpartition("-")[2]
 VIDEO_CHANNELS = 3
+MERGED = 8  # tokens along y and x that become one, by three mergings; z keeps its own
 Size = tuple[int, int, int]
 
 
@@ -35,11 +36,24 @@ class SwinEncoder(nn.Module):
     def __init__(self, network: SwinTransformer3d) -> None:
         super().__init__()
         self.network = network
+        self.token_width, self.width = network.patch_embed.proj.out_channels, network.num_features
+        self.patch_voxels = cast(Size, network.patch_embed.tuple_patch_size)
+        z, y, x = self.patch_voxels
+        self.cell_voxels = (z, y * MERGED, x * MERGED)
 
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
-        if x_bczyx.shape[1] == 1:
-            x_bczyx = x_bczyx.expand(-1, VIDEO_CHANNELS, -1, -1, -1)
-        return self.network(x_bczyx)
+        return self.network(self._coloured(x_bczyx))
+
+    def patches(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        """Tokens (B, gz, gy, gx, 96) of a scan."""
+        return self.network.patch_embed(self._coloured(x_bczyx))
+
+    def encode_grid(self, tokens_bzyxd: torch.Tensor) -> torch.Tensor:
+        """What the encoder makes of tokens, (B, gz, gy / 8, gx / 8, 768)."""
+        return self.network.norm(self.network.features(self.network.pos_drop(tokens_bzyxd)))
+
+    def _coloured(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        return x_bczyx.expand(-1, VIDEO_CHANNELS, -1, -1, -1) if x_bczyx.shape[1] == 1 else x_bczyx
 
 
 def swin3d_t(

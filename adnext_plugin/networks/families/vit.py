@@ -18,6 +18,7 @@ from torch import nn
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.classifier import Classifier, require_input_size, require_rate
+from adnext_plugin.networks.layers.tokens import to_tokens
 from adnext_plugin.networks.layers.transformer import drop_cross_attention
 
 PATCH_SIZE = 16
@@ -34,9 +35,34 @@ class ViTEncoder(ViT):
         if class_token:
             del self.classification_head  # MONAI ties it to the token; without it forward gives all tokens
 
+        self.width = self.token_width = self.norm.normalized_shape[0]
+        self.patch_voxels = self.cell_voxels = (PATCH_SIZE,) * 3
+
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
         tokens, _ = super().forward(x_bczyx)
         return tokens[:, 0] if self.classification else tokens.mean(dim=1)
+
+    def patches(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        """Tokens (B, gz, gy, gx, D) of a scan, which do not know their positions yet."""
+        return to_tokens(self.patch_embedding.patch_embeddings(x_bczyx))
+
+    def place(self, tokens_bnd: torch.Tensor) -> torch.Tensor:
+        """All tokens of a scan, with their positions."""
+        return self.patch_embedding.dropout(tokens_bnd + self.patch_embedding.position_embeddings)
+
+    def encode_tokens(self, placed_bnd: torch.Tensor) -> torch.Tensor:
+        """What the blocks make of tokens with positions, be they all or some; without the class token."""
+        x = placed_bnd
+        if self.classification:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        return x[:, 1:] if self.classification else x
+
+    def encode_grid(self, tokens_bzyxd: torch.Tensor) -> torch.Tensor:
+        """What the encoder makes of tokens without positions, (B, gz, gy, gx, D)."""
+        return self.encode_tokens(self.place(tokens_bzyxd.flatten(1, 3))).view(tokens_bzyxd.shape)
 
 
 def vit_b16(

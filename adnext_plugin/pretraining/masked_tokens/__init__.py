@@ -1,0 +1,1 @@
+"""Masked modelling with encoders that work on tokens: SimMIM and MAE."""
