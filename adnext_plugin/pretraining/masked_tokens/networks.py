@@ -165,8 +165,8 @@ def build_mae(network: NetworkSettings, options: MAEOptions, in_channels: int, s
 def _require_fit(name: str | None, encoder: TokenEncoder, token_voxels: int, size_voxels: Sequence[int]) -> None:
     if any(token_voxels % edge for edge in encoder.patch_voxels):
         raise SettingsError(
-            f"token_voxels {token_voxels} is no multiple of the {list(encoder.patch_voxels)} voxels of a patch of network "
-            f"{name!r}"
+            f"token_voxels {token_voxels} is no multiple of the {list(encoder.patch_voxels)} voxels of a patch of "
+            f"network {name!r}"
         )
     if any(size % cell for size, cell in zip(size_voxels, encoder.cell_voxels, strict=True)):
         raise SettingsError(
