@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from adnext_plugin.batch import Batch
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.plan import Plan
-from adnext_plugin.pretraining.contrast.loss import losses as contrast_losses
+from adnext_plugin.pretraining.contrast.y_aware import losses as contrast_losses
 from adnext_plugin.pretraining.fill_in import fill_in
 from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds, Steps
 from adnext_plugin.pretraining.reconstruction import FIGURE
