@@ -16,9 +16,9 @@ from adnext_plugin.trainers.lifecycle import RunTrainer
 
 TABLES = [
     f"adnext_plugin.trainers.variants.{name}"
-    for name in ("ablations", "adnext", "pretraining", "pretraining_ablations", "small")
+    for name in ("ablations", "adnext", "amaes", "pretraining", "pretraining_ablations", "small")
 ]
-COUNTS = {"ablations": 9, "adnext": 4, "pretraining": 4, "pretraining_ablations": 10, "small": 3}
+COUNTS = {"ablations": 9, "adnext": 4, "amaes": 11, "pretraining": 4, "pretraining_ablations": 10, "small": 3}
 
 
 @pytest.mark.parametrize("module", TABLES)
