@@ -189,6 +189,10 @@ class RunFolder:
         """What `adnext_evaluate --external` writes of another dataset, given by its full name."""
         return EvaluationFolder(self.path / "external" / dataset)
 
+    def explanations(self, method: str) -> Path:
+        """Where `adnext_explain` writes the maps of a method."""
+        return self.path / "explanations" / method
+
     def fold(self, fold: int | str) -> FoldFolder:
         """A fold by number, or "all"."""
         return FoldFolder(self.path / f"fold_{fold}")

@@ -17,6 +17,7 @@ VENTRICLES = ((0.0, -8.0, 14.0), (34.0, 42.0, 26.0))
 MEDIAL_TEMPORAL = (((-26.0, -18.0, -18.0), (14.0, 20.0, 13.0)), ((26.0, -18.0, -18.0), (14.0, 20.0, 13.0)))
 VENTRICLE_BOX = ((-40, 40), (-55, 35), (-5, 35))
 HIPPOCAMPUS_RADII = (9.0, 19.0, 9.0)
+CLEAR_CHANGE = 0.2  # of intensities, which are up to 1; what a Gaussian region hardly moves at its rim stays below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,17 +118,36 @@ def make_phantom(anatomy: Anatomy, scan_seed: int) -> Phantom:
     )
 
 
+def changed_by_disease(ventricle_growth: float, temporal_loss: float) -> np.ndarray:
+    """Voxels (X, Y, Z) of the brain whose intensity in the template such disease, and nothing else, clearly changes."""
+    template = load_template()
+    before_xyz, after_xyz = (
+        ndimage.map_coordinates(template.t1_xyz, _voxels(template, template.position_mm + shift), order=1)
+        for shift in (0, _shift_of_disease(template.position_mm, ventricle_growth, temporal_loss))
+    )
+    return template.brain_xyz & (np.abs(after_xyz - before_xyz) > CLEAR_CHANGE)
+
+
 def _pull_back(template: Template, anatomy: Anatomy) -> np.ndarray:
     """Voxel coordinates of the template that each voxel of the phantom shows, (3, X, Y, Z)."""
     # a phantom 10 % larger shows at x what the template has at x / 1.1
     position = template.position_mm / anatomy.scale
-    shift = _magnify(position, *VENTRICLES, 1 / (1 + anatomy.ventricle_growth) - 1)
-    for centre, radii in MEDIAL_TEMPORAL:
-        shift = shift + _magnify(position, centre, radii, 1 / (1 - anatomy.temporal_loss) - 1)
+    shift = _shift_of_disease(position, anatomy.ventricle_growth, anatomy.temporal_loss)
     generator = np.random.default_rng(anatomy.shape_seed)
     own = [_smooth_field(generator, position.shape[1:], width_mm=14, deviation=1.5) for _ in range(3)]
+    return _voxels(template, position + shift + np.stack(own))
+
+
+def _shift_of_disease(position_mm: np.ndarray, ventricle_growth: float, temporal_loss: float) -> np.ndarray:
+    shift = _magnify(position_mm, *VENTRICLES, 1 / (1 + ventricle_growth) - 1)
+    for centre, radii in MEDIAL_TEMPORAL:
+        shift = shift + _magnify(position_mm, centre, radii, 1 / (1 - temporal_loss) - 1)
+    return shift
+
+
+def _voxels(template: Template, shown_mm: np.ndarray) -> np.ndarray:
+    """Voxel coordinates of positions in the template, (3, X, Y, Z)."""
     to_voxels = np.linalg.inv(template.affine)
-    shown_mm = position + shift + np.stack(own)
     return np.einsum("ij,jxyz->ixyz", to_voxels[:3, :3], shown_mm) + to_voxels[:3, 3, None, None, None]
 
 

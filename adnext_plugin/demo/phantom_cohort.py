@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from adnext_plugin.demo.phantom import Anatomy, load_template, make_phantom
+from adnext_plugin.demo.phantom import Anatomy, changed_by_disease, load_template, make_phantom
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.files import replacing
 from adnext_plugin.parallel import for_each
@@ -82,11 +82,11 @@ def draw_subjects(count: int, effect: float, seed: int) -> list[Subject]:
 
 
 def write_cohort(subjects: Sequence[Subject], folder: Path, *, processes: int) -> list[Truth]:
-    """Write the BIDS tree and `truth.csv`.
+    """Write the BIDS tree, `truth.csv`, and `true_regions.nii.gz`: the voxels that the disease changes at effect 1.
 
     Args:
         subjects: people.
-        folder: gets `bids/` and `truth.csv`.
+        folder: gets `bids/` and the two files.
         processes: how many scans at once.
     """
     jobs = [(subject, folder / "bids") for subject in subjects]
@@ -104,6 +104,9 @@ def write_cohort(subjects: Sequence[Subject], folder: Path, *, processes: int) -
     with replacing(folder / "bids" / "dataset_description.json") as temporary:
         temporary.write_text('{"Name": "adnext_plugin phantom cohort", "BIDSVersion": "1.9.0"}\n')
     _write_table(folder / "truth.csv", list(vars(truths[0])), [list(vars(truth).values()) for truth in truths], ",")
+    regions = changed_by_disease(VENTRICLE_GROWTH, TEMPORAL_LOSS).astype(np.uint8)
+    with replacing(folder / "true_regions.nii.gz") as temporary:
+        nibabel.save(nibabel.Nifti1Image(regions, load_template().affine), temporary)
     return truths
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import product
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.explanations.fill import Fill, brain_of, filled_with
 from adnext_plugin.explanations.method import ExplainedNetwork, Explanation, Progress
 from adnext_plugin.records import record
 
@@ -20,9 +21,8 @@ class OcclusionSettings:
 
     box_voxels: tuple[int, int, int] = (16, 16, 16)
     stride_voxels: tuple[int, int, int] = (8, 8, 8)
-    # what a box is filled with: the image's background; 0; the mean over the brain, of each channel; or this number.
-    # In images that the package prepares, background and the mean over the brain are both close to 0
-    fill: Literal["background", "zero", "mean"] | float = "background"
+    # what a box is filled with: the image's background, 0, the mean over the brain, or this number
+    fill: Fill = "background"
     batch_size: int = 8  # covered copies of the image that go through the network at once
 
     def __post_init__(self) -> None:
@@ -60,9 +60,9 @@ class Occlusion(Explanation):
         Raises:
             SettingsError: a box is larger than the image.
         """
-        brain_zyx = (image_czyx != _background(image_czyx)).any(axis=0)
+        brain_zyx = brain_of(image_czyx)
         boxes = self.boxes(brain_zyx)
-        fill = torch.from_numpy(self._fill(image_czyx, brain_zyx)).to(network.device)
+        fill = torch.from_numpy(filled_with(self.settings.fill, image_czyx)).to(network.device)
         image = network.tensor(image_czyx)
         before = float(network.scores(image, target)[0])
         fall_zyx, times_zyx = np.zeros(brain_zyx.shape), np.zeros(brain_zyx.shape, dtype=np.int64)
@@ -96,29 +96,8 @@ class Occlusion(Explanation):
         )
         return [box for box in product(z, y, x) if brain_zyx[box].any()]
 
-    def _fill(self, image_czyx: np.ndarray, brain_zyx: np.ndarray) -> np.ndarray:
-        """What a box is filled with, of each channel, (C, 1, 1, 1)."""
-        fill = self.settings.fill
-        if fill == "background":
-            return _background(image_czyx).astype(np.float32)
-        if fill == "mean" and brain_zyx.any():
-            means = image_czyx[:, brain_zyx].astype(np.float64).mean(axis=1)
-            return means.astype(np.float32).reshape(-1, 1, 1, 1)
-        value = fill if isinstance(fill, float) else 0.0
-        return np.full((len(image_czyx), 1, 1, 1), value, dtype=np.float32)
-
 
 def _places(size: int, edge: int, stride: int) -> Sequence[slice]:
     """Boxes along an axis; the last one ends where the axis does."""
     starts = sorted({*range(0, size - edge + 1, stride), size - edge})
     return [slice(start, start + edge) for start in starts]
-
-
-def _background(image_czyx: np.ndarray) -> np.ndarray:
-    """The value that is the commonest on the six faces of each channel, (C, 1, 1, 1)."""
-    found = []
-    for volume_zyx in image_czyx:
-        faces = [np.take(volume_zyx, (0, -1), axis=axis).ravel() for axis in range(3)]
-        values, counts = np.unique(np.concatenate(faces), return_counts=True)
-        found.append(values[counts.argmax()])
-    return np.array(found).reshape(-1, 1, 1, 1)

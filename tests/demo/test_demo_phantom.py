@@ -3,12 +3,13 @@
 import json
 import socket
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 
 from adnext_plugin.cli import demo
-from adnext_plugin.demo.phantom import Anatomy, load_template, make_phantom
+from adnext_plugin.demo.phantom import Anatomy, changed_by_disease, load_template, make_phantom
 from adnext_plugin.demo.phantom_cohort import draw_subjects, write_cohort
 
 
@@ -84,6 +85,12 @@ def test_the_cohort_is_a_bids_tree_with_the_truth_beside_it(tmp_path) -> None:
     assert scans[1] == "sub-000/ses-02/anat/sub-000_ses-02_T1w.nii.gz"
     assert json.loads((tmp_path / "bids" / "dataset_description.json").read_text())["BIDSVersion"]
     assert pd.read_csv(tmp_path / "truth.csv")["ventricles_ml"].tolist() == [truth.ventricles_ml for truth in truths]
+    # the rims of the ventricles and the medial temporal lobes, alike on both sides
+    regions = nibabel.load(tmp_path / "true_regions.nii.gz")
+    places_mm = nibabel.affines.apply_affine(regions.affine, np.argwhere(np.asarray(regions.dataobj)))
+    assert 0.01 < len(places_mm) / load_template().brain_xyz.sum() < 0.05
+    assert 0.4 < (places_mm[:, 0] < 0).mean() < 0.6 and 0.15 < (places_mm[:, 2] < -5).mean() < 0.35
+    assert not changed_by_disease(0, 0).any()
 
 
 def test_the_demo_command_runs_everything_and_prints_truth_and_result(tmp_path, capsys, monkeypatch) -> None:

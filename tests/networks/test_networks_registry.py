@@ -18,6 +18,7 @@ from torchvision.models.video import swin3d_t as torchvision_swin3d_t
 from torchvision.ops import StochasticDepth
 
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
+from adnext_plugin.explanations.grad_cam import GradCAM, GradCAMSettings
 from adnext_plugin.explanations.method import ExplainedNetwork
 from adnext_plugin.explanations.occlusion import Occlusion, OcclusionSettings
 from adnext_plugin.networks.classifier import has_batch_norm
@@ -175,6 +176,9 @@ def test_occlusion_gives_the_fall_of_its_answer_when_a_box_is_covered(name: str)
     assert np.unique(found[image[0] == 0]).tolist() == [0]
     # an empty scan is flat, and instance norms blow up the rounding of what is flat
     np.testing.assert_allclose(found[brain][image[(0, *brain)] != 0], fall, rtol=1e-2, atol=1e-5)
+    # a layer that still tells places apart is found, and the answer hangs on what is there
+    signed = GradCAM(GradCAMSettings(positive_only=False))(explained, image, "AD")
+    assert signed.shape == image.shape[1:] and np.ptp(signed) > 0
 
 
 @pytest.mark.parametrize("name", ["vit_b16", "vit_small_mim", "minit", "nit"])

@@ -1,0 +1,98 @@
+"""`adnext_explain`: what a run's networks look at in the people whom they never saw, and whether to believe it."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.runs import (
+    add_configuration_argument,
+    add_dataset_argument,
+    add_device_argument,
+    add_plans_argument,
+    add_trainer_argument,
+)
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.workflows.explain import Request, explain
+
+
+def build_parser() -> ArgumentParser:
+    """The command's arguments."""
+    parser = new_parser("adnext_explain", "Map what networks look at in held-out people, and check the maps.")
+    add_dataset_argument(parser)
+    add_trainer_argument(parser)
+    add_plans_argument(parser)
+    add_configuration_argument(parser)
+    parser.add_argument("--method", "-m", required=True, help="adnext_list explanations names them")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the method, e.g. --set layer=encoder.stages.3",
+    )
+    parser.add_argument("--target", help="class whose evidence is shown (default: the positive one, the last of more)")
+    parser.add_argument("--cases", nargs="+", default=[], help="ids of cases (default: all that are held out)")
+    parser.add_argument("--output", "-o", type=Path, help="folder (default: explanations/METHOD in the run's)")
+    parser.add_argument(
+        "--checks", type=int, default=8, metavar="N", help="check the maps of so many cases (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--truth", type=Path, metavar="MASK", help="NIfTI mask of the right regions, in the space of all scans"
+    )
+    add_device_argument(parser)
+    threshold = parser.add_argument_group("voxels that stand out, in pictures and masks")
+    threshold.add_argument(
+        "--threshold",
+        choices=["top_percent", "otsu", "mean_std"],
+        default="top_percent",
+        help="highest share of the brain (default), Otsu's threshold, or above mean and standard deviations",
+    )
+    threshold.add_argument("--percent", type=float, default=10.0, help="of top_percent (default: %(default)g)")
+    threshold.add_argument("--deviations", type=float, default=1.0, help="of mean_std (default: %(default)g)")
+    threshold.add_argument(
+        "--per-slice", choices=["axial", "coronal", "sagittal"], help="each slice by itself, not the brain as a whole"
+    )
+    threshold.add_argument("--largest-component", action="store_true", help="keep the largest part alone")
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    result = explain(_request(build_parser().parse_args(argv)), print)
+    for line in result.findings:
+        print(line)
+    print(f"Maps of {result.cases} cases are in {result.folder}, with {result.table.name}")
+    return 0
+
+
+def _request(arguments: Namespace) -> Request:
+    names = ("dataset", "trainer", "plans", "configuration", "method", "target", "checks", "truth", "output", "device")
+    return Request(
+        **{name: getattr(arguments, name) for name in names},
+        settings=_settings(arguments.set),
+        threshold={
+            "rule": arguments.threshold,
+            "percent": arguments.percent,
+            "deviations": arguments.deviations,
+            "per_slice": arguments.per_slice,
+            "largest_component": arguments.largest_component,
+        },
+        cases=tuple(arguments.cases),
+    )
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair}: give KEY=VALUE")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:  # a text
+            settings[key] = value
+    return settings

@@ -1,0 +1,114 @@
+"""`adnext_explain` on a trained run: maps of held-out people by the right networks, in the scans' own space."""
+
+import json
+
+import blosc2
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from adnext_plugin.cli import explain
+from adnext_plugin.explanations.belief import with_weights_dealt_anew
+from adnext_plugin.files import read_json
+from adnext_plugin.prediction.from_run import read_run
+from adnext_plugin.prediction.model import FoldNetwork
+from adnext_plugin.run_folder import RunFolder
+
+RUN = ["301", "-tr", "ADNeXtTrainer_T", "-device", "cpu"]
+
+
+@pytest.fixture
+def truth(trained):
+    """A mask of the hole in the middle of patients' brains, as a file."""
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, size) for size in (36, 40, 38)], indexing="ij"))
+    mask = ((grid**2).sum(axis=0) < 0.35**2).astype(np.uint8)
+    path = trained.workspace.results / "truth.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(mask, np.diag([2.0, 2.0, 2.0, 1.0])), path)
+    return path
+
+
+def test_everybody_held_out_is_explained_by_the_network_that_did_not_see_them(trained, truth, capsys) -> None:
+    assert explain.main([*RUN, "--method", "grad_cam", "--checks", "2", "--truth", str(truth)]) == 0
+    said = capsys.readouterr().out
+    folder = trained.run / "explanations" / "grad_cam"
+    table = pd.read_csv(folder / "maps.csv").set_index("case_id")
+    splits = read_json(trained.workspace.preprocessed / "Dataset301_Toy" / "splits_final.json")
+    held_out = {case: fold for fold, parts in enumerate(splits) for case in parts["val"]}
+    assert table["fold"].to_dict() == held_out and len(held_out) == 17
+    # the score is what the fold's own network says
+    case = "sub01_M00"
+    model = read_run(RunFolder(trained.run), [str(held_out[case])])
+    people = pd.read_csv(trained.workspace.preprocessed / "Dataset301_Toy" / "subjects.csv").set_index("case_id")
+    stored = trained.workspace.preprocessed / "Dataset301_Toy" / "ADNeXtPlans_3d_fullres" / f"{case}.b2nd"
+    volume_zyx = blosc2.open(str(stored))[:][0]
+    outputs, _ = FoldNetwork(model, 0, "cpu")(volume_zyx, people.loc[[case]])
+    assert table.loc[case, "score"] == pytest.approx(outputs[1] - outputs[0], rel=1e-2, abs=1e-3)
+    # maps lie voxel by voxel over the scans
+    scan = nibabel.load(trained.workspace.raw / "Dataset301_Toy" / "imagesTr" / f"{case}_0000.nii.gz")
+    for name in (f"{case}.nii.gz", f"{case}_mask.nii.gz"):
+        written = nibabel.load(folder / name)
+        assert written.shape == scan.shape
+        np.testing.assert_allclose(written.affine, scan.affine, atol=1e-4)
+    assert set(np.unique(nibabel.load(folder / f"{case}_mask.nii.gz").dataobj)) <= {0, 1}
+    assert Image.open(folder / f"{case}.png").size == (576, 576)
+    # two cases were checked, and all were compared with the truth
+    assert table["all_new"].notna().sum() == 2 and table["chance"].between(0, 0.2).all()
+    assert "Maps by the networks of all folds agree" in said and "Average precision above chance" in said
+    assert "17 cases" in said and read_json(folder / "settings.json")["target"] == "AD"
+
+
+def test_maps_are_those_of_the_method_and_the_class_that_are_asked_for(trained, capsys) -> None:
+    output = trained.workspace.results / "maps"
+    arguments = [*RUN, "-m", "smooth_grad", "--set", "samples=2", "--checks", "0", "--cases", "sub02_M00", "sub01_M00"]
+    assert explain.main([*arguments, "-o", str(output), "--target", "CN", "--percent", "5"]) == 0
+    table = pd.read_csv(output / "maps.csv")
+    assert table["case_id"].tolist() == ["sub02_M00", "sub01_M00"] and "all_new" not in table
+    np.testing.assert_allclose(table["share_of_brain"], 0.05, atol=1e-3)
+    how = json.loads((output / "settings.json").read_text())
+    assert how["settings"]["samples"] == 2 and how["target"] == "CN" and how["threshold"]["percent"] == 5
+    # the same again is done again, anything else is not mixed with it
+    before = (output / "sub01_M00.nii.gz").read_bytes()
+    assert explain.main([*arguments, "-o", str(output), "--target", "CN", "--percent", "5"]) == 0
+    assert (output / "sub01_M00.nii.gz").read_bytes() == before
+    capsys.readouterr()
+    assert explain.main([*arguments, "-o", str(output)]) == 2
+    assert "holds maps that were made otherwise" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "gradcam"], "no explanation 'gradcam'; did you mean 'grad_cam'"),
+        (["-m", "grad_cam", "--set", "layer=encoder.stage.3"], "has no layer 'encoder.stage.3'; did you mean"),
+        (["-m", "grad_cam", "--set", "layer=head"], "layer 'head' does not tell places apart"),
+        (["-m", "grad_cam", "--set", "layers=3"], "unknown key 'layers'; did you mean 'layer'"),
+        (["-m", "grad_cam", "--target", "MCI"], "the run knows no target 'MCI'"),
+        (["-m", "grad_cam", "--cases", "sub01_M01"], "has no case 'sub01_M01'; did you mean 'sub01_M00'"),
+        (["-m", "grad_cam", "--percent", "0"], "percent must be above 0"),
+        (["-m", "grad_cam", "--checks", "-1"], "--checks must be 0 or more"),
+        (["-m", "grad_cam", "--set", "layer"], "--set layer: give KEY=VALUE"),
+    ],
+)
+def test_impossible_requests_are_one_line_and_write_no_map(trained, capsys, arguments: list, message: str) -> None:
+    assert explain.main([*RUN, *arguments]) == 2
+    said = capsys.readouterr().err
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0]
+    assert not list(trained.run.rglob("explanations/**/*.nii.gz"))
+
+
+def test_weights_dealt_anew_make_another_network_and_leave_the_first_alone(trained) -> None:
+    model = read_run(RunFolder(trained.run), ["0"])
+    people = pd.read_csv(trained.workspace.preprocessed / "Dataset301_Toy" / "subjects.csv").set_index("case_id")
+    network = FoldNetwork(model, 0, "cpu").explained(people.iloc[[0]]).network
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for part, unchanged in (("head", "encoder"), ("all", None)):
+        other = with_weights_dealt_anew(network, part).state_dict()
+        changed = {name for name in before if not torch.equal(before[name], other[name])}
+        assert any("head" in name for name in changed)
+        assert any("encoder" in name for name in changed) == (unchanged is None)
+        assert all(torch.equal(before[name].flatten().sort()[0], other[name].flatten().sort()[0]) for name in before)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
