@@ -16,6 +16,8 @@ from adnext_plugin.cli.runs import (
 )
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows.explain import Request, explain
+from adnext_plugin.workflows.feature_diversity import Request as DiversityRequest
+from adnext_plugin.workflows.feature_diversity import feature_diversity
 
 
 def build_parser() -> ArgumentParser:
@@ -25,7 +27,12 @@ def build_parser() -> ArgumentParser:
     add_trainer_argument(parser)
     add_plans_argument(parser)
     add_configuration_argument(parser)
-    parser.add_argument("--method", "-m", required=True, help="adnext_list explanations names them")
+    parser.add_argument("--method", "-m", help="adnext_list explanations names them")
+    parser.add_argument(
+        "--feature-diversity",
+        action="store_true",
+        help="instead of maps: how different the features of every layer are from one another (the paper's Figure 4)",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -62,11 +69,27 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    result = explain(_request(build_parser().parse_args(argv)), print)
+    arguments = build_parser().parse_args(argv)
+    if (arguments.method is None) != arguments.feature_diversity:
+        raise SettingsError("give one of --method and --feature-diversity; adnext_list explanations names methods")
+    if arguments.feature_diversity:
+        _print_diversity(arguments)
+        return 0
+    result = explain(_request(arguments), print)
     for line in result.findings:
         print(line)
     print(f"Maps of {result.cases} cases are in {result.folder}, with {result.table.name}")
     return 0
+
+
+def _print_diversity(arguments: Namespace) -> None:
+    names = ("dataset", "trainer", "plans", "configuration", "output", "device")
+    chosen = {name: getattr(arguments, name) for name in names}
+    result = feature_diversity(DiversityRequest(**chosen, cases=tuple(arguments.cases)), print)
+    print(f"Mean cosine distance of features over {result.people} people (0 alike, 0.5 orthogonal), and its SD:")
+    for row in result.layers.itertuples():
+        print(f"  {row.axis:8} {row.layer:40} {row.mean:.3f} {row.std:.3f}")
+    print(f"Tables and figure are in {result.folder}")
 
 
 def _request(arguments: Namespace) -> Request:

@@ -19,11 +19,13 @@ from adnext_plugin.explanations.fill import background, brain_of
 from adnext_plugin.explanations.method import ExplainedNetwork
 from adnext_plugin.networks.with_covariates import WithCovariates
 
+Part = Literal["head", "all"]  # of a network: its last linear layers, or everything
+PARTS: tuple[Part, ...] = ("head", "all")
 SHARES = np.linspace(0, 1, 11)  # of the brain that is taken out, or put in
 COARSE_VOXELS = 8  # random maps are as smooth as if drawn on a grid of these
 
 
-def with_weights_dealt_anew(network: nn.Module, part: Literal["head", "all"], seed: int = 0) -> nn.Module:
+def with_weights_dealt_anew(network: nn.Module, part: Part, seed: int = 0) -> nn.Module:
     """A copy of a network in which the values of each tensor of weights are shuffled.
 
     Their distribution stays as it was learned, and what they say is lost.

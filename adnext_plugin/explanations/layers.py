@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from monai.networks.blocks import TransformerBlock
+from monai.networks.blocks import MedNeXtBlock, TransformerBlock
+from monai.networks.nets.densenet import _DenseLayer
+from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import nn
 from torchvision.models.video import SwinTransformer3d
+from torchvision.models.video.swin_transformer import SwinTransformerBlock
 
 from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
 from adnext_plugin.explanations.method import ExplainedNetwork
-from adnext_plugin.networks.families.adnext import ADNeXtEncoder
+from adnext_plugin.networks.families.adnext import ADNeXtEncoder, Block
 from adnext_plugin.networks.families.minit import BLOCKS_PER_AXIS, BlockEncoder
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.with_covariates import WithCovariates
@@ -32,6 +35,7 @@ OF_VOLUMES = (
     nn.MaxPool3d,
     nn.AdaptiveAvgPool3d,
 )
+BLOCKS = (Block, TransformerBlock, SwinTransformerBlock, MedNeXtBlock, ResNetBlock, ResNetBottleneck, _DenseLayer)
 MOST_EXTRA_TOKENS = 2  # class and distillation
 
 
@@ -54,6 +58,22 @@ class Layers:
     def names(self) -> tuple[str, ...]:
         """Of all layers, in the order in which the network holds them."""
         return tuple(self._by_name)
+
+    def spatial_blocks(self) -> tuple[str, ...]:
+        """The blocks that the network is made of, from input to output; of one that has none its convolutions.
+
+        Those that leave a single place are left out.
+        """
+        names = [name for name, module in self._by_name.items() if isinstance(module, BLOCKS)]
+        names = names or [name for name, module in self._by_name.items() if isinstance(module, nn.Conv3d)]
+        found: dict[str, bool] = {}
+
+        def note(name: str, output: torch.Tensor) -> None:
+            found[name] = output.ndim == 3 or self._volume(name, output)[0].numel() > 1
+
+        with self._hooked(names, note), torch.no_grad():
+            self._explained.scores(self._blank(), 0)
+        return tuple(name for name in names if found.get(name))
 
     def last_spatial(self) -> str:
         """The last layer that still tells places apart, whose features the answer is made of.

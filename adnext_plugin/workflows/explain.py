@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from adnext_plugin.explanations.localisation import Localisation
     from adnext_plugin.explanations.thresholds import ThresholdSettings
     from adnext_plugin.images import Volume
-    from adnext_plugin.prediction.held_out_explanations import ExplainedCase
+    from adnext_plugin.prediction.held_out_explanations import Checks, ExplainedCase
 
 TABLE, SETTINGS = "maps.csv", "settings.json"
 MOST_ALIKE = 0.5  # rank correlation with the map of shuffled weights, from which a method is said to fail
@@ -70,6 +71,7 @@ def explain(request: Request, tell: Tell) -> Result:
     from adnext_plugin.explanations.thresholds import ThresholdSettings
     from adnext_plugin.images import read_volume
     from adnext_plugin.prediction.held_out_explanations import HeldOutExplanations
+    from adnext_plugin.prediction.held_out_networks import HeldOutNetworks
     from adnext_plugin.records import from_json, to_json
 
     method = load_explanation(request.method, request.settings)
@@ -77,8 +79,9 @@ def explain(request: Request, tell: Tell) -> Result:
     truth = None if request.truth is None else read_volume(request.truth)
     cohort = Cohort.open(request.dataset_folder)
     device = choose_device(request.device)
-    held_out = HeldOutExplanations(request.run, cohort, method, device, request.target)
-    cases = held_out.chosen(request.cases)
+    networks = HeldOutNetworks(request.run, cohort, device)
+    held_out = HeldOutExplanations(networks, method, request.target)
+    cases = networks.chosen(request.cases)
     folder = request.output or request.run.explanations(request.method)
     how = {
         "run": f"{cohort.name}/{request.run.path.name}",
@@ -87,17 +90,19 @@ def explain(request: Request, tell: Tell) -> Result:
         "threshold": to_json(threshold),
         "target": held_out.target_name,
     }
-    _claim(folder, how)
+    _refuse_other_maps(folder, how)
     tell(f"{request.method} of {held_out.target_name}: {len(cases)} cases, each by the network that did not see it")
     checked = _spread(cases, request.checks)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for case in _shown_progress(cases):
         found = held_out.explain(case)
+        if not rows:  # so that settings which do not fit the network leave nothing behind
+            write_json(how, folder / SETTINGS)
         row = _write_case(found, threshold, folder)
         if truth is not None:
             row |= _localised(found, truth)
         if case in checked:
-            row |= asdict(held_out.check(found))
+            row |= _numbers(held_out.check(found))
         rows.append(row)
     table = _write_table(rows, folder)
     return Result(
@@ -105,12 +110,11 @@ def explain(request: Request, tell: Tell) -> Result:
     )
 
 
-def _claim(folder: Path, how: dict[str, Any]) -> None:
-    """Note how the folder's maps are made; those made otherwise are not mixed with them."""
+def _refuse_other_maps(folder: Path, how: dict[str, Any]) -> None:
+    """Maps that are made differently are not mixed in a folder."""
     path = folder / SETTINGS
     if path.is_file() and read_json(path) != how:
         raise PathsError(f"{folder} holds maps that were made otherwise ({SETTINGS}); remove it, or give another -o")
-    write_json(how, path)
 
 
 def _spread(cases: Sequence[str], count: int) -> set[str]:
@@ -158,7 +162,12 @@ def _localised(found: "ExplainedCase", truth: "Volume") -> dict[str, Any]:
     from adnext_plugin.explanations.placement import on_map
 
     result = localisation(found.map_zyx, on_map(truth, found.affine, found.map_zyx.shape), found.brain_zyx)
-    return {} if result is None else asdict(result)
+    return {} if result is None else _numbers(result)
+
+
+def _numbers(found: "Checks | Localisation") -> dict[str, float]:
+    """The fields as numbers; what is not known is not one."""
+    return {name: float("nan" if value is None else value) for name, value in asdict(found).items()}
 
 
 def _write_table(rows: list[dict[str, Any]], folder: Path) -> "pd.DataFrame":
@@ -172,7 +181,7 @@ def _write_table(rows: list[dict[str, Any]], folder: Path) -> "pd.DataFrame":
 
 def _findings(table: "pd.DataFrame", method: str) -> list[str]:
     """Whether to believe the maps, in words; means over people."""
-    numbers = table.drop(columns=["case_id", "fold"]).groupby("subject_id").mean(numeric_only=False)
+    numbers = table.drop(columns=["case_id", "fold"]).groupby("subject_id").mean()
     lines = []
     if "all_new" in numbers:
         lines += _of_checks(numbers.dropna(subset=["all_new"]), method)
@@ -182,7 +191,7 @@ def _findings(table: "pd.DataFrame", method: str) -> list[str]:
 
 
 def _of_checks(numbers: "pd.DataFrame", method: str) -> list[str]:
-    means = numbers.astype(float).mean()
+    means = numbers.mean()
     lines = [f"Checked in {len(numbers)} people; correlations are of ranks over the brain"]
     if means.notna().get("other_folds", False):
         lines.append(f"Maps by the networks of all folds agree with {means['other_folds']:.2f} (1: alike)")
@@ -203,12 +212,11 @@ def _of_checks(numbers: "pd.DataFrame", method: str) -> list[str]:
 
 
 def _of_localisation(numbers: "pd.DataFrame", method: str) -> list[str]:
-    columns = numbers.astype(float)
-    above = columns["average_precision"] - columns["chance"]
+    above = numbers["average_precision"] - numbers["chance"]
     low, high = _interval(above.to_numpy())
-    means = columns.mean()
+    means = numbers.mean()
     lines = [
-        f"True regions in {len(columns)} people: average precision {means['average_precision']:.3f}, share of the map "
+        f"True regions in {len(numbers)} people: average precision {means['average_precision']:.3f}, share of the map "
         f"{means['mass_share']:.3f}, peak inside {means['hit']:.0%}; chance is {means['chance']:.3f} of each",
         f"Average precision above chance: {above.mean():+.3f}, 95 % interval {low:+.3f} to {high:+.3f}",
     ]

@@ -110,11 +110,11 @@ def test_maps_are_those_of_monai_where_features_are_positive(ours, monais) -> No
 FAMILIES = {
     "adnext_t": (64, "encoder"),
     "tiny_densenet": (32, "encoder.relu"),
-    "liu_cnn": (72, "encoder.11"),
+    "liu_cnn": (72, "encoder.14"),
     "mednext_b_k3": (48, None),
     "minit": (32, "encoder.transformer.blocks.5.norm1"),
     "nit": (32, "encoder.blocks.3.norm1"),
-    "polimi_cnn": (88, "encoder.12"),
+    "polimi_cnn": (88, "encoder.14"),
     "resnet10": (32, "encoder.layer4"),
     "swin3d_t": (64, "encoder.network.norm"),
     "vit_small_mim": (48, "encoder.blocks.5.norm1"),

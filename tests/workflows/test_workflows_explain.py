@@ -92,12 +92,14 @@ def test_maps_are_those_of_the_method_and_the_class_that_are_asked_for(trained, 
         (["-m", "grad_cam", "--set", "layer"], "--set layer: give KEY=VALUE"),
     ],
 )
-def test_impossible_requests_are_one_line_and_write_no_map(trained, capsys, arguments: list, message: str) -> None:
+def test_impossible_requests_are_one_line_and_leave_nothing_behind(
+    trained, capsys, arguments: list, message: str
+) -> None:
     assert explain.main([*RUN, *arguments]) == 2
     said = capsys.readouterr().err
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0]
-    assert not list(trained.run.rglob("explanations/**/*.nii.gz"))
+    assert not (trained.run / "explanations").exists()
 
 
 def test_weights_dealt_anew_make_another_network_and_leave_the_first_alone(trained) -> None:
@@ -112,3 +114,19 @@ def test_weights_dealt_anew_make_another_network_and_leave_the_first_alone(train
         assert any("encoder" in name for name in changed) == (unchanged is None)
         assert all(torch.equal(before[name].flatten().sort()[0], other[name].flatten().sort()[0]) for name in before)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_feature_diversity_is_measured_on_held_out_people(trained, capsys) -> None:
+    assert explain.main([*RUN, "--feature-diversity"]) == 0
+    said = capsys.readouterr().out
+    folder = trained.run / "explanations" / "feature_diversity"
+    cases, layers = pd.read_csv(folder / "cases.csv"), pd.read_csv(folder / "layers.csv")
+    # three of the four stages have more than one place at 32³: 2 + 2 + 6 blocks, by channel and by token
+    assert len(layers) == 2 * 10 and len(cases) == 17 * len(layers) and "over 16 people" in said
+    one = layers.iloc[3]
+    rows = cases[(cases["layer"] == one["layer"]) & (cases["axis"] == one["axis"])]
+    of_people = rows.groupby("subject_id")["distance"].mean()
+    assert one["mean"] == pytest.approx(of_people.mean()) and one["std"] == pytest.approx(of_people.std(ddof=1))
+    assert layers["mean"].between(0, 1).all() and Image.open(folder / "diversity.png").width == 900
+    assert explain.main(RUN) == 2
+    assert "give one of --method and --feature-diversity" in capsys.readouterr().err
