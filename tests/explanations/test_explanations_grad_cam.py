@@ -94,16 +94,44 @@ def test_classes_of_three_have_maps_of_their_own() -> None:
     assert all(_alike(first, second) < 0.99 for first, second in ((maps[0], maps[1]), (maps[1], maps[2])))
 
 
-@pytest.mark.parametrize(("ours", "monais"), [(GradCAM, MonaiGradCAM), (GradCAMPlusPlus, MonaiGradCAMpp)])
-def test_maps_are_those_of_monai_where_features_are_positive(ours, monais) -> None:
+def _small(*after: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv3d(1, 6, 4, 4), nn.ReLU(), nn.Conv3d(6, 4, 1), nn.Flatten(), nn.Linear(256, 1))
+    return nn.Sequential(nn.Conv3d(1, 6, 4, 4), nn.ReLU(), nn.Conv3d(6, 4, 1), *after)
+
+
+@pytest.mark.parametrize(
+    ("ours", "monais", "end"),
+    [
+        (GradCAM, MonaiGradCAM, (nn.Flatten(), nn.Linear(256, 1))),
+        # MONAI multiplies each place's feature by that place's own gradient where the paper sums up features alone
+        # (equation 19), so that both are the same only where the gradient of a channel is the same everywhere
+        (GradCAMPlusPlus, MonaiGradCAMpp, (nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 1))),
+    ],
+)
+def test_maps_are_those_of_monai(ours, monais, end) -> None:
+    network = _small(*end)
+    with torch.no_grad():  # MONAI adds 1e-7 to denominators, which small gradients would notice
+        network[-1].weight.mul_(100)
     found = ours(GradCAMSettings(layer="1"))(_explained(network, AGE), _image())
     # MONAI's own post-processing would turn the map upside down
     theirs = monais(network, "1", postprocessing=lambda x: x)(torch.from_numpy(_image())[None], class_idx=0).detach()
     assert found.max() > 0
     # relative to their largest: means and sums over space differ by a factor
-    np.testing.assert_allclose(found / found.max(), theirs[0, 0] / theirs.max(), atol=1e-4)
+    np.testing.assert_allclose(found / found.max(), theirs[0, 0] / theirs.max(), atol=1e-3)
+
+
+def test_grad_cam_pp_is_the_papers_equation_place_by_place() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(3, 2, 2, 3, generator=generator)
+    gradient = torch.randn(3, 2, 2, 3, generator=generator)
+    expected = []
+    for a_zyx, g_zyx in zip(features.double(), gradient.double(), strict=True):
+        weight = 0.0
+        for g in g_zyx.flatten().tolist():
+            share = g**2 / (2 * g**2 + float(a_zyx.sum()) * g**3)
+            weight += share * max(g, 0)
+        expected.append(weight)
+    np.testing.assert_allclose(GradCAMPlusPlus().weights(features, gradient), expected, rtol=1e-5)
 
 
 # name, edge of the input, layer that is found
@@ -129,13 +157,15 @@ def test_features_of_every_family_lie_where_the_image_has_them(name: str, size: 
     layers = Layers(explained)
     found = layers.last_spatial()
     assert layer is None or found == layer
+    # the last convolution of Liu's network reaches over all of so small an input, every other voxel of it
+    seen = "encoder.6" if name in ("liu_cnn", "polimi_cnn") else found
     # a bright corner: z at the start, y at the start, x at the end; then z at the end
     quarter = size // 4
     plain = torch.from_numpy(_image(size=size))[None]
     for box in ((slice(0, quarter), slice(0, quarter), slice(-quarter, None)), (slice(-quarter, None),) * 3):
         changed = plain.clone()
         changed[(0, 0, *box)] += 5
-        before, after = (layers.features(image, [found])[found] for image in (plain, changed))
+        before, after = (layers.features(image, [seen])[seen] for image in (plain, changed))
         difference = (after - before).norm(dim=0)
         place = np.unravel_index(int(difference.argmax()), difference.shape)
         for at, length, part in zip(place, difference.shape, box, strict=True):
