@@ -31,7 +31,7 @@ class Asked:
 
 
 class HeldOutNetworks:
-    """The finished folds of a run.
+    """The finished folds of a run. Of a repeated cross-validation the first that holds a person out counts.
 
     Args:
         run: folder of a cross-validated run.
@@ -58,7 +58,10 @@ class HeldOutNetworks:
         absent = [fold for fold in self._folds if fold >= len(cohort.splits)]
         if absent:
             raise SettingsError(f"{run.path.name} has a fold {absent[0]}, which the dataset's splits do not have")
-        self._fold_of = {case: fold for fold in sorted(self._folds) for case in sorted(cohort.splits[fold]["val"])}
+        self._fold_of: dict[str, int] = {}
+        for fold in sorted(self._folds):
+            for case in sorted(cohort.splits[fold]["val"]):
+                self._fold_of.setdefault(case, fold)
         self._networks: dict[int, FoldNetwork] = {}
         columns = self._network(next(iter(self._folds))).columns
         self._inputs = read_inputs(str(cohort.folder), description, columns, {}, "")
