@@ -66,6 +66,8 @@ def explain(request: Request, tell: Tell) -> Result:
         PathsError: the folder holds maps that were made otherwise.
         AdnextError: the run or its dataset is not complete any more.
     """
+    from tqdm import tqdm
+
     from adnext_plugin.cohort import Cohort
     from adnext_plugin.explanations.method import load_explanation
     from adnext_plugin.explanations.thresholds import ThresholdSettings
@@ -94,16 +96,17 @@ def explain(request: Request, tell: Tell) -> Result:
     tell(f"{request.method} of {held_out.target_name}: {len(cases)} cases, each by the network that did not see it")
     checked = _spread(cases, request.checks)
     rows: list[dict[str, Any]] = []
-    for case in _shown_progress(cases):
-        found = held_out.explain(case)
-        if not rows:  # so that settings which do not fit the network leave nothing behind
-            write_json(how, folder / SETTINGS)
-        row = _write_case(found, threshold, folder)
-        if truth is not None:
-            row |= _localised(found, truth)
-        if case in checked:
-            row |= _numbers(held_out.check(found))
-        rows.append(row)
+    with tqdm(cases, desc="Explaining", unit="case") as shown:  # closed before an error is told
+        for case in shown:
+            found = held_out.explain(case)
+            if not rows:  # so that settings which do not fit the network leave nothing behind
+                write_json(how, folder / SETTINGS)
+            row = _write_case(found, threshold, folder)
+            if truth is not None:
+                row |= _localised(found, truth)
+            if case in checked:
+                row |= _numbers(held_out.check(found))
+            rows.append(row)
     table = _write_table(rows, folder)
     return Result(
         folder=folder, table=folder / TABLE, cases=len(cases), findings=tuple(_findings(table, request.method))
@@ -121,12 +124,6 @@ def _spread(cases: Sequence[str], count: int) -> set[str]:
     """So many cases, spread evenly over the list and so over the folds."""
     count = min(count, len(cases))
     return {cases[index * len(cases) // count] for index in range(count)}
-
-
-def _shown_progress(cases: Sequence[str]) -> "Sequence[str]":
-    from tqdm import tqdm
-
-    return tqdm(cases, desc="Explaining", unit="case")
 
 
 def _write_case(found: "ExplainedCase", threshold: "ThresholdSettings", folder: Path) -> dict[str, Any]:

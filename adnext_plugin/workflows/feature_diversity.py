@@ -52,16 +52,17 @@ def feature_diversity(request: Request, tell: Tell) -> Result:
     cases = networks.chosen(request.cases)
     tell(f"Feature diversity of {len(cases)} cases, each by the network that did not see it")
     rows = []
-    for case in tqdm(cases, desc="Features", unit="case"):
-        fold = networks.fold_of(case)
-        asked = networks.ask(case, fold)
-        layers = Layers(asked.network)
-        names = layers.spatial_blocks()
-        found = diversities(layers, asked.network.tensor(asked.image_czyx), names)
-        for (name, axis), one in found.items():
-            place = {"layer": name, "depth": names.index(name) / len(names), "axis": axis}
-            who = {"case_id": case, "subject_id": networks.subject_of(case), "fold": fold}
-            rows.append({**who, **place, "distance": one.distance, "dead": one.dead})
+    with tqdm(cases, desc="Features", unit="case") as shown:  # closed before an error is told
+        for case in shown:
+            fold = networks.fold_of(case)
+            asked = networks.ask(case, fold)
+            layers = Layers(asked.network)
+            names = layers.spatial_blocks()
+            found = diversities(layers, asked.network.tensor(asked.image_czyx), names)
+            for (name, axis), one in found.items():
+                place = {"layer": name, "depth": names.index(name) / len(names), "axis": axis}
+                who = {"case_id": case, "subject_id": networks.subject_of(case), "fold": fold}
+                rows.append({**who, **place, "distance": one.distance, "dead": one.dead})
     table = pd.DataFrame(rows)
     summary = _over_people(table)
     folder = request.output or request.run.explanations("feature_diversity")
