@@ -86,17 +86,18 @@ class Layers:
         blocks = [name for name, module in self._by_name.items() if isinstance(module, TransformerBlock)]
         if blocks:
             return f"{blocks[-1]}.norm1"
-        found: list[str] = []
+        found: dict[str, None] = {}  # in the order in which layers are used last
 
         def note(name: str, output: torch.Tensor) -> None:
+            found.pop(name, None)  # of a layer that is used several times, the last counts
             if output.ndim == 5 and self._volume(name, output)[0].numel() > 1:
-                found.append(name)
+                found[name] = None
 
         with self._hooked(self.names, note), torch.no_grad():
             self._explained.scores(self._blank(), 0)
         if not found:
             raise SettingsError("no layer of the network tells places apart, so that there is nothing to show at one")
-        return found[-1]
+        return list(found)[-1]
 
     def features(self, image_bczyx: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """Features of one image at layers, (C, Z, Y, X) each; of a layer that is used several times, the last.
