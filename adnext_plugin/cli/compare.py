@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.evaluation_text import in_words
 from adnext_plugin.cli.runs import add_dataset_argument
+from adnext_plugin.cli.score_text import in_words
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
 from adnext_plugin.workflows.compare import Request, Result, compare
 

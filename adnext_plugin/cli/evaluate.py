@@ -4,12 +4,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.evaluation_text import (
-    print_evaluation,
-    print_external,
-    print_files,
-    print_probes,
-)
+from adnext_plugin.cli.evaluation_text import print_evaluation, print_files, print_probes
+from adnext_plugin.cli.external_text import print_external
 from adnext_plugin.cli.runs import (
     add_configuration_argument,
     add_dataset_argument,

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from adnext_plugin.cli.score_text import in_digits, in_words, print_scores
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -12,9 +14,8 @@ if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.inflation import InflationMeter
     from adnext_plugin.evaluation.studies.probe import Probe
     from adnext_plugin.evaluation.studies.seeds import SeedSpread
-    from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
-    from adnext_plugin.findings import BaselineResult, StudyDesign
-    from adnext_plugin.workflows import evaluate, evaluate_external
+    from adnext_plugin.findings import StudyDesign
+    from adnext_plugin.workflows import evaluate
 
 
 def print_evaluation(result: "evaluate.Result") -> None:
@@ -45,45 +46,13 @@ def print_files(result: "evaluate.Result") -> None:
         print(f"The report is in {result.report}")
 
 
-def print_external(result: "evaluate_external.Result") -> None:
-    """Print scores on a dataset of other people, and where everything is."""
-    from adnext_plugin.evaluation.scores.table import lines_for
-
-    if result.warning:
-        print(result.warning)
-    networks = f"{len(result.model.folds)} networks trained on {result.trained_on} together"
-    print(f"{len(result.predictions.targets)} subjects of {result.external}, {networks}")
-    lines = lines_for(result.predictions)
-    # headlines are of folds, of which there are none here
-    titles = {name: one.title for name, one in lines.items() if "headline" not in one.shown}
-    print_scores({titles.get(name, name): value for name, value in result.scores.items()})
-    _print_baselines_of_others(result.baselines, lines)
-    for note in result.notes:
-        print(f"note: {note}")
-    if result.recalibration is not None:
-        print(result.recalibration.warning)
-        print_scores({f"{name}, recalibrated": value for name, value in result.recalibration.recalibrated.items()})
-    print(f"Predictions, metrics and figures are in {result.folder.path}")
-
-
-def _print_baselines_of_others(baselines: "Sequence[BaselineResult]", lines: "Mapping[str, Score]") -> None:
-    headline = [one for one in lines.values() if "headline" in one.shown and one.within_fold is not None]
-    titles = [str(one.within_fold).replace("_", " ") for one in headline]
-    print(
-        f"{'baselines, fitted where it was trained':40}{''.join(f'{title:26}' for title in titles)}gain of the network"
-    )
-    for baseline in baselines:
-        cells = "".join(f"{in_words(baseline.scores[str(one.within_fold)]):26}" for one in headline)
-        print(f"  {baseline.name:38}{cells}{in_words(baseline.gain_of_network)}")
-
-
 def _print_scores_beside_baselines(trainer: str, evaluation: "Evaluation", lines: "Mapping[str, Score]") -> None:
     print(f"{evaluation.subjects} held-out subjects in {len(evaluation.folds)} folds, 95 % intervals over subjects")
     for name in (one.within_fold for one in lines.values() if "terminal by fold" in one.shown):
         if name is not None and name in evaluation.means_of_folds:
-            by_fold = "  ".join(_number(fold.scores[name]) for fold in evaluation.folds)
+            by_fold = "  ".join(in_digits(fold.scores[name]) for fold in evaluation.folds)
             over = evaluation.means_of_folds[name]
-            spread = f"mean {_number(over.mean)}, SD {_number(over.standard_deviation)}"
+            spread = f"mean {in_digits(over.mean)}, SD {in_digits(over.standard_deviation)}"
             print(f"{name.replace('_', ' ') + ' by fold':28}{by_fold}   {spread}")
     headline = [one for one in lines.values() if "headline" in one.shown]
     print(f"{'':24}{''.join(f'{one.title:26}' for one in headline)}gain of the network")
@@ -116,7 +85,7 @@ def _print_design(design: "StudyDesign", lines: "Mapping[str, Score]") -> None:
         "means of the repeats; intervals are over subjects, each with all of their repeats"
     )
     for name in (name for name, one in lines.items() if "headline" in one.shown):
-        each = "  ".join(_number(repeat.scores[name]) for repeat in design.repeats)
+        each = "  ".join(in_digits(repeat.scores[name]) for repeat in design.repeats)
         print(f"  {name.replace('_', ' ') + ' by repeat':32}{each}")
     print("  calibration, decisions, sites and figures are of the first repeat")
 
@@ -127,10 +96,10 @@ def _print_seeds(spread: "SeedSpread", lines: "Mapping[str, Score]") -> None:
     print(f"{len(spread.seeds)} seeds ({names}), apart from the intervals over subjects:")
     for name in (name for name, one in lines.items() if "headline" in one.shown):
         score = spread.scores[name]
-        each = "  ".join(map(_number, score.by_seed))
+        each = "  ".join(map(in_digits, score.by_seed))
         print(
-            f"  {name.replace('_', ' '):32}{each}   mean {_number(score.mean)}, SD "
-            f"{_number(score.standard_deviation)}, range {_number(score.lowest)} to {_number(score.highest)}; "
+            f"  {name.replace('_', ' '):32}{each}   mean {in_digits(score.mean)}, SD "
+            f"{in_digits(score.standard_deviation)}, range {in_digits(score.lowest)} to {in_digits(score.highest)}; "
             f"of the mean prediction {in_words(spread.together[name])}"
         )
 
@@ -140,8 +109,8 @@ def _print_inflation(meter: "InflationMeter") -> None:
     epochs = ", ".join(map(str, meter.epochs))
     print(f"Inflation meter, the same run with the epoch chosen on the held-out fold (epochs {epochs}):")
     for name, score in meter.scores.items():
-        both = f"honest {_number(score.honest)}, best held-out epoch {_number(score.best_held_out_epoch)}"
-        print(f"  {name.replace('_', ' '):32}{both}, inflated by {_number(score.inflated_by)}")
+        both = f"honest {in_digits(score.honest)}, best held-out epoch {in_digits(score.best_held_out_epoch)}"
+        print(f"  {name.replace('_', ' '):32}{both}, inflated by {in_digits(score.inflated_by)}")
     print(f"  {meter.warning}. Never report it.")
 
 
@@ -159,12 +128,6 @@ def print_probes(probes: "Sequence[Probe]") -> None:
         print(f"  {one.column}: {', '.join(words)} ({counts})")
 
 
-def print_scores(scores: "Mapping[str, Estimate]") -> None:
-    """Print one score a line, with its interval."""
-    for name, estimate in scores.items():
-        print(f"  {name.replace('_', ' '):42}{in_words(estimate)}")
-
-
 def _print_details(details: "ClassifierDetails") -> None:
     from adnext_plugin.evaluation.uncertainty.detectable import area_in_words
 
@@ -179,7 +142,7 @@ def _print_details(details: "ClassifierDetails") -> None:
         }
     )
     for values in binary.predictive_values:
-        print(f"  where {values.prevalence:.1%} are positive: PPV {_number(values.ppv)}, NPV {_number(values.npv)}")
+        print(f"  where {values.prevalence:.1%} are positive: PPV {in_digits(values.ppv)}, NPV {in_digits(values.npv)}")
     print(f"  {area_in_words(binary.detectable_area)}")
 
 
@@ -208,16 +171,3 @@ def _missing_intervals(evaluation: "Evaluation") -> list[str]:
     """Why the network's primary score has no interval, where it has none."""
     primary = evaluation.scores[evaluation.primary_score]
     return [] if primary.low is not None or primary.note is None else [f"{evaluation.primary_score}: {primary.note}"]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def in_words(estimate: "Estimate") -> str:
-    """A value with its interval, as in 0.812 [0.741, 0.870]; a dash where there is none."""
-    if estimate.value is None:
-        return "-"
-    if estimate.low is None:
-        return f"{estimate.value:.3f} (no interval)"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.evaluation_text import in_words
 from adnext_plugin.cli.runs import (
     add_configuration_argument,
     add_dataset_argument,
@@ -14,6 +13,7 @@ from adnext_plugin.cli.runs import (
     add_plans_argument,
     add_trainer_argument,
 )
+from adnext_plugin.cli.score_text import in_words
 from adnext_plugin.workflows.probe import Request, probe
 
 if TYPE_CHECKING:
