@@ -225,12 +225,13 @@ def test_a_run_that_goes_on_keeps_what_was_learned_and_a_new_one_learns_anew(run
     first = read_states(file)
     before = pd.read_csv(run.fold(0).predictions_file)
     planted = {**first, "mean_template/mean": first["mean_template/mean"] * 0}
-    settings = PreprocessingSettings(steps=(StepChoice(name="mean_template"),))
-    write_states(with_states(settings, planted, "here"), file)
+    preprocessing = PreprocessingSettings(steps=(StepChoice(name="mean_template"),))
+    write_states(with_states(preprocessing, planted, "here"), file)
     assert train.main([*RUN, "--val"]) == 0
     assert not np.allclose(pd.read_csv(run.fold(0).predictions_file)["prediction"], before["prediction"], rtol=1e-4)
     np.testing.assert_array_equal(read_states(file)["mean_template/mean"], 0)
-    assert train.main([*RUN, "--set", "epochs=1", "--set", "learning_rate=1e-2", "--set", "augmentation=none"]) == 0
+    settings = ["--set", "epochs=1", "--set", "learning_rate=1e-2", "--set", "augmentation=none"]
+    assert train.main([*RUN, *settings, "--restart"]) == 0
     np.testing.assert_array_equal(read_states(file)["mean_template/mean"], first["mean_template/mean"])
     pd.testing.assert_frame_equal(pd.read_csv(run.fold(0).predictions_file), before)
     (aside,) = run.fold(0).path.glob("earlier_run_*")
