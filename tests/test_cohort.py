@@ -93,7 +93,7 @@ def test_a_plan_is_read_with_what_its_configuration_inherits(tmp_path) -> None:
             "unknown key 'trainnig'; did you mean 'training'",
         ),
         ({"plans": {}}, "is not a plans file"),
-        ([], "is not a plans file"),
+        ([], "does not hold an object of JSON"),
     ],
 )
 def test_plans_that_cannot_be_read_are_refused_in_one_line_that_names_the_file(tmp_path, content, message) -> None:

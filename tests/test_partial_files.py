@@ -86,7 +86,7 @@ def test_json_that_nobody_could_have_meant_is_refused_by_name(content: bytes, me
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(PathsError, match=f"a.json.*{message}"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(PathsError, match="cannot be read: Is a directory"):
+    with pytest.raises(PathsError, match="is not a file; put the file there"):
         read_json(tmp_path)
 
 

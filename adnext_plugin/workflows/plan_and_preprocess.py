@@ -120,27 +120,36 @@ def plan_and_preprocess(request: Request, tell: Tell, cluster: "Cluster | None" 
         SettingsError: a setting is unknown, impossible or needs what is not installed.
         SplitError: there are too few subjects for folds.
     """
+    from adnext_plugin.subjects import read_dataset
+
     dataset = require_dataset(request.dataset)
+    # what is wrong with either is said before anything is written
+    plan = _resolved_plan(request)
+    read_dataset(raw_dir() / dataset)
     folder = preprocessed_dir() / dataset
     with naming_what_fills_the_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
     waiting = f"another command is preparing {dataset}; this one goes on when that has ended"
     with one_at_a_time(folder, lambda: tell(waiting)):
-        return _plan_and_preprocess(dataset, request, tell, cluster)
+        return _plan_and_preprocess(dataset, plan, request, tell, cluster)
 
 
-def _plan_and_preprocess(dataset: str, request: Request, tell: Tell, cluster: "Cluster | None") -> Result:
+def _resolved_plan(request: Request) -> "Plan":
+    """The plan, with all that its further steps depend on."""
     from adnext_plugin.plans.presets import change_preprocessing, load_preset
     from adnext_plugin.preprocessing.chain import resolved
-    from adnext_plugin.splits.folds import ensure_splits
-    from adnext_plugin.subjects import read_dataset
 
     if isinstance(request.preset, str):
         plan = load_preset(request.preset, dict(request.preprocessing))
     else:
         plan = change_preprocessing(request.preset, request.preprocessing)
-    # a plan says all that its further steps depend on, and what cannot be had is said before any work
-    plan = replace(plan, preprocessing=resolved(plan.preprocessing))
+    return replace(plan, preprocessing=resolved(plan.preprocessing))
+
+
+def _plan_and_preprocess(dataset: str, plan: "Plan", request: Request, tell: Tell, cluster: "Cluster | None") -> Result:
+    from adnext_plugin.splits.folds import ensure_splits
+    from adnext_plugin.subjects import read_dataset
+
     # absolute, as workers of a cluster run elsewhere
     raw, folder = raw_dir().absolute() / dataset, preprocessed_dir().absolute() / dataset
     task, subjects = read_dataset(raw)

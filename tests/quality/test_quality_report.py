@@ -37,7 +37,8 @@ def test_each_kind_of_oddity_is_listed_with_its_reason(fresh, capsys) -> None:
         rows.append(f"{name},{name}.nii.gz,{'AB'[index % 2]}")
     table = fresh.source / "table.csv"
     table.write_text("\n".join(rows) + "\n")
-    assert import_dataset.main(["7", "Toy", "--table", str(table), "--target", "diagnosis", "-np", "1"]) == 0
+    target = ["--target", "diagnosis", "--positive", "B"]
+    assert import_dataset.main(["7", "Toy", "--table", str(table), *target, "-np", "1"]) == 0
     size = ["--input-size", "32", "40", "36", "--spacing", "3", "3", "3"]
     assert plan_and_preprocess.main(["-d", "7", "-np", "1", *size]) == 0
     capsys.readouterr()
