@@ -232,9 +232,17 @@ def _check_files_of_a_fold(fold: Path, subjects: pd.DataFrame) -> None:
     # who has which diagnosis is nowhere but in subjects.csv and the tables of predictions
     checkpoint = read_checkpoint(fold / "checkpoint_final.pth")
     texts = [repr({key: value for key, value in checkpoint.items() if key != "network_weights"})]
-    texts += [path.read_text() for path in [*fold.rglob("*.json"), *fold.glob("*.txt"), *fold.parent.glob("*.json")]]
+    files = {*fold.rglob("*.json"), *fold.glob("*.txt"), *fold.parent.glob("*.json")} - {fold / "trained_on.json"}
+    texts += [path.read_text() for path in files]
     for case in subjects["case_id"]:
         assert not any(case in text for text in texts)
+    # that file names the cases it compares, and whose and what they are only by digests
+    trained_on = json.loads((fold / "trained_on.json").read_text())["cases"]
+    assert sorted(trained_on) == sorted(subjects["case_id"])
+    for _, row in subjects.iterrows():
+        noted = trained_on[row["case_id"]]
+        assert len(noted["label"]) == len(noted["subject"]) == 16
+        assert not {row["diagnosis"], row["subject_id"]} & set(noted.values())
 
 
 def test_the_paper_protocol_trains_on_more_selects_on_the_held_out_fold_and_says_so(toy, monkeypatch, capsys) -> None:
