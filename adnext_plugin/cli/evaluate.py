@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import print_evaluation, print_files, print_probes
 from adnext_plugin.cli.external_text import print_external
-from adnext_plugin.cli.runs import (
-    add_configuration_argument,
-    add_dataset_argument,
-    add_device_argument,
-    add_plans_argument,
-    add_trainer_argument,
-)
+from adnext_plugin.cli.runs import add_device_argument, add_run_arguments
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows import evaluate, evaluate_external
 
@@ -20,10 +14,7 @@ from adnext_plugin.workflows import evaluate, evaluate_external
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_evaluate", "Score the held-out predictions of all folds, beside simple baselines.")
-    add_dataset_argument(parser)
-    add_trainer_argument(parser)
-    add_plans_argument(parser)
-    add_configuration_argument(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "--baseline",
         action="append",

@@ -1,19 +1,11 @@
 """`adnext_explain`: what a run's networks look at in the people whom they never saw, and whether to believe it."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import (
-    add_configuration_argument,
-    add_dataset_argument,
-    add_device_argument,
-    add_plans_argument,
-    add_trainer_argument,
-)
+from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, read_settings
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows.explain import Request, explain
 from adnext_plugin.workflows.feature_diversity import Request as DiversityRequest
@@ -23,10 +15,7 @@ from adnext_plugin.workflows.feature_diversity import feature_diversity
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_explain", "Map what networks look at in held-out people, and check the maps.")
-    add_dataset_argument(parser)
-    add_trainer_argument(parser)
-    add_plans_argument(parser)
-    add_configuration_argument(parser)
+    add_run_arguments(parser)
     parser.add_argument("--method", "-m", help="adnext_list explanations names them")
     parser.add_argument(
         "--feature-diversity",
@@ -96,7 +85,7 @@ def _request(arguments: Namespace) -> Request:
     names = ("dataset", "trainer", "plans", "configuration", "method", "target", "checks", "truth", "output", "device")
     return Request(
         **{name: getattr(arguments, name) for name in names},
-        settings=_settings(arguments.set),
+        settings=read_settings(arguments.set, "give KEY=VALUE"),
         threshold={
             "rule": arguments.threshold,
             "percent": arguments.percent,
@@ -106,16 +95,3 @@ def _request(arguments: Namespace) -> Request:
         },
         cases=tuple(arguments.cases),
     )
-
-
-def _settings(pairs: Sequence[str]) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {pair}: give KEY=VALUE")
-        try:
-            settings[key] = json.loads(value)
-        except ValueError:  # a text
-            settings[key] = value
-    return settings

@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import (
-    add_configuration_argument,
-    add_dataset_argument,
-    add_device_argument,
-    add_plans_argument,
-    add_trainer_argument,
-)
+from adnext_plugin.cli.runs import add_device_argument, add_run_arguments
 from adnext_plugin.cli.score_text import in_words
 from adnext_plugin.workflows.probe import Request, probe
 
@@ -27,10 +21,7 @@ def build_parser() -> ArgumentParser:
         "Linear models of a frozen encoder's features on the dataset's folds, beside those of a random encoder, tissue "
         "volumes and columns of subjects.csv.",
     )
-    add_dataset_argument(parser)
-    add_trainer_argument(parser)
-    add_plans_argument(parser)
-    add_configuration_argument(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "--pretrained-weights",
         "-pretrained_weights",

@@ -5,22 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import (
-    add_configuration_argument,
-    add_dataset_argument,
-    add_plans_argument,
-    add_trainer_argument,
-)
+from adnext_plugin.cli.runs import add_run_arguments
 from adnext_plugin.workflows.report import Request, report
 
 
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_report", "Write one self-contained page on a run that adnext_evaluate has scored.")
-    add_dataset_argument(parser)
-    add_trainer_argument(parser)
-    add_plans_argument(parser)
-    add_configuration_argument(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "--comparison", type=Path, metavar="FILE", help="what adnext_compare --output wrote, to be shown as well"
     )

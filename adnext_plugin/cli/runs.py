@@ -1,7 +1,11 @@
 """How commands are told of a trained run and of a device."""
 
+import json
 from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import Any
 
+from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
 from adnext_plugin.workflows.common import DEFAULT_TRAINER
 
@@ -26,8 +30,38 @@ def add_configuration_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--configuration", "-c", default=CONFIGURATION, help="default: %(default)s")
 
 
+def add_run_arguments(parser: ArgumentParser) -> None:
+    """Add what names a run: dataset, trainer, plans and configuration."""
+    add_dataset_argument(parser)
+    add_trainer_argument(parser)
+    add_plans_argument(parser)
+    add_configuration_argument(parser)
+
+
 def add_device_argument(parser: ArgumentParser, purpose: str = "") -> None:
     """Add the device to compute on; `purpose` says for what, where a command rarely computes."""
     parser.add_argument(
         "--device", "-device", choices=["cuda", "cpu", "mps"], help=f"{purpose}default: cuda where there is a GPU"
     )
+
+
+def read_settings(items: Sequence[str], what_to_do: str) -> dict[str, Any]:
+    """What `--set KEY=VALUE ...` gives, values as JSON, or as text where they are none.
+
+    Args:
+        items: of the option.
+        what_to_do: with an item that has no "=", for the message.
+
+    Raises:
+        SettingsError: an item has no "=".
+    """
+    settings: dict[str, Any] = {}
+    for item in items:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise SettingsError(f"--set {item}: {what_to_do}")
+        try:
+            settings[key] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[key] = value
+    return settings

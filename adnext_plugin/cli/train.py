@@ -1,14 +1,12 @@
 """`adnext_train`: nnU-Net's training command with our trainers, whole cross-validations and checked settings."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import print_evaluation, print_files
-from adnext_plugin.cli.runs import add_device_argument, add_plans_argument, add_trainer_argument
-from adnext_plugin.errors import SettingsError
+from adnext_plugin.cli.runs import add_device_argument, add_plans_argument, add_trainer_argument, read_settings
 from adnext_plugin.workflows.common import DEFAULT_TRAINER
 from adnext_plugin.workflows.train import Request, train
 
@@ -149,15 +147,7 @@ def _request(arguments: Namespace) -> Request:
 
 
 def _settings(arguments: Namespace) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for item in arguments.set:
-        key, separator, value = item.partition("=")
-        if not separator:
-            raise SettingsError(f"--set {item}: write it as KEY=VALUE, e.g. --set epochs=50")
-        try:
-            settings[key] = json.loads(value)
-        except json.JSONDecodeError:
-            settings[key] = value
+    settings = read_settings(arguments.set, "write it as KEY=VALUE, e.g. --set epochs=50")
     for option, setting in SETTINGS.items():
         if getattr(arguments, option, None) is not None:
             settings[setting] = getattr(arguments, option)
