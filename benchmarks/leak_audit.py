@@ -29,11 +29,11 @@ from leak_audit_copies import CHANGES, brains_of_head
 
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.images import Volume, read_volume
+from adnext_plugin.itk_threads import one_itk_thread
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.records import to_json
 from adnext_plugin.splits.likeness import coarse_copy, find_resemblance, without_what_is_shared
-from adnext_plugin.splits.pose import one_thread_each
 from adnext_plugin.training.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "leak_audit.json"
@@ -216,7 +216,7 @@ def _coarse_copy(settings: PreprocessingSettings, path: Path) -> np.ndarray:
 
 
 def _of_volume(settings: PreprocessingSettings, volume: Volume) -> np.ndarray:
-    with one_thread_each():
+    with one_itk_thread():
         return coarse_copy(prepare(volume, settings).volume_zyx, settings.spacing_mm)
 
 

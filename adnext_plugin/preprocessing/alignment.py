@@ -4,8 +4,6 @@ The template is nilearn's, ICBM 2009a without skull, which lies inside its wheel
 """
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 
 import nibabel
@@ -15,6 +13,7 @@ from scipy.linalg import polar
 
 from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume
+from adnext_plugin.itk_threads import one_itk_thread
 
 TEMPLATE_SPACING_MM = 2
 TransformType = TypeVar("TransformType", bound=sitk.Transform)
@@ -35,7 +34,7 @@ def align_to_mni152(brain: Volume, kind: str) -> np.ndarray:
     Raises:
         ImageError: the registration failed.
     """
-    with _one_thread():
+    with one_itk_thread():
         template, moving = _template(), _image(brain)
         start = sitk.CenteredTransformInitializer(
             template, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
@@ -82,17 +81,6 @@ def _register(fixed: sitk.Image, moving: sitk.Image, start: TransformType) -> Tr
     method.SetInitialTransform(start, inPlace=True)
     method.Execute(fixed, moving)
     return start
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for everything in ITK: that of a registration's metric cannot be set, and repeated runs must agree."""
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 @functools.cache

@@ -22,7 +22,8 @@ from sklearn.neighbors import NearestNeighbors
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import PathsError
 from adnext_plugin.files import replacing
-from adnext_plugin.splits.pose import coarse, in_standard_pose, interior, one_thread_each
+from adnext_plugin.itk_threads import one_itk_thread
+from adnext_plugin.splits.pose import coarse, in_standard_pose, interior
 
 CACHE_FILE = "audit_coarse_copies.npz"
 COPY_VERSION = 3  # raised whenever copies of the same scan come out otherwise
@@ -92,7 +93,7 @@ def cached_coarse_copies(
         cache: file that keeps copies by the hash of the stored file; written where it lacks one.
     """
     grid = "x".join(f"{edge:g}" for edge in spacing_mm)
-    with one_thread_each(), ThreadPoolExecutor(usable_cpus()) as pool:
+    with one_itk_thread(), ThreadPoolExecutor(usable_cpus()) as pool:
         keys = [f"{digest}-{grid}-{COPY_VERSION}" for digest in pool.map(_digest, files)]
         known = _read_cache(cache)
         new = [index for index, key in enumerate(keys) if key not in known]

@@ -6,8 +6,7 @@ mirrored copy ends in the mirror image of it.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import nibabel
@@ -81,17 +80,6 @@ def interior() -> np.ndarray:
     depth_mm = ndimage.distance_transform_edt(inside & inside[:, :, ::-1], sampling=float(TEMPLATE_MM))
     image = _image(depth_mm.astype(np.float32), [float(TEMPLATE_MM)] * 3)
     return _on_grid(image, sitk.Transform(3, sitk.sitkIdentity)) > LEAST_DEPTH_MM
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let ITK work in one thread, so that sums come out the same again; for many brains at once."""
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _on_grid(image: sitk.Image, from_template: sitk.Transform) -> np.ndarray:

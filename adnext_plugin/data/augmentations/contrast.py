@@ -4,6 +4,7 @@ Source: Dufumier et al. 2021, MICCAI, code. Each change is made half of the time
 released flip also draws the axis of channels, where it does nothing; scans come standardised.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from math import ceil
 
@@ -15,62 +16,62 @@ from monai.transforms import GaussianSmooth, RandAxisFlip, RandomizableTransform
 HALF = 0.5
 
 
-class RandIsotropicBlur(RandomizableTransform):
+class Sometimes(RandomizableTransform):
+    """A change that is made by chance."""
+
+    def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
+        self.randomize(None)
+        return self.changed(image_czyx) if self._do_transform else image_czyx
+
+    @abstractmethod
+    def changed(self, image_czyx: torch.Tensor) -> torch.Tensor:
+        """The image after the change; the given one is not modified."""
+
+
+class RandIsotropicBlur(Sometimes):
     """A Gaussian whose width, in voxels, is drawn from a range."""
 
     def __init__(self, widths: tuple[float, float], prob: float = HALF) -> None:
         super().__init__(prob)
         self._widths = widths
 
-    def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
-        self.randomize(None)
-        if not self._do_transform:
-            return image_czyx
+    def changed(self, image_czyx: torch.Tensor) -> torch.Tensor:
         return GaussianSmooth(self.R.uniform(*self._widths))(image_czyx)
 
 
-class RandNoiseOfSomeSize(RandomizableTransform):
+class RandNoiseOfSomeSize(Sometimes):
     """Gaussian noise whose standard deviation is drawn from a range."""
 
     def __init__(self, deviations: tuple[float, float], prob: float = HALF) -> None:
         super().__init__(prob)
         self._deviations = deviations
 
-    def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
-        self.randomize(None)
-        if not self._do_transform:
-            return image_czyx
+    def changed(self, image_czyx: torch.Tensor) -> torch.Tensor:
         noise = self.R.normal(0, self.R.uniform(*self._deviations), tuple(image_czyx.shape))
         return image_czyx + torch.from_numpy(noise.astype(np.float32))
 
 
-class RandCutout(RandomizableTransform):
+class RandCutout(Sometimes):
     """One box, of a share of each axis, rounded up, becomes 0: the mean of a standardised scan."""
 
     def __init__(self, share: float = 0.25, prob: float = HALF) -> None:
         super().__init__(prob)
         self._share = share
 
-    def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
-        self.randomize(None)
-        if not self._do_transform:
-            return image_czyx
-        changed = image_czyx.clone()
-        changed[(slice(None), *_box(self.R, image_czyx.shape[1:], self._share))] = 0
-        return changed
+    def changed(self, image_czyx: torch.Tensor) -> torch.Tensor:
+        rest = image_czyx.clone()
+        rest[(slice(None), *_box(self.R, image_czyx.shape[1:], self._share))] = 0
+        return rest
 
 
-class RandCropResized(RandomizableTransform):
+class RandCropResized(Sometimes):
     """A box, of a share of each axis, rounded up, is brought to the size of the whole."""
 
     def __init__(self, share: float = 0.75, prob: float = HALF) -> None:
         super().__init__(prob)
         self._share = share
 
-    def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
-        self.randomize(None)
-        if not self._do_transform:
-            return image_czyx
+    def changed(self, image_czyx: torch.Tensor) -> torch.Tensor:
         size = image_czyx.shape[1:]
         cut = image_czyx[(slice(None), *_box(self.R, size, self._share))]
         return F.interpolate(cut[None], tuple(size), mode="trilinear", align_corners=False)[0]

@@ -15,6 +15,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import TableError
+from adnext_plugin.evaluation.studies.linear import balanced_logistic
 from adnext_plugin.evaluation.studies.linear_voxels import LinearOfVoxels, smoothed
 from adnext_plugin.task import Task
 
@@ -64,7 +65,7 @@ def covariates(cohort: Cohort, columns: Sequence[str]) -> Baseline:
     def see(rows: pd.DataFrame) -> pd.DataFrame:
         features = rows[list(columns)].copy()
         features[numbers] = features[numbers].apply(pd.to_numeric, errors="coerce")
-        features[words] = features[words].apply(_as_words)
+        features[words] = features[words].apply(as_words)
         return features
 
     encode = make_column_transformer(
@@ -152,7 +153,7 @@ def _has_words(cohort: Cohort, column: str) -> bool:
     Raises:
         TableError: there are too many different words.
     """
-    known = _as_words(cohort.subjects[column])
+    known = as_words(cohort.subjects[column])
     known = known[known != ""]
     is_word = pd.to_numeric(known, errors="coerce").isna()
     people, different = cohort.subjects["subject_id"].nunique(), known.nunique()
@@ -165,14 +166,15 @@ def _has_words(cohort: Cohort, column: str) -> bool:
     return bool(is_word.any())
 
 
-def _as_words(column: pd.Series) -> pd.Series:
+def as_words(column: pd.Series) -> pd.Series:
+    """Cells as texts, "" where there is none."""
     return column.where(column.notna(), "").astype(str).str.strip()
 
 
 def _linear(task: Task) -> LogisticRegression | RidgeCV:
     if task.kind == "regression":
         return RidgeCV(np.logspace(-2, 4, 13))  # the penalty is chosen within the training cases
-    return LogisticRegression(class_weight="balanced", max_iter=1000)
+    return balanced_logistic()
 
 
 def _fitted(baseline: Baseline, rows: list[int], cohort: Cohort) -> Any:

@@ -13,13 +13,14 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from adnext_plugin.cohort import Cohort
-from adnext_plugin.evaluation.studies.baselines import Baseline, covariates, cross_validate, knows_nothing
+from adnext_plugin.evaluation.studies.baselines import Baseline, as_words, covariates, cross_validate, knows_nothing
 from adnext_plugin.evaluation.studies.crossval import of_subjects
+from adnext_plugin.evaluation.studies.linear import balanced_logistic
 from adnext_plugin.evaluation.subjects.characteristics import FEWEST
 from adnext_plugin.evaluation.subjects.values import OfSubjects
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
@@ -51,7 +52,7 @@ def probe_column(
     """
     asked = _asked(cohort, column)
     if asked is None:
-        people = int((_words(cohort.subjects[column]) != "").groupby(cohort.subjects["subject_id"]).any().sum())
+        people = int((as_words(cohort.subjects[column]) != "").groupby(cohort.subjects["subject_id"]).any().sum())
         return ColumnProbe(column=column, kind="too few", classes=(), subjects=people, score="", models={}, gains={})
     places = cohort.subjects.index.get_indexer(asked.subjects.index)
     models = [_of_features(name, values[places], asked.task) for name, values in features.items()]
@@ -78,7 +79,7 @@ def probe_column(
 
 def _asked(cohort: Cohort, column: str) -> Cohort | None:
     """The cohort with the column as its task, and those people alone of whom it is known; None: too few."""
-    words = _words(cohort.subjects[column])
+    words = as_words(cohort.subjects[column])
     numbers = pd.to_numeric(words.where(words != "", np.nan), errors="coerce")
     known = words[words != ""]
     if numbers.notna().sum() == len(known) and known.nunique() >= FEWEST_VALUES:
@@ -110,17 +111,9 @@ def _classes(cohort: Cohort, words: pd.Series) -> tuple[str, ...]:
 
 
 def _of_features(name: str, values: np.ndarray, task: Task) -> Baseline:
-    linear = (
-        RidgeCV(PENALTIES)
-        if task.kind == "regression"
-        else LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000)
-    )
+    linear = RidgeCV(PENALTIES) if task.kind == "regression" else balanced_logistic(STRENGTH)
     return Baseline(name=name, model=make_pipeline(StandardScaler(), linear), features=values)
 
 
 def _is_known(cohort: Cohort, column: str) -> bool:
-    return bool((_words(cohort.subjects[column]) != "").any())
-
-
-def _words(column: pd.Series) -> pd.Series:
-    return column.where(column.notna(), "").astype(str).str.strip()
+    return bool((as_words(cohort.subjects[column]) != "").any())

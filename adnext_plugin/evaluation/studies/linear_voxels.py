@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import KernelPCA
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils.class_weight import compute_sample_weight
+
+from adnext_plugin.evaluation.studies.linear import balanced_logistic
 
 FWHM_MM = 6.0
 FWHM_OF_SIGMA = 2.3548
@@ -50,7 +52,7 @@ class LinearOfVoxels:
         if self._is_number:
             self._model: Any = RidgeCV(1 / STRENGTHS).fit(inside, targets)
         else:
-            self._model = _classifier(_best_strength(inside, targets, people)).fit(inside, targets)
+            self._model = balanced_logistic(_best_strength(inside, targets, people)).fit(inside, targets)
             self.classes_ = self._model.classes_
         return self
 
@@ -93,13 +95,9 @@ def _best_strength(features: np.ndarray, targets: np.ndarray, people: np.ndarray
         if len(set(targets[train])) < len(set(targets)):
             continue
         for position, strength in enumerate(STRENGTHS):
-            model = _classifier(strength).fit(features[train], targets[train])
+            model = balanced_logistic(strength).fit(features[train], targets[train])
             shares = model.predict_proba(features[test])
             losses[position] += weights[test].sum() * log_loss(
                 targets[test], shares, sample_weight=weights[test], labels=model.classes_
             )
     return float(STRENGTHS[np.argmin(losses)])
-
-
-def _classifier(strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)

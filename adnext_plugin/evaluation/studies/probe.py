@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from adnext_plugin.evaluation.studies.linear import balanced_logistic
 from adnext_plugin.evaluation.subjects.characteristics import FEWEST
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
@@ -64,7 +64,7 @@ def _guess(people: pd.DataFrame, width: int, classes: tuple[str, ...]) -> Subjec
 
 def _guess_in_fold(rows: pd.DataFrame, width: int, classes: tuple[str, ...]) -> SubjectPredictions:
     targets = rows["label"].map(classes.index).to_numpy()
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000))
+    model = make_pipeline(StandardScaler(), balanced_logistic(STRENGTH))
     parts = StratifiedKFold(min(PARTS, int(np.bincount(targets).min())), shuffle=True, random_state=0)
     probabilities = cross_val_predict(
         model, rows[list(range(width))].to_numpy(), targets, cv=parts, method="predict_proba"
