@@ -17,6 +17,7 @@ from adnext_plugin.cohort import Cohort
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextWarning, OtherDataError, PathsError
 from adnext_plugin.files import read_json, require_file, write_json
+from adnext_plugin.images import file_sha256
 from adnext_plugin.paths import SPLITS_FILE, plans_file
 from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans
 from adnext_plugin.project_key import key_home, keyed_digest, project_key
@@ -234,7 +235,7 @@ def digests_of_volumes(images: Path, cases: Iterable[str], cache: Path) -> dict[
             states[case] = [status.st_size, status.st_mtime_ns]
     new = [case for case, state in states.items() if known.get(case, [])[:2] != state]
     with ThreadPoolExecutor(usable_cpus()) as pool:
-        made = dict(zip(new, pool.map(lambda case: _file_digest(images / f"{case}.b2nd"), new), strict=True))
+        made = dict(zip(new, pool.map(lambda case: file_sha256(images / f"{case}.b2nd")[:32], new), strict=True))
     found = {case: [*state, made.get(case) or known[case][2]] for case, state in states.items()}
     if new:
         with suppress(OSError, PathsError):  # read-only data, or a full disk
@@ -251,11 +252,3 @@ def _read_cache(path: Path) -> dict[str, dict[str, list]]:
         }
     except (PathsError, AttributeError, TypeError):
         return {}
-
-
-def _file_digest(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:32]

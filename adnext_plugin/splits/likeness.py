@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from sklearn.neighbors import NearestNeighbors
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import PathsError
 from adnext_plugin.files import replacing
+from adnext_plugin.images import file_sha256
 from adnext_plugin.itk_threads import one_itk_thread
 from adnext_plugin.splits.pose import coarse, in_standard_pose, interior
 
@@ -94,7 +94,7 @@ def cached_coarse_copies(
     """
     grid = "x".join(f"{edge:g}" for edge in spacing_mm)
     with one_itk_thread(), ThreadPoolExecutor(usable_cpus()) as pool:
-        keys = [f"{digest}-{grid}-{COPY_VERSION}" for digest in pool.map(_digest, files)]
+        keys = [f"{digest}-{grid}-{COPY_VERSION}" for digest in pool.map(file_sha256, files)]
         known = _read_cache(cache)
         new = [index for index, key in enumerate(keys) if key not in known]
         if not new:
@@ -197,11 +197,6 @@ def _random_pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
 def _at_unit_length(vectors: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return sha256(file.read()).hexdigest()
 
 
 def _read_cache(path: Path) -> dict[str, np.ndarray]:
