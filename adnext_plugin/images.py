@@ -107,6 +107,14 @@ def foreground_box(volume_zyx: np.ndarray) -> tuple[slice, slice, slice]:
     return ndimage.find_objects(mask.view(np.uint8))[0]
 
 
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest part whose voxels share faces; an empty mask stays empty."""
+    labels, parts = ndimage.label(mask)
+    if parts == 0:
+        return mask
+    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as `sha256sum` prints it."""
     digest = sha256()

@@ -10,6 +10,8 @@ from adnext_plugin.records import record
 from adnext_plugin.stamps import AUDIT_SKIPPED, OPTIMISTIC, OTHER_PEOPLE
 
 Protocol = Literal["honest", "paper"]
+REASONS = ("skip_audit", "other_people")  # settings whose text is the user's, and may name people
+REASON_GIVEN = "a reason was given"  # all that is shared of it
 
 
 @record
@@ -83,7 +85,8 @@ class TrainerSettings(RunSettings):
         super().__post_init__()
         if self.inflation_meter and self.protocol == "paper":
             raise SettingsError("inflation_meter measures what an honest run does not claim; leave out protocol=paper")
-        for name, reason in (("skip_audit", self.skip_audit), ("other_people", self.other_people)):
+        for name in REASONS:
+            reason = getattr(self, name)
             if reason is not None and not reason.strip():
                 raise SettingsError(f"{name} must give a reason, which is kept beside the preprocessed data")
         if not 0 < self.train_fraction <= 1:

@@ -77,6 +77,11 @@ def permute_targets(subjects: pd.DataFrame, task: Task, seed: int) -> pd.DataFra
     return subjects.assign(**{task.column: subjects["subject_id"].map(dealt)})
 
 
+def as_words(column: pd.Series) -> pd.Series:
+    """Cells as texts, "" where there is none."""
+    return column.where(column.notna(), "").astype(str).str.strip()
+
+
 def write_subjects(frame: pd.DataFrame, path: Path) -> None:
     """Write the table so that a reader sees the old one or the whole new one."""
     write_csv(frame, path)

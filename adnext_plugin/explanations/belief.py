@@ -17,7 +17,7 @@ from torch import nn
 
 from adnext_plugin.explanations.fill import background, brain_of
 from adnext_plugin.explanations.method import ExplainedNetwork
-from adnext_plugin.networks.with_covariates import WithCovariates
+from adnext_plugin.networks.with_covariates import network_of_images
 
 Part = Literal["head", "all"]  # of a network: its last linear layers, or everything
 PARTS: tuple[Part, ...] = ("head", "all")
@@ -36,7 +36,7 @@ def with_weights_dealt_anew(network: nn.Module, part: Part, seed: int = 0) -> nn
         seed: of the shuffling.
     """
     changed = copy.deepcopy(network)
-    inner = changed.network if isinstance(changed, WithCovariates) else changed
+    inner = network_of_images(changed)
     of = inner if part == "all" else getattr(inner, "head", None) or _last_linear(inner)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

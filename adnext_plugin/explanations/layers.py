@@ -22,7 +22,7 @@ from adnext_plugin.explanations.method import ExplainedNetwork
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, Block
 from adnext_plugin.networks.families.minit import BLOCKS_PER_AXIS, BlockEncoder
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
-from adnext_plugin.networks.with_covariates import WithCovariates
+from adnext_plugin.networks.with_covariates import network_of_images
 
 CHANNELS_LAST = (ADNeXtEncoder, SwinTransformer3d)
 # in them, too, these give channels first
@@ -47,9 +47,8 @@ class Layers:
     """
 
     def __init__(self, explained: ExplainedNetwork) -> None:
-        network = explained.network
         self._explained = explained
-        self._network = network.network if isinstance(network, WithCovariates) else network
+        self._network = network_of_images(explained.network)
         self._by_name = {name: module for name, module in self._network.named_modules() if name}
         self._is_channels_last = any(isinstance(module, CHANNELS_LAST) for module in self._network.modules())
         self._is_cut_into_blocks = any(isinstance(module, BlockEncoder) for module in self._network.modules())

@@ -3,10 +3,10 @@
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.images import largest_component
 from adnext_plugin.records import record
 
 PLANES = {"axial": 0, "coronal": 1, "sagittal": 2}  # axes of a map (Z, Y, X) in RAS orientation
@@ -68,11 +68,3 @@ def _stands_out(map_of: np.ndarray, inside: np.ndarray, settings: ThresholdSetti
         chosen = values > values.mean() + settings.deviations * values.std()
     found[inside] = chosen
     return largest_component(found) if settings.largest_component else found
-
-
-def largest_component(mask: np.ndarray) -> np.ndarray:
-    """The largest part whose voxels share faces; an empty mask stays empty."""
-    labels, parts = ndimage.label(mask)
-    if parts == 0:
-        return mask
-    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])

@@ -23,3 +23,8 @@ class WithCovariates(nn.Module):
 
     def forward(self, x_bczyx: torch.Tensor, covariates_bk: torch.Tensor) -> torch.Tensor:
         return self.network(x_bczyx) + self.covariate_head(covariates_bk)
+
+
+def network_of_images(network: nn.Module) -> nn.Module:
+    """The network without what covariates add."""
+    return network.network if isinstance(network, WithCovariates) else network

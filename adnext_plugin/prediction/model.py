@@ -11,7 +11,7 @@ from torch import nn
 from adnext_plugin.data.augmentation import CentreCrop
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.explanations.method import ExplainedNetwork
-from adnext_plugin.networks.with_covariates import WithCovariates
+from adnext_plugin.networks.with_covariates import network_of_images
 from adnext_plugin.plan import Plan
 from adnext_plugin.prediction.built_networks import possible_networks
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
@@ -125,7 +125,7 @@ class FoldNetwork:
 
     @property
     def _image_network(self) -> nn.Module:
-        return self._network.network if isinstance(self._network, WithCovariates) else self._network
+        return network_of_images(self._network)
 
     def _covariates(self, row: pd.DataFrame) -> np.ndarray:
         if self.description.covariate_scale is not None:

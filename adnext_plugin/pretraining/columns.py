@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.errors import SettingsError, nearest_names
+from adnext_plugin.subjects import as_words
 
 
 def require_known(rows: pd.DataFrame, column: str, known: np.ndarray, wanted: str, remedy: str) -> None:
@@ -44,7 +45,7 @@ def words_in(rows: pd.DataFrame, column: str) -> np.ndarray:
     """The column as (N,) texts, "" where it is empty or not there at all."""
     if column not in rows:
         return np.full(len(rows), "", dtype=object)
-    return rows[column].where(rows[column].notna(), "").astype(str).str.strip().to_numpy(dtype=object)
+    return as_words(rows[column]).to_numpy(dtype=object)
 
 
 def codes_in(rows: pd.DataFrame, column: str, words: tuple[str, ...]) -> np.ndarray:

@@ -8,8 +8,7 @@ from adnext_plugin.records import to_json
 from adnext_plugin.report.facts import RunFacts, estimate
 from adnext_plugin.report.page import Section, Table
 from adnext_plugin.run_metrics import RunMetrics
-
-REASONS = ("skip_audit", "other_people")  # settings whose text is the user's
+from adnext_plugin.settings import REASON_GIVEN, REASONS
 
 
 def provenance(facts: RunFacts) -> Section:
@@ -67,6 +66,6 @@ def _shown(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _shown(key, content) for key, content in value.items()}
     if name in REASONS and value is not None:
-        return "a reason was given"
+        return REASON_GIVEN
     is_file = name.endswith("_weights") or name in ("weights", "brain_mask_files")
     return re.split(r"[/\\]", value)[-1] if is_file and isinstance(value, str) else value

@@ -16,7 +16,7 @@ from adnext_plugin.data.augmentation import Augmentation, CentreCrop
 from adnext_plugin.data.loading import EpochLoader
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_planned_network
-from adnext_plugin.networks.with_covariates import WithCovariates
+from adnext_plugin.networks.with_covariates import network_of_images
 from adnext_plugin.plan import Plan
 from adnext_plugin.run_records import FoldSummary, write_summary
 from adnext_plugin.settings import TrainerSettings
@@ -97,8 +97,7 @@ class ADNeXtTrainer(RunTrainer):
 
     def network_of_images(self) -> nn.Module:
         """The network without what covariates add."""
-        network = self._plain_network()
-        return network.network if isinstance(network, WithCovariates) else network
+        return network_of_images(self._plain_network())
 
     def prepare_loss(self) -> None:
         """Let the loss know the targets there are to train on."""

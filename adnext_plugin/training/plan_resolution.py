@@ -9,7 +9,7 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.plan import NetworkSettings, Plan, configuration_of, plan_in
 from adnext_plugin.records import to_json, with_overrides
-from adnext_plugin.settings import RunSettings
+from adnext_plugin.settings import REASONS, RunSettings
 from adnext_plugin.task import task_of
 from adnext_plugin.training.shared_settings import shared
 
@@ -18,7 +18,7 @@ PlanKey = Literal["training", "pretraining"]
 Layer = tuple[Mapping[str, Any], str]  # settings as JSON, and where they stand
 
 DEFAULT_NETWORK = "adnext_b"
-CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with", "skip_audit", "other_people"}
+CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with", *REASONS}
 
 
 def resolve_plan(

@@ -13,13 +13,11 @@ from typing import Any, TypeVar
 
 from adnext_plugin.images import file_sha256
 from adnext_plugin.paths import file_of_fold
-from adnext_plugin.settings import RunSettings
+from adnext_plugin.settings import REASON_GIVEN, REASONS, RunSettings
 
 SettingsType = TypeVar("SettingsType", bound=RunSettings)
 
-REASONS = ("skip_audit", "other_people")
 WEIGHTS = "pretrained_weights"
-GIVEN = "a reason was given"
 NOT_KNOWN = "not known"
 FILE = re.compile(rf"[^/\\]+, SHA-256 ([0-9a-f]{{64}}|{NOT_KNOWN})")
 
@@ -42,7 +40,7 @@ def shared_value(name: str, value: Any, fold: int | str) -> Any:
     """The value of a setting as `shared` has it."""
     if value is None or name not in (*REASONS, WEIGHTS):
         return value
-    return GIVEN if name in REASONS else _file(str(value), fold)
+    return REASON_GIVEN if name in REASONS else _file(str(value), fold)
 
 
 def _file(path: str, fold: int | str) -> str:

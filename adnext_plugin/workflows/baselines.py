@@ -48,7 +48,7 @@ def baselines_of(
         TableError: a column that was asked for is missing, or has too many different words.
     """
     from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, voxels
-    from adnext_plugin.plan import configuration_of, plan_in, read_plans
+    from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans
 
     baselines, notes = [knows_nothing(cohort)], []
     for number, columns in enumerate(dict.fromkeys([USUAL_BASELINE, *wanted])):
@@ -67,7 +67,8 @@ def baselines_of(
     if plan.prepared_by == "nnunet":
         notes.append("no voxel baseline: the volumes were prepared by nnU-Net and have different sizes")
         return baselines, notes
-    size, images = plan.preprocessing.input_size_voxels, chosen["data_identifier"]
+    size = plan.preprocessing.input_size_voxels
+    images = data_identifier(chosen, str(run.plans_file))
     read_own = _reader(cohort.folder / images, cohort.subjects, size)
     read_others = None if others is None else _reader(others.folder / images, others.subjects, size)
     baselines.append(voxels(cohort, read_own, plan.preprocessing.spacing_mm, read_others))

@@ -17,6 +17,7 @@ from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import TableError
 from adnext_plugin.evaluation.studies.linear import balanced_logistic
 from adnext_plugin.evaluation.studies.linear_voxels import LinearOfVoxels, smoothed
+from adnext_plugin.subjects import as_words
 from adnext_plugin.task import Task
 
 TEXT_COLUMNS = ("sex", "site", "scanner")
@@ -164,11 +165,6 @@ def _has_words(cohort: Cohort, column: str) -> bool:
             "correct them or leave the column out"
         )
     return bool(is_word.any())
-
-
-def as_words(column: pd.Series) -> pd.Series:
-    """Cells as texts, "" where there is none."""
-    return column.where(column.notna(), "").astype(str).str.strip()
 
 
 def _linear(task: Task) -> LogisticRegression | RidgeCV:

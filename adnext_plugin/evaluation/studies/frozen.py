@@ -18,19 +18,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from adnext_plugin.cohort import Cohort
-from adnext_plugin.evaluation.studies.baselines import Baseline, as_words, covariates, cross_validate, knows_nothing
+from adnext_plugin.evaluation.studies.baselines import Baseline, covariates, cross_validate, knows_nothing
 from adnext_plugin.evaluation.studies.crossval import of_subjects
 from adnext_plugin.evaluation.studies.linear import balanced_logistic
+from adnext_plugin.evaluation.studies.probe import STRENGTH
 from adnext_plugin.evaluation.subjects.characteristics import FEWEST
 from adnext_plugin.evaluation.subjects.values import OfSubjects
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
 from adnext_plugin.findings import ColumnProbe
 from adnext_plugin.splits.folds import PARTS
+from adnext_plugin.subjects import as_words
 from adnext_plugin.task import Task
 
 ENCODER = "encoder"
 FEWEST_VALUES = 6  # different numbers, from which a column is a quantity and not classes
-STRENGTH = 0.1  # inverse of the penalty: there are more features than people
 PENALTIES = np.logspace(-2, 6, 17)  # of which one is chosen within the training part
 
 

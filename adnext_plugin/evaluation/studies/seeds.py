@@ -21,9 +21,10 @@ from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_
 from adnext_plugin.findings import SeedSpread, Spread
 from adnext_plugin.run_folder import RunFolder, seed_runs
 from adnext_plugin.run_records import read_run_info
+from adnext_plugin.settings import REASONS
 
 # of which runs under several seeds may differ
-MAY_DIFFER = {"seed", "inflation_meter", "skip_audit", "other_people"}
+MAY_DIFFER = {"seed", "inflation_meter", *REASONS}
 
 
 def spread_over_seeds(runs: Mapping[int, OfSubjects], scores: Sequence[Score] = BUILT_IN) -> SeedSpread:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from adnext_plugin.errors import AdnextError, ImageError, SettingsError, WeightsError
-from adnext_plugin.images import Volume, file_sha256
+from adnext_plugin.images import Volume, file_sha256, largest_component
 from adnext_plugin.plan import PreprocessingSettings
 
 DEEPBET_WEIGHTS = {
@@ -130,7 +130,7 @@ def _by_hdbet(volume: Volume, folds: int, mirroring: bool, device: str) -> np.nd
         )
         brain_prob += class_prob[1] / folds
     fine_prob = resize(brain_prob, volume.volume_zyx.shape, order=1, mode="edge", anti_aliasing=False)
-    return _largest_component(fine_prob > 0.5)
+    return largest_component(fine_prob > 0.5)
 
 
 @functools.cache
@@ -159,14 +159,3 @@ def _require_hash(path: Path, expected: str) -> Path:
     if not path.is_file() or file_sha256(path) != expected:
         raise WeightsError(f"{path} is missing or not the published file; install its package again")
     return path
-
-
-def _largest_component(mask_zyx: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
-
-    components, count = ndimage.label(mask_zyx)
-    if count == 0:
-        return mask_zyx
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    return components == sizes.argmax()
