@@ -21,7 +21,6 @@ from sklearn.neighbors import NearestNeighbors
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import PathsError
 from adnext_plugin.files import replacing
-from adnext_plugin.images import file_sha256
 from adnext_plugin.itk_threads import one_itk_thread
 from adnext_plugin.splits.pose import coarse, in_standard_pose, interior
 
@@ -79,7 +78,7 @@ def coarse_copy(volume_zyx: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarr
 
 
 def cached_coarse_copies(
-    files: Sequence[Path],
+    digests: Sequence[str],
     read_volume_zyx: Callable[[int], np.ndarray],
     spacing_mm: Sequence[float],
     cache: Path,
@@ -87,18 +86,18 @@ def cached_coarse_copies(
     """Coarse copies of stored volumes, (N, voxels); only of files whose content is new.
 
     Args:
-        files: one per case.
+        digests: of the stored files, one per case.
         read_volume_zyx: gives the volume of the k-th.
         spacing_mm: voxel size of all.
-        cache: file that keeps copies by the hash of the stored file; written where it lacks one.
+        cache: file that keeps copies by these digests; written where it lacks one.
     """
     grid = "x".join(f"{edge:g}" for edge in spacing_mm)
+    keys = [f"{digest}-{grid}-{COPY_VERSION}" for digest in digests]
+    known = _read_cache(cache)
+    new = [index for index, key in enumerate(keys) if key not in known]
+    if not new:
+        return np.stack([known[key] for key in keys])
     with one_itk_thread(), ThreadPoolExecutor(usable_cpus()) as pool:
-        keys = [f"{digest}-{grid}-{COPY_VERSION}" for digest in pool.map(file_sha256, files)]
-        known = _read_cache(cache)
-        new = [index for index, key in enumerate(keys) if key not in known]
-        if not new:
-            return np.stack([known[key] for key in keys])
         made = pool.map(lambda index: coarse_copy(read_volume_zyx(index), spacing_mm), new)
         known |= {keys[index]: found for index, found in zip(new, made, strict=True)}
     copies = np.stack([known[key] for key in keys])

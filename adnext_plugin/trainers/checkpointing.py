@@ -250,7 +250,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         stated = self.checkpoint_notes()
         scales = {name: stated.pop(name, None) for name in ("target_scale", "covariate_scale")}
         return CheckpointNotes(
-            settings=to_json(shared(self.settings, self.fold)),
+            settings=getattr(self.plan, self.plan_key),  # as `_use` has written them down
             best=self._best,
             best_epoch=self._best_epoch,
             provenance=Provenance(**provenance()),

@@ -24,7 +24,6 @@ from adnext_plugin.batch import Batch
 from adnext_plugin.data.loading import EpochLoader
 from adnext_plugin.errors import AdnextError, WeightsError
 from adnext_plugin.partial_files import remove_abandoned
-from adnext_plugin.records import to_json
 from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
 from adnext_plugin.trainers.fold_run import FoldRun
 from adnext_plugin.trainers.processes import from_all_processes, seed_torch
@@ -33,7 +32,6 @@ from adnext_plugin.training.plan_resolution import about_stock_data
 from adnext_plugin.training.precision import autocast
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
-from adnext_plugin.training.shared_settings import shared
 from adnext_plugin.training.states import mend_best
 from adnext_plugin.training.weights import load_encoder
 
@@ -150,7 +148,7 @@ class RunTrainer(FoldRun):
         if self.current_epoch == 0:
             self._note_data()
         if self.local_rank == 0:
-            info = RunInfo(settings=to_json(shared(self.settings, self.fold)), provenance=Provenance(**provenance()))
+            info = RunInfo(settings=getattr(self.plan, self.plan_key), provenance=Provenance(**provenance()))
             write_run_info(info, self._folder.run_file)
 
     def on_train_end(self) -> None:

@@ -93,7 +93,9 @@ def _check_data(run: RunFolder, request: Request) -> "Check":
 
 def quick_checks(data: "FoldData") -> "list[Check]":
     """The checks of a dataset and its folds; seconds, once coarse copies of its scans are stored."""
+    from adnext_plugin import prepared_data
     from adnext_plugin.people import people_of
+    from adnext_plugin.prepared_data import digests_of_volumes
     from adnext_plugin.splits.audit import Check, check_files, check_ids, check_images
     from adnext_plugin.splits.folds import ensure_splits
     from adnext_plugin.splits.likeness import CACHE_FILE, cached_coarse_copies, find_resemblance
@@ -107,8 +109,9 @@ def quick_checks(data: "FoldData") -> "list[Check]":
     except SplitError as error:
         checks.append(Check(name="folds that fit the subjects", looked_at="the folds", leaks=(str(error),)))
     store = data.store(subjects["case_id"].tolist())
+    digests = digests_of_volumes(data.images, store.cases, data.dataset_folder / prepared_data.CACHE_FILE)
     copies = cached_coarse_copies(
-        [data.images / f"{case}.b2nd" for case in store.cases],
+        [digests[case] for case in store.cases],
         lambda index: store[index][0],
         data.plan.preprocessing.spacing_mm,
         data.dataset_folder / CACHE_FILE,

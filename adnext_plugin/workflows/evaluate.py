@@ -119,16 +119,15 @@ def _score(request: Request, run: RunFolder) -> "tuple[Result, RunMetrics, Train
     from adnext_plugin.evaluation.scores.table import installed_scores
     from adnext_plugin.evaluation.studies import crossval
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
-    from adnext_plugin.prepared_data import PreparedData, refuse_other_results
+    from adnext_plugin.prepared_data import refuse_other_results
 
     cohort = Cohort.open(request.dataset_folder)
     scores = crossval.scores_for(cohort, installed_scores())
     require_columns(request.probes, cohort.subjects)
     how_to_train = f"adnext_train {cohort.name} {request.configuration} cv -tr {request.trainer} --c"
     files = read_folds(run, cohort, how_to_train)
-    data = PreparedData(cohort=cohort, plans=request.plans, configuration=request.configuration)
     columns = (*columns_of(request.baselines), *request.probes)
-    judged_on = refuse_other_results(run.evaluation.data_file, data, columns)
+    judged_on = refuse_other_results(run.evaluation.data_file, files.data, columns)
     # with permuted labels, the baselines get those too
     baselines, notes = baselines_of(run, request.configuration, request.baselines, files.cohort)
     evaluation, predictions = crossval.evaluate(

@@ -52,12 +52,15 @@ def feature_diversity(request: Request, tell: Tell) -> Result:
     cases = networks.chosen(request.cases)
     tell(f"Feature diversity of {len(cases)} cases, each by the network that did not see it")
     rows = []
+    blocks: dict[int, tuple[str, ...]] = {}  # of a fold's network
     with tqdm(cases, desc="Features", unit="case") as shown:  # closed before an error is told
         for case in shown:
             fold = networks.fold_of(case)
             asked = networks.ask(case, fold)
             layers = Layers(asked.network)
-            names = layers.spatial_blocks()
+            if fold not in blocks:
+                blocks[fold] = layers.spatial_blocks()
+            names = blocks[fold]
             found = diversities(layers, asked.network.tensor(asked.image_czyx), names)
             for (name, axis), one in found.items():
                 place = {"layer": name, "depth": names.index(name) / len(names), "axis": axis}

@@ -250,8 +250,14 @@ def _further_seeds(job: _Job) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _train_folds(job: _Job, trainer: type | None, tell: Tell) -> None:
     """Train every fold that is not finished. `trainer`: None of one that is not ours, which knows no states of ours."""
+    request = job.request
+    asked = None
+    if trainer is not None and not (
+        request.resume or request.restart or request.only_validate or request.disable_checkpointing
+    ):
+        asked = AskedRun.of(trainer, plans_file(job.dataset_folder, request.plans), request.configuration)
     for fold in job.folds:
-        standing = _standing(job, trainer, fold)
+        standing = _standing(job, asked, fold)
         if standing.line is not None:
             tell(standing.line)
         if standing.state == "finished":
@@ -259,21 +265,20 @@ def _train_folds(job: _Job, trainer: type | None, tell: Tell) -> None:
         try:
             _train_fold(job, fold, trainer is not None, goes_on=standing.state == "unfinished")
         except KeyboardInterrupt as error:
-            if job.request.restart or trainer is None:
-                error.add_note("without --restart" if job.request.restart else "with --c")
+            if request.restart or trainer is None:
+                error.add_note("without --restart" if request.restart else "with --c")
             raise
 
 
-def _standing(job: _Job, trainer: type | None, fold: Fold) -> Standing:
-    """What is to be done about a fold: nothing, go on with it, or begin."""
+def _standing(job: _Job, asked: AskedRun | None, fold: Fold) -> Standing:
+    """What is to be done about a fold: nothing, go on with it, or begin, as it is where no run `asked` can tell."""
     request, folder = job.request, job.run.fold(fold)
     if request.resume:
         if job.is_cross_validation and is_finished(folder):
             return Standing(state="finished", line=f"fold {fold} is finished already")
         return Standing(state="unfinished")
-    if trainer is None or request.restart or request.only_validate or request.disable_checkpointing:
+    if asked is None:
         return Standing(state="new")
-    asked = AskedRun.of(trainer, plans_file(job.dataset_folder, request.plans), request.configuration)
     standing = asked.standing(folder)
     if standing.state == "finished" and request.validate_best:
         return Standing(state="unfinished")  # predicts the held-out part again

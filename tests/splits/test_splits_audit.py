@@ -8,7 +8,7 @@ import pandas as pd
 from conftest import toy_brain
 from scipy import ndimage
 
-from adnext_plugin.images import Volume, read_volume
+from adnext_plugin.images import Volume, file_sha256, read_volume
 from adnext_plugin.people import spellings
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import prepare
@@ -100,7 +100,9 @@ def test_coarse_copies_are_made_again_only_where_a_file_has_changed(tmp_path: Pa
         return volumes[index]
 
     def get() -> np.ndarray:
-        return cached_coarse_copies(files, read_volume_zyx, (2.0, 2.0, 2.0), tmp_path / "cache.npz")
+        return cached_coarse_copies(
+            [file_sha256(file) for file in files], read_volume_zyx, (2.0, 2.0, 2.0), tmp_path / "cache.npz"
+        )
 
     first = get()
     assert sorted(read) == [0, 1, 2]

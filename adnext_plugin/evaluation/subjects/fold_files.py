@@ -26,7 +26,7 @@ class FoldFiles:
     """All folds' predictions in one table, their summaries, and the protocol they share.
 
     `cohort` is the dataset's, with the targets that the folds were trained on: permuted ones where so. `warning` is
-    what every result of the run must be stamped with.
+    what every result of the run must be stamped with. `data` are the prepared data that the folds were trained on.
     """
 
     predictions: pd.DataFrame
@@ -34,6 +34,7 @@ class FoldFiles:
     summaries: tuple[FoldSummary, ...]
     protocol: Protocol
     warning: str | None
+    data: PreparedData
 
 
 def read_folds(run: RunFolder, cohort: Cohort, how_to_train: str) -> FoldFiles:
@@ -78,6 +79,7 @@ def read_folds(run: RunFolder, cohort: Cohort, how_to_train: str) -> FoldFiles:
         summaries=summaries,
         protocol=protocols.pop(),
         warning="; ".join(stamps_of(summary.warning for summary in summaries)) or None,
+        data=data,
     )
 
 

@@ -157,12 +157,13 @@ class ContrastiveObjective(Objective[ContrastiveOptions]):
             "second": torch.ones(len(judged["first"]), 1),
         }
         of_voxels = self._scores_of(voxels)
+        guessed = self._guessed(self._seen(network, evidence.training), judged) if self.options.columns else {}
         contrast = {"network": evidence.scores["loss"], "voxels": of_voxels["loss"]}
         matched = {"network": evidence.scores["matched"], "voxels": of_voxels["matched"]}
         return {
             "contrast": contrast | {"all_alike": self._scores_of(nothing)["loss"]},
             "share_of_views_matched": matched | {"chance": 1 / len(judged["first"])},
-            **self._guessed(self._seen(network, evidence.training), judged),
+            **guessed,
         }
 
     # ------------------------------------------------------------------ private
