@@ -1,5 +1,7 @@
 """Labels of scans, guessed from the labels of those that look most like them."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 
@@ -12,6 +14,27 @@ def coarse_voxels(images_bczyx: torch.Tensor) -> torch.Tensor:
     edges = [min(COARSE_VOXELS, size) for size in images_bczyx.shape[2:]]
     means = F.avg_pool3d(images_bczyx.float(), edges).flatten(1).cpu()
     return means - means.mean(dim=1, keepdim=True)
+
+
+def errors_of_guesses_by(
+    features: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    known_n: torch.Tensor,
+    answers_m: torch.Tensor,
+    *,
+    is_number: bool,
+) -> dict[str, float]:
+    """Errors of guesses by each kind of features, and of the one answer for all that needs none; see `guess_number`.
+
+    Args:
+        features: by name, of scans with labels and of those to guess of.
+        known_n: labels.
+        answers_m: what is right.
+        is_number: else they are codes of words.
+    """
+    guess, same_for_all = (guess_number, "mean_of_training_scans") if is_number else (guess_word, "most_frequent")
+    alone = torch.ones(len(known_n), 1), torch.ones(len(answers_m), 1)
+    found = {name: guess(known, judged, known_n, answers_m) for name, (known, judged) in features.items()}
+    return found | {same_for_all: guess(*alone, known_n, answers_m, neighbours=None)}
 
 
 def guess_number(

@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, PredictionErrorDisplay, RocCurveDisplay
 
+from adnext_plugin.figure_text import AS_WRITTEN
 from adnext_plugin.files import replacing
 
 DOTS_PER_INCH = 120
-# names of classes and datasets are text of other people: a dollar in them does not begin a formula
-AS_WRITTEN = matplotlib.rc_context({"text.parse_math": False})
 
 
 @AS_WRITTEN

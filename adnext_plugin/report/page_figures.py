@@ -11,8 +11,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from adnext_plugin.figure_text import AS_WRITTEN
 from adnext_plugin.findings import Estimate, NetBenefit, ReliabilityBin
-from adnext_plugin.report.figures import AS_WRITTEN
 
 SIZE_INCHES = (5.2, 4.4)
 COLOURS = ("#0b57a4", "#c25100", "#2e7d32", "#7b3fa0", "#795548")

@@ -20,6 +20,7 @@ from torch import nn
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_network
+from adnext_plugin.networks.families.unet import LAYERS
 from adnext_plugin.networks.pyramid import Pyramid
 from adnext_plugin.plan import NetworkSettings
 
@@ -116,15 +117,5 @@ def build_restorer(
 
 def _convolutions(count: int, width_in: int, width_out: int) -> nn.Module:
     return StackedConvBlocks(
-        count,
-        nn.Conv3d,
-        width_in,
-        width_out,
-        kernel_size=3,
-        initial_stride=1,
-        conv_bias=True,
-        norm_op=nn.InstanceNorm3d,
-        norm_op_kwargs={"eps": 1e-5, "affine": True},
-        nonlin=nn.LeakyReLU,
-        nonlin_kwargs={"negative_slope": 0.01, "inplace": True},
+        count, input_channels=width_in, output_channels=width_out, kernel_size=3, initial_stride=1, **LAYERS
     )

@@ -77,7 +77,7 @@ class AMAESObjective(Objective[AMAESOptions]):
     def losses(self, network: nn.Module, batch: Batch, seeds: Seeds) -> torch.Tensor:
         """Mean squared error of each scan."""
         errors = self._errors(network, batch, seeds)
-        return errors["masked" if self.options.loss_on == "masked" else "all"]
+        return errors[self.options.loss_on]
 
     def outputs(self, network: nn.Module, batch: Batch, seeds: Seeds) -> dict[str, torch.Tensor]:
         """Errors of each scan, of all its voxels and of those masked."""
@@ -97,10 +97,13 @@ class AMAESObjective(Objective[AMAESOptions]):
         def restored(batch: Batch, seeds: Seeds) -> torch.Tensor:
             return network(batch.images[:, INPUT], self._visible(batch, seeds))
 
-        draw(evidence.shown, folder, self._visible, restored, shown=_targets)
+        draw(
+            ((_targets(batch), self._visible(batch, seeds), restored(batch, seeds)) for batch, seeds in evidence.shown),
+            folder,
+        )
         if evidence.scores is None:
             return {}
-        guesses = errors_of_guesses(evidence.held_out, evidence.training, self._visible, _targets, _targets)
+        guesses = errors_of_guesses(evidence.held_out, evidence.training, self._visible, _targets)
         return {
             "mean_squared_error_of_masked_voxels": {"network": evidence.scores["masked_error"], **guesses},
             "mean_squared_error_of_all_voxels": evidence.scores["error"],

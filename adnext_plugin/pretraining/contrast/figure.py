@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from adnext_plugin.figure_text import AS_WRITTEN
 from adnext_plugin.files import replacing
 
 
+@AS_WRITTEN
 def draw_contrast(first_nd: np.ndarray, second_nd: np.ndarray, labels: Mapping[str, np.ndarray], path: Path) -> None:
     """Draw similarities of first and second views, scans in the order of the first label, and a map for each label.
 
@@ -39,6 +41,5 @@ def draw_contrast(first_nd: np.ndarray, second_nd: np.ndarray, labels: Mapping[s
         if not unknown.all():
             figure.colorbar(points, ax=axes, shrink=0.8)
         axes.set(title=f"first views, {column}", xlabel="1st component", ylabel="2nd component")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)

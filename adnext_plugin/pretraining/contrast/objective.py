@@ -22,7 +22,7 @@ from adnext_plugin.pretraining.contrast.figure import draw_contrast
 from adnext_plugin.pretraining.contrast.gather import rows_of_all_processes
 from adnext_plugin.pretraining.contrast.options import ContrastiveOptions
 from adnext_plugin.pretraining.contrast.y_aware import alike, losses
-from adnext_plugin.pretraining.nearest import coarse_voxels, guess_number, guess_word
+from adnext_plugin.pretraining.nearest import coarse_voxels, errors_of_guesses_by
 from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds, Steps
 from adnext_plugin.pretraining.projection import Projected, build_projected
 from adnext_plugin.settings import PretrainingSettings
@@ -199,17 +199,14 @@ class ContrastiveObjective(Objective[ContrastiveOptions]):
         """Errors of labels that are guessed from the nearest scans trained on, by projections and by voxels."""
         numbers, found = len(self.options.sigmas), {}
         for place, column in enumerate(self.options.columns):
-            guess, name = (guess_number, "absolute_error") if place < numbers else (guess_word, "share_wrong")
+            is_number = place < numbers
             answers = known["labels"][:, place], judged["labels"][:, place]
             if answers[1].isnan().all():
                 continue
-            errors = {
-                who: guess(known[seen], judged[seen], *answers)
-                for who, seen in (("network", "first"), ("voxels", "first_voxels"))
-            }
-            alone = torch.ones(len(answers[0]), 1), torch.ones(len(answers[1]), 1)
-            trivial = "mean_of_training_scans" if place < numbers else "most_frequent"
-            found[f"{name}_of_{column}"] = errors | {trivial: guess(*alone, *answers, neighbours=None)}
+            seen = {"network": "first", "voxels": "first_voxels"}
+            features = {who: (known[name], judged[name]) for who, name in seen.items()}
+            name = "absolute_error" if is_number else "share_wrong"
+            found[f"{name}_of_{column}"] = errors_of_guesses_by(features, *answers, is_number=is_number)
         return found
 
 

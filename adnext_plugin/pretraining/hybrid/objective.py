@@ -24,7 +24,6 @@ from adnext_plugin.batch import Batch, Change
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.plan import Plan
 from adnext_plugin.pretraining.contrast.objective import ContrastiveObjective
-from adnext_plugin.pretraining.contrast.options import ContrastiveOptions
 from adnext_plugin.pretraining.hybrid.options import HybridOptions
 from adnext_plugin.pretraining.named_changes import NamedChange
 from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds, Steps, objective_of
@@ -68,8 +67,7 @@ class HybridObjective(Objective[HybridOptions]):
         super().__init__(options)
         asked = PretrainingSettings(objective=options.masked, options=options.masked_options)
         self._masked: Objective[Any] = objective_of(asked, f"masked_options of {options.masked}")
-        shared = {name: getattr(options, name) for name in ContrastiveOptions.__dataclass_fields__}
-        self._contrast = ContrastiveObjective(ContrastiveOptions(**shared))
+        self._contrast = ContrastiveObjective(options)
 
     # ------------------------------------------------------------------ before training
 

@@ -73,7 +73,13 @@ class FCMAEObjective(Objective[FCMAEOptions]):
             visible = self._visible(batch.images, seeds)
             return reconstruct(network, batch.images, visible, normalised=self.options.norm_pix_loss)
 
-        draw(evidence.shown, folder, self._voxels_visible, restored)
+        draw(
+            (
+                (batch.images, self._voxels_visible(batch, seeds), restored(batch, seeds))
+                for batch, seeds in evidence.shown
+            ),
+            folder,
+        )
         if evidence.scores is None:
             return {}
         errors = {"network": evidence.scores["loss"]}

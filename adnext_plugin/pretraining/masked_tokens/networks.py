@@ -48,10 +48,11 @@ class SimMIM(nn.Module):
         if decoder == "linear":
             self.decoder = ToVoxels(tokens.width, channels, tokens.cell_voxels)
         else:
-            first, second = (
-                nn.ConvTranspose3d(*widths, kernel_size=4, stride=4) for widths in _light(tokens, channels)
+            self.decoder = nn.Sequential(
+                _ToVolume(),
+                nn.ConvTranspose3d(tokens.width, LIGHT_WIDTH, kernel_size=4, stride=4),
+                nn.ConvTranspose3d(LIGHT_WIDTH, channels, kernel_size=4, stride=4),
             )
-            self.decoder = nn.Sequential(_ToVolume(), first, second)
 
     def forward(self, images_bczyx: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """Scans (B, C, Z, Y, X) as they are predicted from their visible blocks (B, gz, gy, gx)."""
@@ -173,7 +174,3 @@ def _require_fit(name: str | None, encoder: TokenEncoder, token_voxels: int, siz
             f"network {name!r} ends in one token per {list(encoder.cell_voxels)} voxels, of which an input of "
             f"{list(size_voxels)} is no multiple; plan again with another --input-size"
         )
-
-
-def _light(encoder: TokenEncoder, channels: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (encoder.width, LIGHT_WIDTH), (LIGHT_WIDTH, channels)

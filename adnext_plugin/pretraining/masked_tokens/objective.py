@@ -76,7 +76,13 @@ class MaskedTokens(Objective[TokenOptions]):
             predicted = self._in_units_of_scan(network(batch.images, self._visible(batch, seeds)).float(), batch)
             return torch.where(self._visible_voxels(batch, seeds).unsqueeze(1), batch.images, predicted)
 
-        draw(evidence.shown, folder, self._visible_voxels, restored)
+        draw(
+            (
+                (batch.images, self._visible_voxels(batch, seeds), restored(batch, seeds))
+                for batch, seeds in evidence.shown
+            ),
+            folder,
+        )
         if evidence.scores is None:
             return {}
         errors: list[float] = []

@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from adnext_plugin.figure_text import AS_WRITTEN
 from adnext_plugin.files import replacing
 
 
+@AS_WRITTEN
 def draw_answers(columns: Iterable[tuple[str, np.ndarray, np.ndarray]], path: Path) -> None:
     """Draw a panel for each column: answered against right numbers, or the probabilities given to right words.
 
@@ -32,6 +34,5 @@ def draw_answers(columns: Iterable[tuple[str, np.ndarray, np.ndarray]], path: Pa
             given = answers[known, right[known].astype(int)]
             axes.hist(given, bins=np.linspace(0, 1, 21))
             axes.set(title=name, xlabel="probability given to the right word", ylabel="scans")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)

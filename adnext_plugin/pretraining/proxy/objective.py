@@ -22,7 +22,7 @@ from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.features import encoder_of
 from adnext_plugin.plan import Plan
 from adnext_plugin.pretraining.columns import codes_in, numbers_in, require_known
-from adnext_plugin.pretraining.nearest import coarse_voxels, guess_number, guess_word
+from adnext_plugin.pretraining.nearest import coarse_voxels, errors_of_guesses_by
 from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds, Steps
 from adnext_plugin.pretraining.proxy.figure import draw_answers
 from adnext_plugin.pretraining.proxy.options import ProxyOptions
@@ -137,15 +137,14 @@ class ProxyObjective(Objective[ProxyOptions]):
             # guesses are of standardised numbers
             is_number = column in self._scales
             unit = self._scales[column][1] if is_number else 1.0
-            guess, name = (guess_number, "absolute_error") if is_number else (guess_word, "share_wrong")
+            name = "absolute_error" if is_number else "share_wrong"
             labels = known["labels"][:, place], judged["labels"][:, place]
-            alone = torch.ones(len(labels[0]), 1), torch.ones(len(labels[1]), 1)
+            features = {"voxels": (known["voxels"], judged["voxels"])}
+            guesses = errors_of_guesses_by(features, *labels, is_number=is_number)
             wrong = np.abs(answers - right) if is_number else answers.argmax(axis=1) != right
             figures[f"{name}_of_{column}"] = {
                 "network": float(np.mean(wrong[has_label])),
-                "voxels": unit * guess(known["voxels"], judged["voxels"], *labels),
-                "mean_of_training_scans" if is_number else "most_frequent": unit
-                * guess(*alone, *labels, neighbours=None),
+                **{who: unit * error for who, error in guesses.items()},
             }
         return figures
 

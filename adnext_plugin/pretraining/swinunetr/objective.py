@@ -19,8 +19,7 @@ from adnext_plugin.plan import Plan
 from adnext_plugin.pretraining.contrast.y_aware import losses as contrast_losses
 from adnext_plugin.pretraining.fill_in import fill_in
 from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds, Steps
-from adnext_plugin.pretraining.reconstruction import FIGURE
-from adnext_plugin.pretraining.reconstruction_figure import draw_reconstructions
+from adnext_plugin.pretraining.reconstruction import draw
 from adnext_plugin.pretraining.swinunetr.cuts import AXES, cut, turned
 from adnext_plugin.pretraining.swinunetr.network import QUARTER_TURNS, ThreeHeads, build_three_heads
 from adnext_plugin.pretraining.swinunetr.options import SwinUNETROptions
@@ -98,13 +97,8 @@ class SwinUNETRObjective(Objective[SwinUNETROptions]):
 
     def report(self, network: nn.Module, evidence: Evidence, folder: Path) -> dict[str, Any]:
         """Draw what was filled in, and compare held-out figures with chance and with simple ways to fill in."""
-        drawn: list[tuple[np.ndarray, ...]] = []
-        for batch, seeds in evidence.shown:
-            view = self._views(batch, seeds)[0]
-            holes = view.turned.masked_fill(view.is_cut.unsqueeze(1), float("nan"))
-            for scan in zip(view.turned, holes, network(view.shown).scans, strict=True):
-                drawn.append(tuple(volume[0].float().cpu().numpy() for volume in scan))
-        draw_reconstructions(drawn, folder / FIGURE)
+        views = (self._views(batch, seeds)[0] for batch, seeds in evidence.shown)
+        draw(((view.turned, ~view.is_cut, network(view.shown).scans) for view in views), folder)
         if evidence.scores is None:
             return {}
         return {
