@@ -224,7 +224,7 @@ def read_plans(path: Path) -> dict[str, Any]:
         SettingsError: it is something else.
     """
     content = read_object(path)
-    if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
+    if not isinstance(content.get("configurations"), dict):
         raise SettingsError(f"{path} is not a plans file: it has no configurations; plan the dataset again")
     return content
 

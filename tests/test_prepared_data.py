@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from conftest import PRESET, Trained
 
-from adnext_plugin.cli import audit, compare, evaluate, export, plan_and_preprocess, report, train
+from adnext_plugin.cli import audit, compare, evaluate, explain, export, plan_and_preprocess, report, train
 from adnext_plugin.errors import OtherDataError
 from adnext_plugin.prepared_data import CACHE_FILE, PreparedData, digests_of_volumes, refuse_other_data
 from adnext_plugin.project_key import KEY_FILE
@@ -30,6 +30,8 @@ COMMANDS: dict[str, Callable[[], int]] = {
     "evaluate --baseline": lambda: evaluate.main([*RUN, "--baseline", "age", "--resamples", "100"]),
     "evaluate --probe": lambda: evaluate.main([*RUN, "--probe", "sex", "--resamples", "100"]),
     "report": lambda: report.main(RUN),
+    "explain": lambda: explain.main([*RUN, "-m", "grad_cam", "--checks", "0", "-device", "cpu"]),
+    "explain --feature-diversity": lambda: explain.main([*RUN, "--feature-diversity", "-device", "cpu"]),
     "train --val": lambda: train.main([*TRAIN, "--val"]),
     "train --c": lambda: train.main([*TRAIN, "--c", "--set", "epochs=2"]),
     "train anew": lambda: train.main([*TRAIN, "--set", "epochs=1"]),

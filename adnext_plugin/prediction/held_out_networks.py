@@ -14,6 +14,7 @@ from adnext_plugin.prediction.ensemble import read_stored
 from adnext_plugin.prediction.from_run import read_run
 from adnext_plugin.prediction.inputs import read_inputs
 from adnext_plugin.prediction.model import FoldNetwork
+from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 from adnext_plugin.run_folder import RunFolder
 
 
@@ -39,6 +40,7 @@ class HeldOutNetworks:
         device: cpu, cuda or mps.
 
     Raises:
+        OtherDataError: folds were trained on other data than the dataset holds now: who is held out could be another.
         AdnextError: the run or the dataset is not complete any more.
         SettingsError: the run has no folds, or its volumes were prepared by nnU-Net.
     """
@@ -53,6 +55,7 @@ class HeldOutNetworks:
             )
         if description.folds[0].name == "all":
             raise SettingsError(f"{run.path.name} was trained on everybody; train folds, which leave people out")
+        refuse_other_data(run.folds(), PreparedData(cohort=cohort, plans=run.plans, configuration=run.configuration))
         self._device, self._cohort = device, cohort
         self._folds = {int(fold.name): index for index, fold in enumerate(description.folds)}
         absent = [fold for fold in self._folds if fold >= len(cohort.splits)]

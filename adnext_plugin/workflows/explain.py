@@ -66,9 +66,11 @@ def explain(request: Request, tell: Tell) -> Result:
         PathsError: the folder holds maps that were made otherwise.
         AdnextError: the run or its dataset is not complete any more.
     """
+    import pandas as pd
     from tqdm import tqdm
 
     from adnext_plugin.cohort import Cohort
+    from adnext_plugin.csv_files import write_csv
     from adnext_plugin.explanations.method import load_explanation
     from adnext_plugin.explanations.thresholds import ThresholdSettings
     from adnext_plugin.images import read_volume
@@ -107,7 +109,8 @@ def explain(request: Request, tell: Tell) -> Result:
             if case in checked:
                 row |= _numbers(held_out.check(found))
             rows.append(row)
-    table = _write_table(rows, folder)
+    table = pd.DataFrame(rows)
+    write_csv(table, folder / TABLE)
     return Result(
         folder=folder, table=folder / TABLE, cases=len(cases), findings=tuple(_findings(table, request.method))
     )
@@ -165,15 +168,6 @@ def _localised(found: "ExplainedCase", truth: "Volume") -> dict[str, Any]:
 def _numbers(found: "Checks | Localisation") -> dict[str, float]:
     """The fields as numbers; what is not known is not one."""
     return {name: float("nan" if value is None else value) for name, value in asdict(found).items()}
-
-
-def _write_table(rows: list[dict[str, Any]], folder: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    table = pd.DataFrame(rows)
-    with replacing(folder / TABLE) as temporary:
-        table.to_csv(temporary, index=False)
-    return table
 
 
 def _findings(table: "pd.DataFrame", method: str) -> list[str]:

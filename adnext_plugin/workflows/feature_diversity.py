@@ -43,6 +43,7 @@ def feature_diversity(request: Request, tell: Tell) -> Result:
     from tqdm import tqdm
 
     from adnext_plugin.cohort import Cohort
+    from adnext_plugin.csv_files import write_csv
     from adnext_plugin.explanations.diversity import diversities
     from adnext_plugin.explanations.layers import Layers
     from adnext_plugin.prediction.held_out_networks import HeldOutNetworks
@@ -70,8 +71,7 @@ def feature_diversity(request: Request, tell: Tell) -> Result:
     summary = _over_people(table)
     folder = request.output or request.run.explanations("feature_diversity")
     for frame, name in ((table, TABLE), (summary, SUMMARY)):
-        with replacing(folder / name) as temporary:
-            frame.to_csv(temporary, index=False)
+        write_csv(frame, folder / name)
     with replacing(folder / FIGURE) as temporary:
         _draw(summary, temporary)
     return Result(folder=folder, people=table["subject_id"].nunique(), layers=summary)
