@@ -22,12 +22,12 @@ from adnext_plugin.paths import SPLITS_FILE, plans_file
 from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans
 from adnext_plugin.project_key import key_home, keyed_digest, project_key
 from adnext_plugin.run_folder import FoldFolder
+from adnext_plugin.stored_volumes import volume_file
 from adnext_plugin.subjects import read_dataset
 from adnext_plugin.trained_on import (
     Preparation,
     TrainedCase,
     TrainedOn,
-    described_cases,
     differences,
     not_compared,
     read_trained_on,
@@ -76,6 +76,7 @@ class PreparedData:
             PathsError: there are no such plans.
             SettingsError: there is no such configuration.
         """
+        parts = ((case, part) for part, cases in self._parts(fold).items() for case in cases)
         return TrainedOn(
             dataset=self.cohort.name,
             preparation=self._preparation,
@@ -83,7 +84,7 @@ class PreparedData:
             fold=fold,
             covariates=tuple(covariates),
             key_digest=None if self._key is None else sha256(self._key).hexdigest(),
-            cases=described_cases(self._parts(fold), lambda case, part: self._case(case, part, covariates)),
+            cases={case: self._case(case, part, covariates) for case, part in sorted(parts)},
         )
 
     def _parts(self, fold: int | str) -> Mapping[str, Sequence[str]]:
@@ -227,16 +228,15 @@ def digests_of_volumes(images: Path, cases: Iterable[str], cache: Path) -> dict[
     """
     stored = _read_cache(cache)
     known = stored.get(images.name, {})
-    found: dict[str, list] = {}
     states = {}
     for case in cases:
         with suppress(OSError):
-            status = (images / f"{case}.b2nd").stat()
+            status = volume_file(images, case).stat()
             states[case] = [status.st_size, status.st_mtime_ns]
     new = [case for case, state in states.items() if known.get(case, [])[:2] != state]
     with ThreadPoolExecutor(usable_cpus()) as pool:
-        made = dict(zip(new, pool.map(lambda case: file_sha256(images / f"{case}.b2nd")[:32], new), strict=True))
-    found = {case: [*state, made.get(case) or known[case][2]] for case, state in states.items()}
+        made = dict(zip(new, pool.map(lambda case: file_sha256(volume_file(images, case))[:32], new), strict=True))
+    found: dict[str, list] = {case: [*state, made.get(case) or known[case][2]] for case, state in states.items()}
     if new:
         with suppress(OSError, PathsError):  # read-only data, or a full disk
             write_json({**stored, images.name: found}, cache)

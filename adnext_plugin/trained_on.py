@@ -4,7 +4,6 @@ Labels and ids of subjects stand there as digests made with the project's key.
 """
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +159,3 @@ def not_compared(then: TrainedOn, now: TrainedOn) -> str | None:
         f"{len(absent)} prepared volumes (they are not there)" if absent else None,
     ]
     return " and ".join(filter(None, lacking)) or None
-
-
-def described_cases(parts: Mapping[str, Any], describe: Callable[[str, str], TrainedCase]) -> dict[str, TrainedCase]:
-    """Every case of a fold's parts, by id in order, as `describe(case, part)` says."""
-    return {case: describe(case, part) for case, part in sorted((case, part) for part in parts for case in parts[part])}

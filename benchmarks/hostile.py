@@ -124,11 +124,11 @@ def make_world(world: Path) -> None:
     table.to_excel(world / "table.xlsx", index=False)
     preprocessing = {"input_size_voxels": [16, 16, 16], "spacing_mm": [5, 5, 5], "brain_extraction": "none"}
     (world / "preset.json").write_text(json.dumps({"preprocessing": preprocessing}))
-    accept = ["--target", "diagnosis", "--covariate-map", "age=age", "-np", "1"]
+    target = ["--target", "diagnosis"]
     train = ["adnext_train", "301", "3d_fullres", "cv", *inputs.TRAINER, "-device", "cpu"]
     for command in (
-        ["adnext_import", "301", "Toy", "--table", "table.csv", *accept[:2], "-np", "1"],
-        ["adnext_import", "302", "Victim", "--table", "table.csv", *accept[:2], "-np", "1"],
+        ["adnext_import", "301", "Toy", "--table", "table.csv", *target, "-np", "1"],
+        ["adnext_import", "302", "Victim", "--table", "table.csv", *target, "-np", "1"],
         ["adnext_plan_and_preprocess", "-d", "301", "302", "-np", "1", "--preset", "preset.json"],
         train,
         ["adnext_export", str(inputs.RESULTS), "-o", "model.zip", "-device", "cpu"],

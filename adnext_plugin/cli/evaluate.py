@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import print_evaluation, print_files, print_probes
 from adnext_plugin.cli.external_text import print_external
-from adnext_plugin.cli.runs import add_device_argument, add_run_arguments
+from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, baselines_in
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows import evaluate, evaluate_external
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _request(arguments: Namespace) -> evaluate.Request:
     return evaluate.Request(
         **_run(arguments),
-        baselines=_baselines(arguments),
+        baselines=baselines_in(arguments.baseline),
         sensitivity=arguments.sensitivity,
         prevalences=tuple(arguments.prevalence),
         probes=tuple(arguments.probe),
@@ -87,14 +87,10 @@ def _external_request(arguments: Namespace) -> evaluate_external.Request:
     return evaluate_external.Request(
         **_run(arguments),
         external=arguments.external,
-        baselines=_baselines(arguments),
+        baselines=baselines_in(arguments.baseline),
         other_people=arguments.other_people,
         recalibrate=arguments.recalibrate,
     )
-
-
-def _baselines(arguments: Namespace) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(name.strip() for name in item.split(",") if name.strip()) for item in arguments.baseline)
 
 
 def _run(arguments: Namespace) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_device_argument, add_run_arguments
+from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, baselines_in
 from adnext_plugin.cli.score_text import in_words
 from adnext_plugin.workflows.probe import Request, probe
 
@@ -59,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     arguments = vars(build_parser().parse_args(argv))
     columns, baselines = tuple(arguments.pop("columns")), arguments.pop("baseline")
-    wanted = tuple(tuple(name.strip() for name in group.split(",")) for group in baselines)
-    _print(probe(Request(**arguments, columns=columns, baselines=wanted), tell=print))
+    _print(probe(Request(**arguments, columns=columns, baselines=baselines_in(baselines)), tell=print))
     return 0
 
 

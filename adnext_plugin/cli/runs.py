@@ -65,3 +65,8 @@ def read_settings(items: Sequence[str], what_to_do: str) -> dict[str, Any]:
         except json.JSONDecodeError:
             settings[key] = value
     return settings
+
+
+def baselines_in(items: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """What `--baseline A,B ...` gives: the columns of each linear model."""
+    return tuple(tuple(name.strip() for name in item.split(",") if name.strip()) for item in items)
