@@ -11,7 +11,8 @@ from adnext_plugin.workflows import compare as comparing
 from adnext_plugin.workflows import evaluate as evaluating
 from adnext_plugin.workflows import evaluate_external as applying
 from adnext_plugin.workflows import train as training
-from adnext_plugin.workflows.common import DEFAULT_TRAINER
+from adnext_plugin.workflows.common import DatasetRequest
+from adnext_plugin.workflows.unnamed_trainer import trainer_that_was_trained, trainer_to_begin_with
 
 if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.recalibration import Method
@@ -21,7 +22,7 @@ def train(
     dataset: str | int,
     fold: int | Literal["all", "cv"] = "cv",
     *,
-    trainer: str = DEFAULT_TRAINER,
+    trainer: str | None = None,
     plans: str = PLANS_NAME,
     configuration: str = CONFIGURATION,
     pretrained_weights: str | PathLike[str] | None = None,
@@ -41,7 +42,8 @@ def train(
     Args:
         dataset: number or name of a preprocessed dataset.
         fold: its number; "all" for every case; "cv" for every fold in turn.
-        trainer: one of `list_trainers`, of a labelled task or of pre-training.
+        trainer: one of `list_trainers`, of a labelled task or of pre-training; by default the one that planning
+            recommends for this cohort and machine.
         plans, configuration: of the dataset.
         pretrained_weights: checkpoint whose encoder to begin with; "{fold}" in its name stands for the fold.
         seeds: with "cv", under how many seeds in a row to repeat all of it.
@@ -60,6 +62,9 @@ def train(
         SplitError: a person or an image is on both sides of a fold, or was seen by the weights to begin with.
         AdnextError: see `adnext_plugin.errors`; the message says what is wrong, where, and what to do.
     """
+    if trainer is None:
+        which = DatasetRequest(dataset=dataset, plans=plans, configuration=configuration)
+        trainer = trainer_to_begin_with(which, device, tell)
     request = training.Request(
         dataset=dataset,
         plans=plans,
@@ -80,7 +85,7 @@ def train(
 def evaluate(
     dataset: str | int,
     *,
-    trainer: str = DEFAULT_TRAINER,
+    trainer: str | None = None,
     plans: str = PLANS_NAME,
     configuration: str = CONFIGURATION,
     external: str | int | None = None,
@@ -95,7 +100,8 @@ def evaluate(
     """Score a run on people that its networks had not seen, as `adnext_evaluate` does.
 
     Args:
-        dataset, trainer, plans, configuration: which run.
+        dataset, trainer, plans, configuration: which run; by default that of the only trainer that the dataset was
+            trained with.
         external: number or name of a preprocessed dataset of other people, to which all networks are applied together,
             with their thresholds as they are.
         recalibrate: with `external`, "temperature", "intercept" or "logistic": also what probabilities would be worth
@@ -113,6 +119,9 @@ def evaluate(
     Raises:
         AdnextError: see `adnext_plugin.errors`; the message says what is wrong, where, and what to do.
     """
+    if trainer is None:
+        named = DatasetRequest(dataset=dataset, plans=plans, configuration=configuration)
+        trainer = trainer_that_was_trained(named)
     which: dict[str, Any] = {
         "dataset": dataset,
         "trainer": trainer,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import print_evaluation, print_files, print_probes
 from adnext_plugin.cli.external_text import print_external
-from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, baselines_in
+from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, baselines_in, trained
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows import evaluate, evaluate_external
 
@@ -59,7 +59,7 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    arguments = build_parser().parse_args(argv)
+    arguments = trained(build_parser().parse_args(argv))
     if arguments.external:
         print_external(evaluate_external.evaluate_external(_external_request(arguments)))
         return 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, read_settings
+from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, read_settings, trained
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows.explain import Request, explain
 from adnext_plugin.workflows.feature_diversity import Request as DiversityRequest
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if (arguments.method is None) != arguments.feature_diversity:
         raise SettingsError("give one of --method and --feature-diversity; adnext_list explanations names methods")
+    trained(arguments)
     if arguments.feature_diversity:
         _print_diversity(arguments)
         return 0

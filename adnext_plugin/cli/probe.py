@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, baselines_in
+from adnext_plugin.cli.runs import RECOMMENDED, add_device_argument, add_run_arguments, baselines_in, recommended
 from adnext_plugin.cli.score_text import in_words
 from adnext_plugin.workflows.probe import Request, probe
 
@@ -21,7 +21,7 @@ def build_parser() -> ArgumentParser:
         "Linear models of a frozen encoder's features on the dataset's folds, beside those of a random encoder, tissue "
         "volumes and columns of subjects.csv.",
     )
-    add_run_arguments(parser)
+    add_run_arguments(parser, RECOMMENDED)
     parser.add_argument(
         "--pretrained-weights",
         "-pretrained_weights",
@@ -57,7 +57,7 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    arguments = vars(build_parser().parse_args(argv))
+    arguments = vars(recommended(build_parser().parse_args(argv)))
     columns, baselines = tuple(arguments.pop("columns")), arguments.pop("baseline")
     _print(probe(Request(**arguments, columns=columns, baselines=baselines_in(baselines)), tell=print))
     return 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_run_arguments
+from adnext_plugin.cli.runs import add_run_arguments, trained
 from adnext_plugin.workflows.report import Request, report
 
 
@@ -23,6 +23,6 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    result = report(Request(**vars(build_parser().parse_args(argv))))
+    result = report(Request(**vars(trained(build_parser().parse_args(argv)))))
     print(f"The report is in {result.page}")
     return 0

@@ -1,13 +1,14 @@
 """How commands are told of a trained run and of a device."""
 
 import json
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
-from adnext_plugin.workflows.common import DEFAULT_TRAINER
+from adnext_plugin.workflows.common import DatasetRequest
+from adnext_plugin.workflows.unnamed_trainer import trainer_that_was_trained, trainer_to_begin_with
 
 
 def add_dataset_argument(parser: ArgumentParser) -> None:
@@ -15,9 +16,13 @@ def add_dataset_argument(parser: ArgumentParser) -> None:
     parser.add_argument("dataset", help="dataset number or name")
 
 
-def add_trainer_argument(parser: ArgumentParser, default: str = DEFAULT_TRAINER) -> None:
-    """Add the trainer's name."""
-    parser.add_argument("--trainer", "-tr", default=default, help="trainer name (default: %(default)s)")
+TRAINED = "the only one that the dataset was trained with"
+RECOMMENDED = "the one that planning recommends for this cohort and machine"
+
+
+def add_trainer_argument(parser: ArgumentParser, otherwise: str = TRAINED, default: str | None = None) -> None:
+    """Add the trainer's name; `otherwise` says which is meant where it is left out and there is no `default`."""
+    parser.add_argument("--trainer", "-tr", default=default, help=f"trainer name (default: {default or otherwise})")
 
 
 def add_plans_argument(parser: ArgumentParser) -> None:
@@ -30,12 +35,31 @@ def add_configuration_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--configuration", "-c", default=CONFIGURATION, help="default: %(default)s")
 
 
-def add_run_arguments(parser: ArgumentParser) -> None:
+def add_run_arguments(parser: ArgumentParser, otherwise: str = TRAINED) -> None:
     """Add what names a run: dataset, trainer, plans and configuration."""
     add_dataset_argument(parser)
-    add_trainer_argument(parser)
+    add_trainer_argument(parser, otherwise)
     add_plans_argument(parser)
     add_configuration_argument(parser)
+
+
+def trained(arguments: Namespace) -> Namespace:
+    """The arguments, with the trainer that the dataset was trained with where none was named."""
+    if arguments.trainer is None:
+        arguments.trainer = trainer_that_was_trained(_dataset(arguments), print)
+    return arguments
+
+
+def recommended(arguments: Namespace) -> Namespace:
+    """The arguments, with the trainer that planning recommends where none was named."""
+    if arguments.trainer is None:
+        arguments.trainer = trainer_to_begin_with(_dataset(arguments), arguments.device, print)
+    return arguments
+
+
+def _dataset(arguments: Namespace) -> DatasetRequest:
+    names = ("dataset", "plans", "configuration")
+    return DatasetRequest(**{name: getattr(arguments, name) for name in names})
 
 
 def add_device_argument(parser: ArgumentParser, purpose: str = "") -> None:

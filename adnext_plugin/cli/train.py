@@ -6,8 +6,14 @@ from typing import Any
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import print_evaluation, print_files
-from adnext_plugin.cli.runs import add_device_argument, add_plans_argument, add_trainer_argument, read_settings
-from adnext_plugin.workflows.common import DEFAULT_TRAINER
+from adnext_plugin.cli.runs import (
+    RECOMMENDED,
+    add_device_argument,
+    add_plans_argument,
+    add_trainer_argument,
+    read_settings,
+    recommended,
+)
 from adnext_plugin.workflows.train import Request, train
 
 # settings of a trainer that have an option of their own, by the option
@@ -24,7 +30,7 @@ SETTINGS = {
 def build_parser() -> ArgumentParser:
     """The command's arguments: those of `nnUNetv2_train`, and a few of our own."""
     parser = new_parser("adnext_train", "Train one fold, or with 'cv' every fold in turn and then evaluate.")
-    add_arguments(parser, trainer=DEFAULT_TRAINER)
+    add_arguments(parser)
     parser.add_argument(
         "--protocol",
         choices=["honest", "paper"],
@@ -66,8 +72,8 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def add_arguments(parser: ArgumentParser, *, trainer: str, fold: str | None = None) -> None:
-    """Add what all training commands take; with a default for the fold, it may be left out."""
+def add_arguments(parser: ArgumentParser, *, trainer: str | None = None, fold: str | None = None) -> None:
+    """Add what all training commands take; with a default for trainer or fold, it may be left out."""
     parser.add_argument("dataset", help="dataset number or name, e.g. 101")
     parser.add_argument("configuration", help="configuration of the plans, e.g. 3d_fullres")
     parser.add_argument(
@@ -76,7 +82,7 @@ def add_arguments(parser: ArgumentParser, *, trainer: str, fold: str | None = No
         default=fold,
         help="fold number; 'all' to train on every case; 'cv' for every fold in turn",
     )
-    add_trainer_argument(parser, trainer)
+    add_trainer_argument(parser, RECOMMENDED, trainer)
     add_plans_argument(parser)
     add_device_argument(parser)
     parser.add_argument("--num-gpus", "-num_gpus", type=int, default=1, help="GPUs to train on (default: 1)")
@@ -120,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: Namespace) -> int:
     """Train what parsed arguments ask for."""
-    result = train(_request(arguments), tell=print, show_scores=print_evaluation)
+    result = train(_request(recommended(arguments)), tell=print, show_scores=print_evaluation)
     if result.evaluation is not None:
         print_files(result.evaluation)
     return 0

@@ -21,6 +21,16 @@ SECONDS_PER_VOXEL_AND_THREAD = 0.33e-6
 HOURS_WORTH_A_COARSER_GRID = 6
 
 
+def recommended_trainer(learn_from: int, *, has_gpu: bool) -> str:
+    """The trainer to begin with.
+
+    Args:
+        learn_from: training subjects of a fold.
+        has_gpu: to train on.
+    """
+    return "ADNeXtTrainer_B" if learn_from >= FEW_SUBJECTS and has_gpu else "ADNeXtTrainer_T_Small"
+
+
 def advice(learn_from: int, voxels: int, epochs: int, folds: int, threads: int | None) -> str:
     """Trainer to begin with, and without a GPU, how long it will take.
 
@@ -31,13 +41,14 @@ def advice(learn_from: int, voxels: int, epochs: int, folds: int, threads: int |
         folds: of the cross-validation.
         threads: of the CPU to train on; None where there is a GPU.
     """
+    trainer = recommended_trainer(learn_from, has_gpu=threads is None)
     found = f"Each fold learns from {learn_from} subjects"
     if learn_from < FEW_SUBJECTS:
-        found += ": begin with -tr ADNeXtTrainer_T_Small, as the paper's recipe hardly learns from so few"
+        found += f": begin with -tr {trainer}, as the paper's recipe hardly learns from so few"
     elif threads is None:
-        return f"{found}: begin with -tr ADNeXtTrainer_B, pre-trained (adnext_pretrain) if there are unlabelled scans."
+        return f"{found}: begin with -tr {trainer}, pre-trained (adnext_pretrain) if there are unlabelled scans."
     else:
-        found += ": without a GPU, begin with -tr ADNeXtTrainer_T_Small"
+        found += f": without a GPU, begin with -tr {trainer}"
     found += " (docs/recipes.md)."
     if threads is None:
         return found

@@ -14,8 +14,6 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, preprocessed_dir
 from adnext_plugin.run_folder import RunFolder
 
-DEFAULT_TRAINER = "ADNeXtTrainer_B"
-
 Fold = int | str  # a number, or "all"
 
 Tell = Callable[[str], None]  # is given one line, or several separated by line breaks
@@ -45,9 +43,9 @@ class DatasetRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest(DatasetRequest):
-    """Which run: that of a trainer on a dataset."""
+    """Which run: that of a trainer on a dataset (`unnamed_trainer` finds it where nobody named one)."""
 
-    trainer: str = DEFAULT_TRAINER
+    trainer: str
 
     @property
     def run(self) -> RunFolder:

@@ -4,22 +4,22 @@ Pre-training is the same with a trainer that needs no labels.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
-from adnext_plugin.files import require_file
-from adnext_plugin.paths import PERMUTED_FOLDER, SEED_FOLDER, file_of_fold, plans_file, raw_dir, results_dir
+from adnext_plugin.files import read_object, require_file
+from adnext_plugin.paths import BLOCK, PERMUTED_FOLDER, SEED_FOLDER, file_of_fold, plans_file, raw_dir, results_dir
 from adnext_plugin.run_folder import RunFolder, seed_runs
 from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows import evaluate
 from adnext_plugin.workflows.audit import refuse_what_leaks
 from adnext_plugin.workflows.common import Fold, RunRequest, Tell, choose_device, note_reason, say_nothing
 from adnext_plugin.workflows.continuing import AskedRun, Standing, is_finished, name_as_nnunet_does
-from adnext_plugin.workflows.trainer_lookup import check_settings, find_trainer
+from adnext_plugin.workflows.trainer_lookup import check_settings, find_trainer, require_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +97,7 @@ class _Job:
     @property
     def first_weights(self) -> dict[Path, list[Fold]]:
         """Files to begin with, and the folds that begin with each."""
-        files: dict[Path, list[Fold]] = {}
-        if self.overrides.get("pretrained_weights") is not None:
-            for fold in self.folds:
-                files.setdefault(file_of_fold(self.overrides["pretrained_weights"], fold), []).append(fold)
-        return files
+        return _files_of(self.overrides, self.folds)
 
 
 def train(
@@ -123,8 +119,6 @@ def train(
         WeightsError: the weights are not for this network.
     """
     job = _look_up(request)
-    for path in job.first_weights:
-        require_file(path, "check -pretrained_weights")
     settings = json.dumps(job.overrides)
     with environment_with(
         nnUNet_extTrainer=trainer_search_path(), ADNEXT_SETTINGS=settings, nnUNet_results=str(job.results)
@@ -136,6 +130,8 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
     request, run = job.request, job.run
     trainer = find_trainer(request.trainer)
     is_ours, is_labelled = check_settings(trainer, job.overrides)
+    if not is_ours:
+        _refuse_people_for_segmentation(job)
     _refuse_other_data(job)
     if is_labelled and not request.resume and not request.only_validate:
         _refuse_absent_classes(job, trainer)
@@ -180,6 +176,16 @@ def _refuse_other_data(job: _Job) -> None:
         refuse_other_data(run.folds(), data, say_nothing)  # each fold that goes on has it in its own log
 
 
+def _refuse_people_for_segmentation(job: _Job) -> None:
+    """A dataset of ours has a target for each person, and no masks for nnU-Net's own trainers."""
+    name = job.dataset_folder.name
+    if BLOCK in read_object(job.dataset_folder / "dataset.json"):
+        raise SettingsError(
+            f"{job.request.trainer} learns segmentations, and {name} has labels of people; name one of AD-NeXt's "
+            "trainers with -tr (adnext_list trainers), or none"
+        )
+
+
 def _refuse_absent_classes(job: _Job, trainer: Any) -> None:
     """Every fold is looked at before the first one is trained."""
     from adnext_plugin.records import to_json
@@ -201,13 +207,21 @@ def _look_up(request: Request) -> _Job:
     path = plans_file(folder, request.plans)
     require_file(path, f"make it with adnext_plan_and_preprocess -d {request.dataset}")
     configuration_of(read_plans(path), request.configuration, f"plans {request.plans}")
-    return _Job(
-        request=request,
-        dataset_folder=folder,
-        folds=_folds(request.fold, folder),
-        device=choose_device(request.device),
-        overrides=_overrides(request),
-    )
+    folds, overrides = _folds(request.fold, folder), _overrides(request)
+    require_names(request.trainer, overrides)
+    for first_weights in _files_of(overrides, folds):
+        require_file(first_weights, "check -pretrained_weights")
+    # the device comes last, as it takes torch, and torch takes seconds
+    device = choose_device(request.device)
+    return _Job(request=request, dataset_folder=folder, folds=folds, device=device, overrides=overrides)
+
+
+def _files_of(overrides: Mapping[str, Any], folds: Sequence[Fold]) -> dict[Path, list[Fold]]:
+    files: dict[Path, list[Fold]] = {}
+    if overrides.get("pretrained_weights") is not None:
+        for fold in folds:
+            files.setdefault(file_of_fold(overrides["pretrained_weights"], fold), []).append(fold)
+    return files
 
 
 def _folds(fold: Fold, dataset_folder: Path) -> tuple[Fold, ...]:

@@ -1,7 +1,50 @@
 """Trainers by name, and whether they take the settings that were asked for."""
 
+import os
+import re
 from collections.abc import Mapping
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+from adnext_plugin.environment import trainer_search_path
+from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
+from adnext_plugin.registry import TRAINERS, brought_by, load, registered_names
+from adnext_plugin.settings import PretrainingSettings, TrainerSettings
+
+OURS = "adnext_plugin"
+
+
+def require_names(trainer: str, overrides: Mapping[str, Any]) -> None:
+    """Check the names of a trainer and of its settings before anything is imported that takes seconds.
+
+    Values, and settings of other packages' trainers, are left to `check_settings`.
+
+    Raises:
+        UnknownNameError: there is no such trainer; names the nearest.
+        SettingsError: it is ours, and none of ours has a setting of that name.
+    """
+    known = registered_names(TRAINERS)
+    if trainer not in known and not _is_in_a_file(trainer):
+        raise UnknownNameError(f"no trainer {trainer!r}{nearest_names(trainer, known)} (adnext_list trainers)")
+    if brought_by(TRAINERS, trainer) != (OURS,):
+        return
+    settings = {field.name for kind in (TrainerSettings, PretrainingSettings) for field in fields(kind)}
+    for name in overrides:
+        if name not in settings:
+            raise SettingsError(f"--set: unknown key {name!r}{nearest_names(name, settings)}")
+
+
+def _is_in_a_file(trainer: str) -> bool:
+    """Whether nnU-Net or a folder of `nnUNet_extTrainer` has a class of that name, as nnU-Net will look for it."""
+    spec = find_spec("nnunetv2")
+    assert spec is not None and spec.submodule_search_locations is not None  # we depend on it
+    folders = [Path(folder) / "training" / "nnUNetTrainer" for folder in spec.submodule_search_locations]
+    folders += [Path(folder) for folder in trainer_search_path().split(os.pathsep)]
+    declared = re.compile(rf"^class {re.escape(trainer)}\b|^{re.escape(trainer)}\s*=|\bas {re.escape(trainer)}\b", re.M)
+    files = (path for folder in folders for path in folder.rglob("*.py"))
+    return any(declared.search(path.read_text(encoding="utf-8", errors="replace")) for path in files)
 
 
 def find_trainer(name: str) -> type:
@@ -11,8 +54,6 @@ def find_trainer(name: str) -> type:
         UnknownNameError: there is none; names the nearest.
     """
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-    from adnext_plugin.registry import TRAINERS, load, registered_names
 
     if name not in registered_names(TRAINERS):
         try:

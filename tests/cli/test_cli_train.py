@@ -7,7 +7,9 @@ from importlib.metadata import entry_points
 import pytest
 
 from adnext_plugin.cli import evaluate, train
+from adnext_plugin.errors import UnknownNameError
 from adnext_plugin.paths import hook_dir
+from adnext_plugin.workflows.trainer_lookup import require_names
 
 DATASET = ["301", "3d_fullres"]
 TINY = ["-tr", "ADNeXtTrainer_T", "-device", "cpu"]
@@ -31,6 +33,10 @@ TINY = ["-tr", "ADNeXtTrainer_T", "-device", "cpu"]
         ([*DATASET, "0", *TINY, "--c", "--val"], "give one of them"),
         ([*DATASET, "0", *TINY, "--seeds", "3"], "'cv' instead of a fold"),
         ([*DATASET, "0", *TINY, "--val"], "has no checkpoint_final.pth"),
+        (
+            [*DATASET, "0", "-tr", "nnUNetTrainer", "-device", "cpu"],
+            "nnUNetTrainer learns segmentations, and Dataset30",
+        ),
     ],
 )
 def test_impossible_trainings_are_one_line_and_train_nothing(toy, capsys, arguments: list[str], message: str) -> None:
@@ -54,9 +60,34 @@ def test_weights_of_another_kind_are_refused_before_training(toy, tmp_path, caps
     assert "weights.pth is not a checkpoint that can be read safely" in capsys.readouterr().err
 
 
+def test_misspelt_names_are_answered_before_torch_is_loaded(toy) -> None:
+    code = (
+        "import sys\nfrom adnext_plugin.cli.train import main\n"
+        "for wrong in (['-tr', 'ADNeXtTrainer_X'], ['-tr', 'ADNeXtTrainer_T', '--set', 'epoch=3'], ['-p', 'Other'],\n"
+        "              ['-tr', 'ADNeXtTrainer_T', '-pretrained_weights', 'absent.pth']):\n"
+        "    assert main(['301', '3d_fullres', '0', '-device', 'cpu', *wrong]) == 2\n"
+        "assert not {'torch', 'nnunetv2', 'monai'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.startswith("error: ") for line in done.stderr.splitlines()] == [True] * 4
+
+
+def test_trainers_in_files_are_known_before_they_are_imported(tmp_path, monkeypatch) -> None:
+    (tmp_path / "own.py").write_text("class MyTrainer(object):\n    pass\nMyOther = MyTrainer\n")
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
+    for name in ("MyTrainer", "MyOther", "nnUNetTrainerDA5", "ADNeXtTrainer_T"):
+        require_names(name, {"epochs": 3})
+    for name in ("MyTrain", "My", "object"):
+        with pytest.raises(UnknownNameError, match=f"no trainer '{name}'"):
+            require_names(name, {})
+
+
 def test_evaluating_what_was_not_trained_says_how_to_train_it(toy, capsys) -> None:
     assert evaluate.main(["301", "-tr", "ADNeXtTrainer_S"]) == 2
     assert "train first, or check -tr, -p and -c" in capsys.readouterr().err
+    assert evaluate.main(["301"]) == 2
+    assert "no fold of Dataset301_Toy has been trained under ADNeXtPlans" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError, TableError, UnknownNameError, WeightsError
+from adnext_plugin.plans.advice import advice, recommended_trainer
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows import audit, compare, evaluate, report, train
+from adnext_plugin.workflows.common import DatasetRequest
+from adnext_plugin.workflows.unnamed_trainer import trainer_that_was_trained, trainer_to_begin_with
 
 DATASET = "Dataset301_Toy"
 TINY = {"dataset": 301, "trainer": "ADNeXtTrainer_T"}
@@ -38,6 +41,32 @@ def test_one_fold_is_trained_and_what_was_searched_before_is_told(toy, capsys) -
     with pytest.raises(AdnextError, match=r"is held out and was seen by fold_1/checkpoint_final\.pth"):
         train.train(seen)
     assert not result.run.fold(0).path.exists()
+
+
+def test_a_trainer_need_not_be_named_to_begin_with_nor_where_there_is_one(trained) -> None:
+    told: list[str] = []
+    which = DatasetRequest(dataset=301)
+    assert trainer_to_begin_with(which, "cpu", told.append) == "ADNeXtTrainer_T_Small"
+    learn_from = len(json.loads((which.dataset_folder / "splits_final.json").read_text())[0]["train"])
+    assert told.pop().startswith(f"Training ADNeXtTrainer_T_Small, recommended for {learn_from} subjects")
+    # of pre-training, which has fold_all alone, there is nothing to evaluate
+    (trained.run.parent / "ADNeXtFCMAETrainer_T__ADNeXtPlans__3d_fullres" / "fold_all").mkdir(parents=True)
+    assert trainer_that_was_trained(which, told.append) == "ADNeXtTrainer_T"
+    assert told == ["Run: ADNeXtTrainer_T, the only one of Dataset301_Toy."]
+    (trained.run.parent / "ADNeXtTrainer_B__ADNeXtPlans__3d_fullres" / "fold_2").mkdir(parents=True)
+    with pytest.raises(PathsError, match="has runs of ADNeXtTrainer_B, ADNeXtTrainer_T; say which with -tr"):
+        trainer_that_was_trained(which)
+    with pytest.raises(PathsError, match="no fold of Dataset301_Toy has been trained under Other"):
+        trainer_that_was_trained(DatasetRequest(dataset=301, plans="Other"))
+
+
+@pytest.mark.parametrize(
+    ("learn_from", "has_gpu", "name"),
+    [(999, True, "T_Small"), (1000, True, "B"), (1000, False, "T_Small"), (50, False, "T_Small")],
+)
+def test_the_recommended_trainer_is_that_of_the_advice(learn_from: int, has_gpu: bool, name: str) -> None:
+    assert recommended_trainer(learn_from, has_gpu=has_gpu) == f"ADNeXtTrainer_{name}"
+    assert f"-tr ADNeXtTrainer_{name}" in advice(learn_from, 10, 20, 4, None if has_gpu else 2)
 
 
 def test_a_reason_to_skip_the_search_is_told(toy) -> None:
