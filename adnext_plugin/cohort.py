@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from adnext_plugin.splits.design import is_hold_out, repeats_of
-from adnext_plugin.splits.folds import Fold, ensure_splits, splits_hash
+from adnext_plugin.splits.design import Fold, is_hold_out, repeats_of
+from adnext_plugin.splits.folds import ensure_splits, splits_hash
 from adnext_plugin.subjects import permute_targets, read_dataset
 from adnext_plugin.task import Task
 

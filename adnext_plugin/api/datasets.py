@@ -154,6 +154,10 @@ def plan_and_preprocess(
     preset: "str | PathLike[str] | Plan" = "default",
     plans: str = PLANS_NAME,
     splits: bool = True,
+    folds: int | None = None,
+    repeats: int | None = None,
+    group_by: str | None = None,
+    leave_one_out: bool = False,
     only_plan: bool = False,
     processes: int | None = None,
     executor: str = planning.PROCESSES,
@@ -167,6 +171,10 @@ def plan_and_preprocess(
         preset: "default", "paper", "hcp", a JSON file, or a `Plan`.
         plans: name of the plans file.
         splits: draw folds of subjects.
+        folds: how many; 4 by default.
+        repeats: of the cross-validation, each with the people dealt out anew.
+        group_by: column of `subjects.csv`; people with one value of it are all on one side of a fold.
+        leave_one_out: hold out each such group in a fold of its own.
         only_plan: prepare no scans.
         processes: how many scans at once.
         executor: "dask" or "dask://HOST:PORT" to prepare scans on a Dask cluster.
@@ -181,6 +189,8 @@ def plan_and_preprocess(
         ImageError: scans failed; the others are prepared, and are found finished next time.
         AdnextError: see `adnext_plugin.errors`; the message says what is wrong, where, and what to do.
     """
+    from adnext_plugin.splits.drawing import Scheme
+
     request = planning.Request(
         dataset=str(dataset),
         preset=preset if not isinstance(preset, PathLike) else str(Path(preset)),
@@ -189,6 +199,7 @@ def plan_and_preprocess(
         processes=processes or min(8, usable_cpus()),
         only_plan=only_plan,
         splits=splits,
+        scheme=Scheme.asked(folds=folds, repeats=repeats, group_by=group_by, leave_one_out=leave_one_out),
     )
     with planning.open_executor(executor, request.processes) as cluster:
         result = planning.plan_and_preprocess(request, tell, cluster)

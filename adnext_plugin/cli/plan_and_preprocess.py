@@ -3,7 +3,7 @@
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.environment import usable_cpus
@@ -16,6 +16,9 @@ from adnext_plugin.workflows.plan_and_preprocess import (
     plan_and_preprocess,
     require_dataset,
 )
+
+if TYPE_CHECKING:
+    from adnext_plugin.splits.drawing import Scheme
 
 
 def build_parser() -> ArgumentParser:
@@ -48,6 +51,13 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--configurations", "-c", nargs="+", default=[CONFIGURATION], help=f"only {CONFIGURATION} exists"
     )
+    folds = parser.add_argument_group("folds (default: 4, of people, balanced by class, site, sex and age)")
+    folds.add_argument("--folds", type=int, metavar="K", help="so many folds")
+    folds.add_argument("--repeats", type=int, metavar="R", help="cross-validate so often, the people dealt out anew")
+    folds.add_argument(
+        "--group-by", metavar="COLUMN", help="people with one value of this column of subjects.csv stay together"
+    )
+    folds.add_argument("--leave-one-out", action="store_true", help="with --group-by site: a fold for each site")
     parser.add_argument("--no-splits", action="store_true", help="no folds: data for adnext_evaluate --external only")
     parser.add_argument("--no_pp", "--no-pp", action="store_true", help="stop after planning")
     return parser
@@ -80,8 +90,16 @@ def _requests(arguments: Namespace) -> list[Request]:
         "processes": arguments.processes,
         "only_plan": arguments.no_pp,
         "splits": not arguments.no_splits,
+        "scheme": _scheme(arguments),
     }
     return [Request(dataset=dataset, **options) for dataset in arguments.dataset]
+
+
+def _scheme(arguments: Namespace) -> "Scheme | None":
+    from adnext_plugin.splits.drawing import Scheme  # brings pandas, which --help can do without
+
+    names = ("folds", "repeats", "group_by", "leave_one_out")
+    return Scheme.asked(**{name: getattr(arguments, name) for name in names})
 
 
 def _preprocessing(arguments: Namespace) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.people import people_of, possible_names, same_people, spellings
 from adnext_plugin.run_records import Corpus
-from adnext_plugin.splits.folds import PARTS, Fold
+from adnext_plugin.splits.design import PARTS, Fold
 from adnext_plugin.splits.likeness import Pair, Resemblance
 
 

@@ -8,6 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from adnext_plugin.errors import SplitError
 
+Fold = dict[str, list[str]]  # case ids of each part
+
+PARTS = ("train", "selection", "val")
+
 Held = Mapping[str, Collection[str]]  # a fold, of which `val` counts here
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from adnext_plugin.dask_cluster import Cluster
     from adnext_plugin.plan import Plan, PreprocessingSettings
+    from adnext_plugin.splits.drawing import Scheme
     from adnext_plugin.task import Task
 
 PROCESSES = "processes"
@@ -39,7 +40,8 @@ class Request:
     """A raw dataset, by number or name, and how to prepare it.
 
     `preset`: a shipped preset's name, a JSON file, or a plan. `preprocessing`: fields of `PreprocessingSettings` to use
-    instead of the preset's. `only_plan`: prepare no scans. `splits`: draw folds.
+    instead of the preset's. `only_plan`: prepare no scans. `splits`: draw folds. `scheme`: how; None for four folds, or
+    those that are there.
     """
 
     dataset: str
@@ -49,11 +51,14 @@ class Request:
     processes: int = field(default_factory=lambda: min(8, usable_cpus()))
     only_plan: bool = False
     splits: bool = True
+    scheme: "Scheme | None" = None
 
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise SettingsError(f"-np must be at least 1, got {self.processes}")
         require_file_name(self.plans, "the name of plans (-p)")
+        if self.scheme is not None and not self.splits:
+            raise SettingsError("--no-splits draws no folds; leave out what says how to draw them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +168,9 @@ def _plan_and_preprocess(dataset: str, plan: "Plan", request: Request, tell: Tel
     tell(f"Plans are in {path}")
     splits: list[dict] = []
     if request.splits:
-        splits = ensure_splits(folder, subjects, task)
+        splits = ensure_splits(folder, subjects, task, request.scheme)
         tell(f"{len(splits)} folds of subjects are in {folder / 'splits_final.json'}")
+        _tell_absent_classes(subjects, task, splits, tell)
         _tell_power(subjects, task, tell)
         _tell_advice(subjects, task, splits, plan, tell)
     scans = sorted(subjects["case_id"])
@@ -182,6 +188,17 @@ def _plan_and_preprocess(dataset: str, plan: "Plan", request: Request, tell: Tel
     masks, without_mask = _brain_masks(images, subjects, folder, plan.preprocessing, tell, **where)
     prepared = _prepare(images, masks, without_mask, prepared_folder, plan.preprocessing, tell, **where)
     return Result(**planned, prepared_folder=prepared_folder, **prepared)
+
+
+def _tell_absent_classes(
+    subjects: "pd.DataFrame", task: "Task", splits: Sequence[Mapping[str, Any]], tell: Tell
+) -> None:
+    """Which folds hold nobody of a class out, as where a group is left out that has patients alone."""
+    for number, fold in enumerate(splits):
+        held_out = set(subjects.loc[subjects["case_id"].isin(fold["val"]), task.target]) if task.classes else set()
+        absent = [name for name in task.classes if name not in held_out]
+        if absent:
+            tell(f"warning: fold {number} holds out nobody of {', '.join(absent)}, so that it has no AUC of its own")
 
 
 def _tell_power(subjects: "pd.DataFrame", task: "Task", tell: Tell) -> None:

@@ -13,7 +13,8 @@ from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.evaluation.studies.baselines import knows_nothing
 from adnext_plugin.evaluation.studies.crossval import describe_design, evaluate, of_subjects, scores_for
 from adnext_plugin.evaluation.subjects.fold_files import with_repeats
-from adnext_plugin.splits.folds import check_splits, make_splits
+from adnext_plugin.splits.drawing import make_splits
+from adnext_plugin.splits.folds import check_splits
 from adnext_plugin.task import Task
 
 CLASSES = Task(name="AD", target="diagnosis", classes=("CN", "AD"))

@@ -10,7 +10,7 @@ from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.studies.frozen import ENCODER, probe_column
 from adnext_plugin.evaluation.studies.reliability import intraclass_correlation, reliability
 from adnext_plugin.evaluation.studies.tissues import tissue_litres
-from adnext_plugin.splits.folds import make_splits
+from adnext_plugin.splits.drawing import make_splits
 from adnext_plugin.task import Task
 
 PEOPLE = 80

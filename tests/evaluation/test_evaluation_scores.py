@@ -26,7 +26,7 @@ from adnext_plugin.evaluation.subjects.predictions import (
 )
 from adnext_plugin.evaluation.subjects.values import values_per_subject
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
-from adnext_plugin.splits.folds import make_splits
+from adnext_plugin.splits.drawing import make_splits
 from adnext_plugin.task import Task
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))

@@ -13,7 +13,8 @@ from adnext_plugin.importing.tables.joining import join_table
 from adnext_plugin.importing.tables.kinds import read_table
 from adnext_plugin.preprocessing.grid.geometry import pad_crop
 from adnext_plugin.pretraining.fill_in import fill_in
-from adnext_plugin.splits.folds import ensure_splits, make_splits, take_fraction
+from adnext_plugin.splits.drawing import make_splits
+from adnext_plugin.splits.folds import ensure_splits, take_fraction
 from adnext_plugin.subjects import permute_targets
 from adnext_plugin.task import Task
 from adnext_plugin.training.covariates import CovariateScale

@@ -27,7 +27,7 @@ from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, pe
 from adnext_plugin.evaluation.subjects.values import SubjectValues, values_per_subject
 from adnext_plugin.evaluation.uncertainty.detectable import detectable_area, detectable_difference
 from adnext_plugin.evaluation.uncertainty.intervals import gain, resamples_of
-from adnext_plugin.splits.folds import make_splits
+from adnext_plugin.splits.drawing import make_splits
 from adnext_plugin.task import Task
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))

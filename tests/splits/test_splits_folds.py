@@ -8,14 +8,8 @@ import pytest
 
 from adnext_plugin.errors import SplitError
 from adnext_plugin.splits.design import is_hold_out, repeats_of
-from adnext_plugin.splits.folds import (
-    check_splits,
-    ensure_splits,
-    make_splits,
-    require_every_class,
-    splits_hash,
-    take_fraction,
-)
+from adnext_plugin.splits.drawing import Scheme, draw, make_splits
+from adnext_plugin.splits.folds import check_splits, ensure_splits, require_every_class, splits_hash, take_fraction
 from adnext_plugin.task import Task
 
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
@@ -212,3 +206,70 @@ def test_a_class_that_nobody_is_trained_on_is_named() -> None:
     with pytest.raises(SplitError, match="no case of class 'CN', only nobody"):
         require_every_class([], subjects, TASK, "Fold 0")
     require_every_class([], subjects, Task(name="Age", kind="regression", target="age"), "Fold 0")
+
+
+def _families(seed: int) -> pd.DataFrame:
+    subjects = _cohort(seed, people=80)
+    number = subjects["subject_id"].str[1:].astype(int)
+    return subjects.assign(family=number // 3, hospital=np.where(number < 40, "A", np.where(number < 65, "B", "C")))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_groups_stay_on_one_side_of_every_fold_of_every_repeat(seed: int) -> None:
+    subjects = _families(seed)
+    splits = draw(subjects, TASK, Scheme(folds=5, repeats=2, group_by="family"))
+    check_splits(splits, subjects, "here")
+    assert repeats_of(splits) == ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)) and splits[0] != splits[5]
+    family_of = subjects.set_index("case_id")["family"]
+    share = (subjects.drop_duplicates("subject_id")["diagnosis"] == "AD").mean()
+    for fold in splits:
+        sides = [set(family_of[fold[part]]) for part in ("train", "selection", "val")]
+        assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+        held_out = subjects[subjects["case_id"].isin(fold["val"])].drop_duplicates("subject_id")
+        assert 10 <= len(held_out) <= 22 and abs((held_out["diagnosis"] == "AD").mean() - share) < 0.2
+    assert draw(subjects.sample(frac=1, random_state=1), TASK, Scheme(folds=5, repeats=2, group_by="family")) == splits
+
+
+def test_each_site_is_held_out_once_and_the_others_are_in_both_other_parts() -> None:
+    subjects = _families(3)
+    splits = draw(subjects, TASK, Scheme(group_by="hospital", leave_one_out=True))
+    check_splits(splits, subjects, "here")
+    hospital_of = subjects.set_index("case_id")["hospital"]
+    assert [set(hospital_of[fold["val"]]) for fold in splits] == [{"A"}, {"B"}, {"C"}]
+    for fold, others in zip(splits, ({"B", "C"}, {"A", "C"}, {"A", "B"}), strict=True):
+        assert set(hospital_of[fold["train"]]) == set(hospital_of[fold["selection"]]) == others
+
+
+def test_the_usual_scheme_draws_the_usual_folds_and_a_repeat_begins_with_them(tmp_path) -> None:
+    subjects = _cohort(0)
+    usual = make_splits(subjects, TASK)
+    assert draw(subjects, TASK, Scheme()) == usual and Scheme.asked(folds=None, leave_one_out=False) is None
+    repeated = ensure_splits(tmp_path, subjects, TASK, Scheme.asked(repeats=3))
+    assert len(repeated) == 12 and repeated[:4] == usual and check_splits(repeated, subjects, "here") is None
+    assert ensure_splits(tmp_path, subjects, TASK) == repeated  # without options, what is there
+    assert ensure_splits(tmp_path, subjects, TASK, Scheme(repeats=3)) == repeated
+    with pytest.raises(SplitError, match=r"splits_final\.json has other folds than 5, and runs may rest"):
+        ensure_splits(tmp_path, subjects, TASK, Scheme(folds=5))
+    assert len(json.loads((tmp_path / "splits_final.json").read_text())) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 1}, "--folds must be at least 2, got 1"),
+        ({"repeats": 0}, "--repeats must be at least 1"),
+        ({"leave_one_out": True}, "say by which column with --group-by"),
+        ({"leave_one_out": True, "group_by": "hospital", "folds": 3}, "one fold for each group; leave --folds"),
+        ({"group_by": "famly"}, "no column 'famly'; did you mean 'family'"),
+        ({"group_by": "hospital"}, "'hospital' has 3 values, fewer than 4 folds need; use fewer --folds, or --leave"),
+        ({"group_by": "session_id"}, "has 2 values of it; correct subjects.csv|has 3 values of it"),
+        ({"group_by": "same"}, "everybody has 'x'"),
+        ({"group_by": "gaps"}, "subject 's005' has none; fill it in"),
+        ({"folds": 40}, "fewer than 40 folds need; use fewer --folds"),
+    ],
+)
+def test_impossible_schemes_are_one_line(options: dict, message: str) -> None:
+    subjects = _families(0).assign(same="x")
+    subjects["gaps"] = subjects["family"].astype(str).mask(subjects["subject_id"] == "s005")
+    with pytest.raises(SplitError, match=message):
+        draw(subjects, TASK, Scheme(**options))

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from adnext_plugin.cli import compare, evaluate, train
 from adnext_plugin.errors import SplitError
 from adnext_plugin.paths import hook_dir
-from adnext_plugin.splits.folds import make_splits
+from adnext_plugin.splits.drawing import make_splits
 from adnext_plugin.subjects import read_dataset
 
 DATASET = "Dataset301_Toy"

@@ -26,7 +26,7 @@ from adnext_plugin.evaluation.subjects.characteristics import FEWEST
 from adnext_plugin.evaluation.subjects.values import OfSubjects
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
 from adnext_plugin.findings import ColumnProbe
-from adnext_plugin.splits.folds import PARTS
+from adnext_plugin.splits.design import PARTS
 from adnext_plugin.subjects import as_words
 from adnext_plugin.task import Task
 

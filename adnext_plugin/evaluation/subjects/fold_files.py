@@ -13,7 +13,7 @@ from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_records import FoldSummary, read_fold_summary
 from adnext_plugin.settings import Protocol
-from adnext_plugin.splits.folds import Fold
+from adnext_plugin.splits.design import Fold
 from adnext_plugin.stamps import stamps_of
 from adnext_plugin.task import Task
 
