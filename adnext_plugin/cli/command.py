@@ -16,6 +16,7 @@ import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
@@ -36,6 +37,7 @@ def new_parser(name: str, description: str) -> ArgumentParser:
     """An argument parser that never guesses at abbreviated options."""
     parser = ArgumentParser(prog=name, description=description, allow_abbrev=False)
     parser.add_argument("--debug", action=_Debug, help="show where an error arose")
+    parser.add_argument("--version", action="version", version=f"adnext_plugin {version('adnext_plugin')}")
     return parser
 
 

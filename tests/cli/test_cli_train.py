@@ -1,12 +1,14 @@
 """What `adnext_train` and its fellows say to impossible requests, and how fast they say what they can do."""
 
+import re
 import subprocess
 import sys
+from importlib import metadata
 from importlib.metadata import entry_points
 
 import pytest
 
-from adnext_plugin.cli import evaluate, train
+from adnext_plugin.cli import adnext, evaluate, train
 from adnext_plugin.errors import UnknownNameError
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.workflows.trainer_lookup import require_names
@@ -111,3 +113,19 @@ def test_the_hook_folder_is_printed(capsys) -> None:
     assert entry.load()([]) == 0
     assert capsys.readouterr().out.strip() == str(hook_dir())
     assert [path.name for path in hook_dir().glob("*.py")] == ["adnext_nnunet_hook.py"]
+
+
+def test_all_commands_stand_under_one_name_too(capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        adnext.main([])
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    names = [entry.name for entry in entry_points(group="console_scripts") if entry.name.startswith("adnext_")]
+    listed = dict(re.findall(r"^  (\w+) +(\S.*)$", said.partition("commands:")[2], re.MULTILINE))
+    assert len(names) > 15 and all(listed[name.removeprefix("adnext_")] for name in names)
+    assert adnext.main(["ext_path"]) == 0 and capsys.readouterr().out.strip() == str(hook_dir())
+    assert adnext.main(["trian"]) == 2 and "no command 'trian'; did you mean 'train'?" in capsys.readouterr().err
+    for version in (lambda: adnext.main(["--version"]), lambda: adnext.main(["train", "--version"])):
+        with pytest.raises(SystemExit):
+            version()
+        assert capsys.readouterr().out.strip() == f"adnext_plugin {metadata.version('adnext_plugin')}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from timm.layers import DropPath
+from torchvision.ops import StochasticDepth
 
 from adnext_plugin.networks.families.adnext import adnext_s, build
 from adnext_plugin.settings import TrainerSettings
@@ -21,7 +21,7 @@ AGE = Task(name="Age", kind="regression", target="age", derived_from=("age",))
 def test_branches_are_dropped_the_more_often_the_deeper_they_lie(rate: float) -> None:
     with torch.device("meta"):
         network = adnext_s(1, 2, (32, 32, 32), drop_path_rate=rate)
-    found = [module.drop_prob for module in network.encoder.stages.modules() if isinstance(module, DropPath)]
+    found = [module.p for module in network.encoder.stages.modules() if isinstance(module, StochasticDepth)]
     assert found == pytest.approx(np.linspace(0, rate, 18).tolist())
 
 

@@ -20,8 +20,8 @@ from functools import partial
 from typing import Literal, cast
 
 import torch
-from timm.layers import DropPath
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.layers.activation import GeluResponseNorm
@@ -48,7 +48,7 @@ class Block(nn.Module):
         self.expand = nn.Linear(width, 4 * width)
         self.activation = GeluResponseNorm(4 * width)
         self.project = nn.Linear(4 * width, width)
-        self.drop_path = DropPath(drop_path_rate)
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
         y = self.norm(to_tokens(self.depthwise(to_volume(x_bzyxc))))
