@@ -113,3 +113,11 @@ def _folder_from_environment(variable: str) -> Path:
             f'the environment variable {variable} is not set; point it at a folder: export {variable}="$PWD/{variable}"'
         )
     return Path(value)
+
+
+def without_links(path: Path) -> Path:
+    """The absolute path that links lead to. Links in a circle stay, and fail where the file is opened, with its name.
+
+    `Path.resolve` raises a RuntimeError for those before Python 3.13.
+    """
+    return Path(os.path.realpath(path))

@@ -41,6 +41,8 @@ def from_json(cls: type[RecordType], content: Mapping[str, Any], where: str) -> 
         return TypeAdapter(cls).validate_python(dict(content))
     except ValidationError as error:
         raise SettingsError(_first_problem(error, cls, where)) from error
+    except SettingsError as error:  # of what the record checks itself, which knows no file
+        raise SettingsError(f"{where}: {error}") from error
 
 
 def to_json(instance: Any) -> dict[str, Any]:

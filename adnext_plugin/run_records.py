@@ -12,8 +12,9 @@ from adnext_plugin.errors import FormatError
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.formats import Format
 from adnext_plugin.records import from_json, record, to_json
-from adnext_plugin.settings import Protocol
+from adnext_plugin.settings import Protocol, RunSettings, TrainerSettings
 
+ALWAYS_SET = ("epochs", "augmentation", "seed")  # in the settings of every version
 NNUNET_KEYS = ("metric_per_case", "mean", "foreground_mean")  # of its own summary.json, beside which ours may stand
 
 RUN = Format(
@@ -123,11 +124,22 @@ def read_run_info(path: Path) -> RunInfo:
     Raises:
         PathsError: there is none, or it is damaged.
         FormatError: it is another program's, or a later version's.
-        SettingsError: a key is unknown or missing.
+        SettingsError: a key is unknown or missing, or a setting has a value that none can have.
     """
     content = RUN.content_of(read_json(path), str(path))
     provenance = Provenance.taken_from(content, str(path))
-    return from_json(RunInfo, {**content, "provenance": provenance}, str(path))
+    info = from_json(RunInfo, {**content, "provenance": provenance}, str(path))
+    _check_settings(info.settings, f"{path}, settings")
+    return info
+
+
+def _check_settings(settings: dict[str, Any], where: str) -> None:
+    """Refuse values that are none of the settings that all trainers have; trainers may have further ones."""
+    kind = TrainerSettings if "protocol" in settings else RunSettings
+    missing = [name for name in ALWAYS_SET if name not in settings]
+    if missing:
+        raise FormatError(f"{where}: {missing[0]!r} is missing; {RUN.remedy}")
+    from_json(kind, {one.name: settings[one.name] for one in fields(kind) if one.name in settings}, where)
 
 
 def write_summary(summary: FoldSummary | PretrainingSummary, path: Path) -> None:

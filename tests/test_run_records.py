@@ -122,6 +122,7 @@ SUMMARY = FoldSummary(
     permute_labels=5,
 )
 MADE_WITH = Provenance(**dict.fromkeys(Provenance.__dataclass_fields__, "x"))
+INFO = RunInfo(settings={"epochs": 3, "augmentation": "none", "seed": 1}, provenance=MADE_WITH)
 
 
 def test_what_trained_is_what_the_record_has_a_place_for() -> None:
@@ -139,9 +140,31 @@ def test_records_of_a_fold_are_read_as_they_were_written(tmp_path) -> None:
     )
     write_summary(pretraining, path)
     assert read_summary(path) == pretraining and json.loads(path.read_text())["mse"] == {"network": 1.5}
-    info = RunInfo(settings={"epochs": 3}, provenance=MADE_WITH)
-    write_run_info(info, path)
-    assert read_run_info(path) == info
+    write_run_info(INFO, path)
+    assert read_run_info(path) == INFO
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"covariates": 3, "protocol": "honest"}, SettingsError, "covariates"),
+        ({"epochs": "many"}, SettingsError, "epochs"),
+        ({"epochs": 0}, SettingsError, "epochs must be at least 1"),
+        ({"augmentation": None}, SettingsError, "augmentation"),
+        ({"seed": ...}, FormatError, "'seed' is missing; train the fold again"),
+        ({"of_my_own": [1]}, None, ""),  # of a trainer of another package
+    ],
+)
+def test_settings_that_no_run_can_have_had_are_refused_in_one_line(tmp_path, change, error, message) -> None:
+    path = tmp_path / "run.json"
+    settings = {name: value for name, value in {**INFO.settings, **change}.items() if value is not ...}
+    write_run_info(replace(INFO, settings=settings), path)
+    if error is None:
+        assert read_run_info(path).settings == settings
+        return
+    with pytest.raises(error, match=message) as refused:
+        read_run_info(path)
+    assert str(path) in str(refused.value)
 
 
 def test_a_file_says_first_what_it_is(tmp_path) -> None:

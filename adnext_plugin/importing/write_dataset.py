@@ -13,7 +13,7 @@ from adnext_plugin.files import replacing_folder, write_json
 from adnext_plugin.images import foreground, read_volume
 from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.image_checks import CheckedImage
-from adnext_plugin.paths import BLOCK, SUBJECTS_FILE
+from adnext_plugin.paths import BLOCK, SUBJECTS_FILE, without_links
 from adnext_plugin.records import to_json
 from adnext_plugin.subjects import write_subjects
 from adnext_plugin.task import Task
@@ -90,7 +90,7 @@ def _place_image(source: Path, target: Path, copy: bool) -> None:
     elif copy:
         shutil.copyfile(source, target)
     else:
-        target.symlink_to(source.resolve())
+        target.symlink_to(without_links(source))
 
 
 def _write_mask(source: Path, target: Path) -> None:

@@ -9,13 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from adnext_plugin.errors import SettingsError
+
 LISTING = "get_filenames_of_train_images_and_targets"  # of nnU-Net
 CHANNEL = re.compile(r"(.+)_\d{4}")
 
 
 def list_cases(raw_folder: str, dataset_json: dict) -> dict[str, dict]:
-    """Images, one per channel, and the label file that a case would have, by case id: what nnU-Net's function gives."""
-    folder, ending = Path(raw_folder), dataset_json["file_ending"]
+    """Images, one per channel, and the label file that a case would have, by case id: what nnU-Net's function gives.
+
+    Raises:
+        SettingsError: `dataset.json` does not say how files end.
+    """
+    folder, ending = Path(raw_folder), dataset_json.get("file_ending")
+    if not isinstance(ending, str):
+        path = folder / "dataset.json"
+        raise SettingsError(f"{path}: file_ending must be text such as .nii.gz, got {ending!r}; import the data again")
     dataset: dict[str, dict] = {}
     for name in sorted(path.name for path in (folder / "imagesTr").glob(f"*{ending}")):
         if match := CHANNEL.fullmatch(name.removesuffix(ending)):

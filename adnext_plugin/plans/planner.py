@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
 
+from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import replacing, write_json
 from adnext_plugin.paths import BLOCK, CONFIGURATION, PLANS_NAME, SUBJECTS_FILE, plans_file, preprocessed_dir
 from adnext_plugin.plan import Plan, read_plans
@@ -43,7 +44,7 @@ class ADNeXtPlanner(default_experiment_planner.ExperimentPlanner):
             "plans_name": self.plans_identifier,
             "original_median_spacing_after_transp": np.median(spacings, axis=0).tolist(),
             "original_median_shape_after_transp": np.median(shapes, axis=0).round().astype(int).tolist(),
-            "image_reader_writer": self.determine_reader_writer().__name__,
+            "image_reader_writer": self._reader_name(),
             "transpose_forward": [0, 1, 2],
             "transpose_backward": [0, 1, 2],
             "experiment_planner_used": type(self).__name__,
@@ -69,6 +70,21 @@ class ADNeXtPlanner(default_experiment_planner.ExperimentPlanner):
         is_free = not path.is_file() or read_plans(path).get("experiment_planner_used") == type(self).__name__
         if self.plans_identifier == PLANS_NAME and is_free:
             write_json({**plans, "plans_name": NNUNET_PLANS_NAME}, path)
+
+    def _reader_name(self) -> str:
+        """What nnU-Net is to read the raw images with.
+
+        Raises:
+            SettingsError: `dataset.json` names none that it has.
+        """
+        try:
+            name: str = self.determine_reader_writer().__name__
+        except Exception as error:  # nnU-Net looks up whatever the file says, and fails in many ways
+            keys = ("overwrite_image_reader_writer", "file_ending")
+            said = ", ".join(f"{key}={self.dataset_json.get(key)!r}" for key in keys)
+            path = Path(self.raw_dataset_folder) / "dataset.json"
+            raise SettingsError(f"{path}: nnU-Net has no reader for {said}; import the dataset again") from error
+        return name
 
     def _configuration(self, median_shape: np.ndarray) -> dict:
         image_fn, image_kwargs, mask_fn, mask_kwargs = self.determine_resampling()

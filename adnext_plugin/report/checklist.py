@@ -75,6 +75,7 @@ def _answers(facts: RunFacts) -> Mapping[str, str]:
     counts = "; ".join(f"{n} {name}" for name, n in facts.people[task.target].value_counts().items())
     absent = [name for name in ("age", "sex", "site") if name not in facts.people]
     covariates = ", ".join(settings.get("covariates") or ()) or "none"
+    class_weights = settings.get("class_weights", "not known")
     return {
         "objective": f"Predict {task.target}" + (f" ({', '.join(task.classes)})" if task.classes else ""),
         "preparation": f"Every scan: {'; '.join(facts.preparation)}. See Provenance",
@@ -90,7 +91,7 @@ def _answers(facts: RunFacts) -> Mapping[str, str]:
         f"weights: {'pre-trained' if settings.get('pretrained_weights') else 'random'}",
         "heterogeneity": "See Subgroups" if len(facts.subgroups) > 1 else "",
         "measures": f"See Results; {metrics.resamples} resamples of subjects",
-        "imbalance": f"Class weights: {settings['class_weights']}" if task.classes else "not applicable: a quantity",
+        "imbalance": f"Class weights: {class_weights}" if task.classes else "not applicable: a quantity",
         "output": "Probability of each class; thresholds chosen on selection" if task.classes else "A number",
         "differences": "Held-out subjects are of the same cohort; no external data are part of this page",
         "code": f"adnext_plugin {made_with.adnext_plugin}, commit {made_with.commit}",

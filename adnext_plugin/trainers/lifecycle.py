@@ -24,6 +24,7 @@ from adnext_plugin.batch import Batch
 from adnext_plugin.data.loading import EpochLoader
 from adnext_plugin.errors import AdnextError, WeightsError
 from adnext_plugin.partial_files import remove_abandoned
+from adnext_plugin.paths import without_links
 from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
 from adnext_plugin.trainers.fold_run import FoldRun
 from adnext_plugin.trainers.processes import from_all_processes, seed_torch
@@ -120,7 +121,7 @@ class RunTrainer(FoldRun):
     def on_train_start(self) -> None:
         """Set an earlier run's files aside, prepare the data, write down what this run is and is trained on."""
         folder, weights = self._folder.path, self._first_weights()
-        if weights is not None and weights.resolve().parent == folder.resolve():
+        if weights is not None and without_links(weights).parent == without_links(folder):
             raise WeightsError(f"{weights} lies in the folder of the run that is to begin with it; give a copy of it")
         self._refuse_other_data()
         if self.local_rank == 0:

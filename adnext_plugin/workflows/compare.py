@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import write_json
-from adnext_plugin.paths import results_dir
+from adnext_plugin.paths import results_dir, without_links
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import DatasetRequest, require_resamples
 
@@ -112,5 +112,5 @@ def _content(result: Result, resamples: int) -> dict:
 
 def _refuse_repeats(runs: Sequence[RunFolder]) -> None:
     for index, run in enumerate(runs):
-        if run.path.resolve() in [other.path.resolve() for other in runs[:index]]:
+        if without_links(run.path) in [without_links(other.path) for other in runs[:index]]:
             raise SettingsError(f"the run {run.path.name} is named twice; name each run once")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adnext_plugin.errors import PathsError, SettingsError
-from adnext_plugin.paths import preprocessed_dir
+from adnext_plugin.paths import preprocessed_dir, without_links
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import Tell, choose_device
 
@@ -55,7 +55,7 @@ def export(request: Request, tell: Tell) -> Result:
     from adnext_plugin.prediction.training_cases import with_features, with_ranges
     from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 
-    run = RunFolder(request.run.resolve())
+    run = RunFolder(without_links(request.run))
     model = read_run(run)
     if request.with_ranges:
         dataset = preprocessed_dir() / model.description.dataset

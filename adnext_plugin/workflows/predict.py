@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
 from adnext_plugin.partial_files import partial_folder
-from adnext_plugin.paths import BUNDLES, preprocessed_dir, results_dir
+from adnext_plugin.paths import BUNDLES, preprocessed_dir, results_dir, without_links
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import Tell, choose_device, say_nothing
 
@@ -133,7 +133,7 @@ def read_model(path: Path, folds: Sequence[str] | None = None) -> "Model":
     if folder.is_file():
         raise PathsError(f"-m {folder} is a file; install a bundle with adnext_install first, or give a run's folder")
     if not is_bundle(folder):
-        run = RunFolder(folder.resolve())
+        run = RunFolder(without_links(folder))
         return _with_ranges(read_run(run, folds), run)
     model = read_bundle(folder)
     return model if folds is None else only_folds(model, folds)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import Trained, Workspace
 
-from adnext_plugin.cli import audit, evaluate, export, import_dataset, train
+from adnext_plugin.cli import audit, compare, evaluate, export, import_dataset, plan_and_preprocess, predict, train
 from adnext_plugin.cli.command import command
 from adnext_plugin.cli.printable import printable
 from adnext_plugin.errors import PathsError
@@ -72,6 +72,41 @@ def test_a_pipe_or_a_folder_in_place_of_json_is_named(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         with pytest.raises(PathsError, match=path.name):
             read_json(path)
+
+
+def test_links_in_a_circle_are_one_line_wherever_a_model_or_a_run_is_named(toy, tmp_path, capsys) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to("circle")
+    scan = str(toy.source / "sub00_M00.nii.gz")
+    for asked, words in (
+        (predict, ["-i", scan, "-m", str(circle), "-o", str(tmp_path / "out")]),
+        (export, [str(circle), "-o", str(tmp_path / "model.zip")]),
+        (compare, ["301", str(circle), str(circle)]),
+    ):
+        assert asked.main(words) == 2
+        assert "circle" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not (tmp_path / "model.zip").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"overwrite_image_reader_writer": ["NibabelIO"]},
+        {"overwrite_image_reader_writer": {}},
+        {"file_ending": None},
+        {"file_ending": [".nii.gz"]},
+    ],
+)
+def test_what_nnunet_cannot_read_scans_by_is_named_with_its_file(toy, tmp_path, monkeypatch, capsys, change) -> None:
+    shutil.copytree(toy.raw, tmp_path / "raw", symlinks=True)
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    path = tmp_path / "raw" / "Dataset301_Toy" / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert plan_and_preprocess.main(["-d", "301", "-np", "1", "--no-pp"]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    what = "file_ending must be text" if "file_ending" in change else "nnU-Net has no reader for overwrite_image_reader"
+    assert len(errors) == 1 and f"{path}: {what}" in errors[0]
 
 
 @pytest.mark.parametrize("damage", ["cut short", "of another program", "a folder", "of other numbers"])

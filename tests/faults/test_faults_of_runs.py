@@ -3,9 +3,14 @@
 import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from conftest import Trained, Workspace
 
+from adnext_plugin.cohort import Cohort
+from adnext_plugin.errors import AdnextError
+from adnext_plugin.evaluation.subjects.fold_files import read_folds
+from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.subjects import read_dataset
@@ -57,3 +62,29 @@ def test_the_scale_of_a_number_is_measured_on_the_training_part_alone(fold: Fold
     found = scales_of(numbers, TrainerSettings())
     assert found["mean of the target"] == pytest.approx(ages.mean())
     assert found["standard deviation of the target"] == pytest.approx(ages.std(ddof=0))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("part", "train", "is not of fold 1 of splits_final.json"),
+        ("part", "selection", "is not of fold 1 of splits_final.json"),
+        ("case_id", "1", "is not of fold 1 of splits_final.json"),
+        ("fold", 2, "is not of fold 1 of splits_final.json"),
+        ("subject_id", "somebody", "is of another subject than in subjects.csv by now"),
+    ],
+)
+def test_rows_of_other_people_parts_or_folds_are_not_scored(trained: Trained, column, value, message) -> None:
+    run, cohort = RunFolder(trained.run), Cohort.open(trained.workspace.preprocessed / "Dataset301_Toy")
+    path = run.fold(1).predictions_file
+    assert len(read_folds(run, cohort, "").predictions)  # as they are, they are read
+    table = pd.read_csv(path, dtype=str)
+    for part in ("val", "selection"):
+        row = table.index[table["part"] == part][0]
+        changed = table.copy()
+        changed.loc[row, column] = str(value)
+        if changed.equals(table):
+            continue
+        changed.to_csv(path, index=False)
+        with pytest.raises(AdnextError, match=message):
+            read_folds(run, cohort, "")

@@ -121,11 +121,18 @@ def read_predictions(path: Path, task: Task) -> pd.DataFrame:
 
 def _check(table: pd.DataFrame, number: int, split: Fold, cohort: Cohort, path: Path) -> None:
     task = cohort.task
-    held_out = table.loc[table["part"] == "val", "case_id"]
-    if sorted(held_out) != sorted(split["val"]):
+    # a run of the paper's protocol, or on volumes of nnU-Net's own, may have predicted the held-out part alone
+    parts = ("val", "selection") if (table["part"] != "val").any() else ("val",)
+    listed = sorted(zip(table["part"], table["case_id"], strict=True))
+    if (table["fold"] != number).any() or listed != sorted((part, case) for part in parts for case in split[part]):
         raise AdnextError(f"{path} is not of fold {number} of splits_final.json; train the fold again")
-    targets = cohort.subjects.set_index("case_id")[task.target]
-    changed = table["case_id"][table["target"].to_numpy() != targets[table["case_id"]].to_numpy()]
+    known = cohort.rows(table["case_id"])
+    strangers = table["case_id"][table["subject_id"].to_numpy() != known["subject_id"].to_numpy()]
+    if len(strangers):
+        raise AdnextError(
+            f"{path}: {strangers.iloc[0]} is of another subject than in subjects.csv by now; train the fold again"
+        )
+    changed = table["case_id"][table["target"].to_numpy() != known[task.target].to_numpy()]
     if len(changed):
         raise AdnextError(
             f"{path}: {changed.iloc[0]} has another {task.target} than in subjects.csv by now; train the fold again"
