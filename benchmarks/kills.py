@@ -4,7 +4,7 @@
 
 A tiny cohort goes through import, planning, quality, merge, training, cross-validation, pre-training, evaluation,
 report, export, install and prediction. A trial begins from the files before a command, runs it and kills it, up to
-three times in a row, with SIGKILL, SIGTERM and SIGINT in turn. Then the same command runs to its end, and every file
+ten times in a row, with SIGKILL, SIGTERM and SIGINT in turn. Then the same command runs to its end, and every file
 of the project is compared with a run that was not disturbed: one more, one less or another hash is a failure. What is
 known to differ is left out: logs of training, whose names and lines are times, and the times of epochs in checkpoints.
 
@@ -30,7 +30,7 @@ import warm
 RESULT = Path(__file__).parent / "results" / "kills.json"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT)
-KILLS_PER_TRIAL = 3
+KILLS_PER_TRIAL = 10
 RUN = "nnUNet_results/Dataset301_Toy/ADNeXtTrainer_T__ADNeXtPlans__3d_fullres"
 TRAINER = ("-tr", "ADNeXtTrainer_T")
 TIMES = ("epoch_start_timestamps", "epoch_end_timestamps")
