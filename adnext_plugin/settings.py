@@ -14,6 +14,21 @@ REASONS = ("skip_audit", "other_people")  # settings whose text is the user's, a
 REASON_GIVEN = "a reason was given"  # all that is shared of it
 
 
+def require_seed(name: str, seed: int) -> int:
+    """A seed that every generator takes.
+
+    Args:
+        name: of the setting or option, for the message.
+        seed: as asked for.
+
+    Raises:
+        SettingsError: it is negative, or has more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise SettingsError(f"{name} must be from 0 to {2**32 - 1}, got {seed}")
+    return seed
+
+
 @record
 class RunSettings:
     """What every training has. Defaults: fine-tuning in the AD-NeXt paper, Table 5."""
@@ -40,6 +55,7 @@ class RunSettings:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_seed("seed", self.seed)
         if not 0 <= self.min_learning_rate <= self.learning_rate or self.learning_rate <= 0:
             raise SettingsError(
                 f"learning_rate must be positive and not below min_learning_rate ({self.min_learning_rate}), "
@@ -89,6 +105,8 @@ class TrainerSettings(RunSettings):
             reason = getattr(self, name)
             if reason is not None and not reason.strip():
                 raise SettingsError(f"{name} must give a reason, which is kept beside the preprocessed data")
+        if self.permute_labels is not None:
+            require_seed("permute_labels", self.permute_labels)
         if not 0 < self.train_fraction <= 1:
             raise SettingsError(f"train_fraction must be above 0 and at most 1, got {self.train_fraction}")
         if not 0 <= self.layer_decay <= 1:

@@ -1,5 +1,6 @@
 """The whole pipeline on a phantom cohort whose truth is known."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from typing import Any
 from adnext_plugin.environment import environment_with, usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
 from adnext_plugin.files import read_json, write_json
+from adnext_plugin.settings import require_seed
 from adnext_plugin.workflows import evaluate, import_dataset, plan_and_preprocess, train
 from adnext_plugin.workflows.common import Tell
 from adnext_plugin.workflows.import_source import SourceChoice, TargetChoice
@@ -36,8 +38,9 @@ class Request:
     def __post_init__(self) -> None:
         if self.subjects < 16:
             raise SettingsError(f"--subjects must be at least 16 for four folds, got {self.subjects}")
-        if self.effect < 0:
-            raise SettingsError(f"--effect must not be negative, got {self.effect}")
+        if not (math.isfinite(self.effect) and self.effect >= 0):
+            raise SettingsError(f"--effect must be a number from 0 on, got {self.effect}")
+        require_seed("--seed", self.seed)
         if self.epochs < 3:
             raise SettingsError(f"--epochs must be at least 3, got {self.epochs}")
 

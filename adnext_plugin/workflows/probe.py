@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.errors import SettingsError, SplitError, TableError, nearest_names
+from adnext_plugin.settings import require_seed
 from adnext_plugin.workflows.audit import check_weights
 from adnext_plugin.workflows.common import (
     RunRequest,
@@ -44,6 +45,9 @@ class Request(RunRequest):
     device: str | None = None
     other_people: str | None = None
     output: Path | None = None
+
+    def __post_init__(self) -> None:
+        require_seed("--seed", self.seed)
 
 
 def probe(request: Request, tell: Tell = say_nothing) -> "FrozenProbes":

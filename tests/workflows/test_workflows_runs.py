@@ -10,7 +10,7 @@ import pytest
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError, TableError, UnknownNameError, WeightsError
 from adnext_plugin.plans.advice import advice, recommended_trainer
 from adnext_plugin.run_folder import RunFolder
-from adnext_plugin.workflows import audit, compare, evaluate, report, train
+from adnext_plugin.workflows import audit, compare, demo, evaluate, probe, report, train
 from adnext_plugin.workflows.common import DatasetRequest
 from adnext_plugin.workflows.unnamed_trainer import trainer_that_was_trained, trainer_to_begin_with
 
@@ -93,6 +93,9 @@ def test_a_reason_to_skip_the_search_is_told(toy) -> None:
         (lambda: train.Request(**TINY, fold="cv", seeds=0), SettingsError, "a number from 1 on"),
         (lambda: train.Request(**TINY, fold=0, resume=True, pretrained_weights="a.pth"), WeightsError, "own weights"),
         (lambda: evaluate.Request(**TINY, resamples=99), SettingsError, "at least 100"),
+        (lambda: probe.Request(**TINY, seed=-1), SettingsError, "--seed must be from 0 to 4294967295, got -1"),
+        (lambda: demo.Request(seed=2**32), SettingsError, "--seed must be from 0 to 4294967295"),
+        (lambda: demo.Request(effect=float("nan")), SettingsError, "--effect must be a number from 0 on, got nan"),
         (lambda: compare.Request(dataset=301, runs=("A",)), SettingsError, "at least two runs, got 'A' alone"),
         (lambda: compare.Request(dataset=301, runs=()), SettingsError, "got none"),
         (lambda: compare.Request(dataset=301, runs=("A", "B"), resamples=9), SettingsError, "at least 100"),
@@ -112,6 +115,9 @@ def test_an_impossible_request_cannot_be_made(make, error: type[AdnextError], me
         ({"settings": {"epoch": 3}}, SettingsError, "unknown key 'epoch'; did you mean 'epochs'"),
         ({"pretrained_weights": "absent.pth"}, PathsError, "absent.pth does not exist"),
         ({"fold": "two"}, SettingsError, "there is no fold two"),
+        ({"settings": {"permute_labels": -1}}, SettingsError, "permute_labels must be from 0 to 4294967295, got -1"),
+        ({"settings": {"seed": -3}}, SettingsError, "seed must be from 0 to 4294967295, got -3"),
+        ({"settings": {"seed": 2**32}}, SettingsError, "seed must be from 0"),
     ],
 )
 def test_what_cannot_be_trained_is_an_error_of_its_kind(
