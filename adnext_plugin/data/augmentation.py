@@ -9,11 +9,9 @@ wrapped in a transform that is `Randomizable` and seeds them from its own state 
 from collections.abc import Sequence
 
 import torch
-from monai.transforms import CenterSpatialCrop, Compose, RandRotate90, RandSpatialCrop
+from monai.transforms import CenterSpatialCrop, Compose, RandSpatialCrop
 
-from adnext_plugin.data.augmentations.changes import X, Y
-from adnext_plugin.errors import SettingsError
-from adnext_plugin.registry import AUGMENTATIONS, load
+from adnext_plugin.named_transforms import named_transforms
 
 
 class Augmentation:
@@ -31,13 +29,7 @@ class Augmentation:
     """
 
     def __init__(self, name: str, input_size_voxels: Sequence[int], crop_voxels: Sequence[int] | None = None) -> None:
-        transforms = load(AUGMENTATIONS, name)()
-        turns = any(isinstance(transform, RandRotate90) for transform in transforms)
-        if turns and input_size_voxels[Y] != input_size_voxels[X]:
-            raise SettingsError(
-                f"augmentation {name!r} turns the axial plane, which must be square; the input size is "
-                f"{list(input_size_voxels)}: make Y and X equal, or choose augmentation 'anatomical'"
-            )
+        transforms = named_transforms(name, input_size_voxels)
         if crop_voxels is not None:
             transforms = [RandSpatialCrop(crop_voxels, random_size=False), *transforms]
         self._chain = Compose(transforms)

@@ -63,8 +63,8 @@ class Objective(ABC, Generic[Options]):
     How to say what:
         two views of a scan (contrast): `views` draws both from the case's seed and stacks them, (2, C, Z, Y, X).
         input unlike the answer (augmentation reversed): `views` stacks the changed image and the one to restore.
-        labels (age, sex, volumes): `fitted` sees the training rows of subjects.csv, `labels` makes numbers of rows,
-            NaN where one is unknown, and they arrive as `batch.covariates`.
+        labels (age, sex, volumes): `columns` names them, `fitted` sees the training rows of subjects.csv, `labels`
+            makes numbers of rows, NaN where one is unknown, and they arrive as `batch.covariates`.
         losses that belong to a batch, not to a case: override `loss`; to score all held-out cases together, `outputs`
             and `scores`. Across processes, `loss` gathers with `torch.distributed.nn`, which hands gradients back.
         token networks: `build` takes any registered network's encoder apart; masks are drawn from `seeds`.
@@ -123,6 +123,10 @@ class Objective(ABC, Generic[Options]):
             SettingsError: a column that it needs is not there, or too little in it.
         """
         return self
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns of subjects.csv that `fitted` and `labels` read; a run is bound to what is in them."""
+        return ()
 
     def labels(self, rows: pd.DataFrame) -> np.ndarray | None:
         """What the loss must know of cases besides their images, (N, K) float32; None: nothing."""

@@ -128,6 +128,10 @@ class SelfSupervisedTrainer(RunTrainer):
         """What the objective must know of cases besides their images."""
         return self._fitted.labels(self._data.rows(cases))
 
+    def columns_told(self) -> tuple[str, ...]:
+        """The columns that the objective reads."""
+        return self.objective.columns()
+
     def build_augmentation(self) -> Change:
         """The objective's views of each training image."""
         return self.objective.views(super().build_augmentation())

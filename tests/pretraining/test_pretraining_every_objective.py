@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,11 +13,13 @@ import torch
 from conftest import Workspace, empty_workspace, write_cohort
 
 from adnext_plugin.cli import import_dataset, plan_and_preprocess
+from adnext_plugin.errors import OtherDataError, SettingsError
 from adnext_plugin.files import read_json
 from adnext_plugin.networks.build import build_network
-from adnext_plugin.plan import NetworkSettings
-from adnext_plugin.pretraining.objective import find_objective
+from adnext_plugin.plan import NetworkSettings, Plan, PreprocessingSettings
+from adnext_plugin.pretraining.objective import find_objective, objective_of
 from adnext_plugin.registry import OBJECTIVES
+from adnext_plugin.settings import PretrainingSettings
 from adnext_plugin.trainers.self_supervised import SelfSupervisedTrainer
 from adnext_plugin.training.weights import load_encoder, read_checkpoint
 
@@ -33,20 +36,23 @@ class Tiny:
 
     network: NetworkSettings = TINY_ADNEXT
     settings: dict[str, Any] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)  # of subjects.csv that it reads
 
 
 FCMAE = {"mask_ratio": 0.5, "decoder_width": 16, "sparse_convolution": ["halo"] * 4}
 # every objective of this project has a row
 TINY = {
     "amaes": Tiny(settings={"options": {"token_voxels": 8}}),
-    "contrastive": Tiny(settings={"options": {"categories": ["sex"], "projector_widths": [16, 8]}}),
+    "contrastive": Tiny(
+        settings={"options": {"categories": ["sex"], "projector_widths": [16, 8]}}, columns=["age", "sex"]
+    ),
     "fcmae": Tiny(settings={"options": FCMAE}),
-    "hybrid": Tiny(settings={"options": {"masked_options": FCMAE, "projector_widths": [16, 8]}}),
+    "hybrid": Tiny(settings={"options": {"masked_options": FCMAE, "projector_widths": [16, 8]}}, columns=["age"]),
     "mae": Tiny(
         TINY_VIT,
         {"options": {"decoder_width": 24, "decoder_mlp_width": 32, "decoder_depth": 1, "decoder_heads": 2}},
     ),
-    "proxy": Tiny(),
+    "proxy": Tiny(columns=["age", "sex"]),
     "simmim": Tiny(TINY_VIT),
     "swinunetr": Tiny(NetworkSettings(name="swin_unetr_48"), {"options": {"plane": "yx"}}),
 }
@@ -107,6 +113,9 @@ def test_an_objective_learns_resumes_to_the_bit_hands_on_and_is_compared(tiny: W
     expected = _weights(folder)
     assert any(not torch.equal(expected[f"encoder.{key}"], tensor) for key, tensor in first.items())
 
+    # the run is bound to the columns that it reads
+    assert read_json(folder / "trained_on.json")["covariates"] == TINY[name].columns
+
     # whom it has seen, a picture, and figures beside guesses
     seen = read_json(folder / "pretraining_data.json")
     parts = straight._data.parts
@@ -136,3 +145,37 @@ def test_an_objective_learns_resumes_to_the_bit_hands_on_and_is_compared(tiny: W
     assert report.dropped and not any(key.startswith("encoder.") for key in report.dropped)
     assert set(report.matched) | set(report.dropped) == set(expected)
     assert classifier.eval()(torch.zeros(1, 1, *SIZE)).isfinite().all()
+
+
+def test_a_run_that_reads_ages_is_not_gone_on_with_where_they_have_changed(
+    tiny: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = replace(tiny, preprocessed=tmp_path / "preprocessed")
+    shutil.copytree(tiny.preprocessed, own.preprocessed)
+    own.use(monkeypatch)
+    begun = _trainer(own, "proxy")
+    begun.on_train_start()
+    begun.run_epoch()
+    subjects = own.preprocessed / DATASET / "subjects.csv"
+    subjects.write_text(subjects.read_text().replace(",61,", ",31,"))
+    state = Path(begun.output_folder) / "checkpoint_latest.pth"
+    with pytest.raises(OtherDataError, match="1 of 13 cases differ in age, sex, the first is 'sub01_M00'"):
+        _trainer(own, "proxy").load_checkpoint(str(state))
+
+
+@pytest.mark.parametrize(
+    ("objective", "network", "options"),
+    [
+        ("hybrid", "adnext_t", {"contrast_augmentation": "paper"}),
+        ("amaes", "unet_b", {"reversed": "paper"}),
+        ("amaes", "unet_b", {"reversed": "paper", "patch_voxels": [32, 32, 16]}),
+    ],
+)
+def test_an_augmentation_that_turns_what_is_not_square_is_refused_before_anything_is_built(
+    objective: str, network: str, options: dict[str, Any]
+) -> None:
+    size = (32, 32, 32) if "patch_voxels" in options else (32, 64, 32)
+    plan = Plan(preprocessing=PreprocessingSettings(input_size_voxels=size), network=NetworkSettings(name=network))
+    settings = PretrainingSettings(objective=objective, options=options)
+    with pytest.raises(SettingsError, match="'paper' turns the axial plane, which must be square"):
+        objective_of(settings, "a test").settled(plan, 1, settings, torch.device("cpu"))

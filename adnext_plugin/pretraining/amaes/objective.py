@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from adnext_plugin.batch import Batch, Change
+from adnext_plugin.named_transforms import named_transforms
 from adnext_plugin.plan import Plan
 from adnext_plugin.pretraining.amaes.network import MaskedRestorer, build_restorer
 from adnext_plugin.pretraining.amaes.options import AMAESOptions
 from adnext_plugin.pretraining.amaes.views import RestorationViews, UnchangedViews
 from adnext_plugin.pretraining.masks import draw_visible, mask_voxels, token_grid, visible_count
-from adnext_plugin.pretraining.named_changes import NamedChange
 from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds
 from adnext_plugin.pretraining.reconstruction import draw, errors_of_guesses
 from adnext_plugin.settings import PretrainingSettings
@@ -52,12 +52,13 @@ class AMAESObjective(Objective[AMAESOptions]):
         """Make sure that blocks and input go together.
 
         Raises:
-            SettingsError: they do not, or there is nothing to mask, or nothing to see.
+            SettingsError: they do not, or there is nothing to mask, or nothing to see, or the augmentation to be undone
+                turns what cannot be turned.
             UnknownNameError: there is no augmentation of the name to be undone.
         """
         grid = token_grid(self._size(plan), self.options.token_voxels)
         visible_count(int(np.prod(grid)), self.options.mask_ratio)
-        NamedChange(self.options.reversed, stream=0)
+        named_transforms(self.options.reversed, self._size(plan))
         return self.options
 
     def build(self, plan: Plan, in_channels: int) -> MaskedRestorer:

@@ -112,6 +112,10 @@ class ContrastiveObjective(Objective[ContrastiveOptions]):
             known._words[column] = tuple(sorted({word for word in words if word}))
         return known
 
+    def columns(self) -> tuple[str, ...]:
+        """Those of the options, numbers first."""
+        return self.options.columns
+
     def labels(self, rows: pd.DataFrame) -> np.ndarray:
         """Numbers, then categories as numbers, (N, K); NaN where one is unknown."""
         numbers = [numbers_in(rows, column) for column in self.options.sigmas]

@@ -22,6 +22,7 @@ from torch import nn
 
 from adnext_plugin.batch import Batch, Change
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.named_transforms import named_transforms
 from adnext_plugin.plan import Plan
 from adnext_plugin.pretraining.contrast.objective import ContrastiveObjective
 from adnext_plugin.pretraining.hybrid.options import HybridOptions
@@ -77,10 +78,11 @@ class HybridObjective(Objective[HybridOptions]):
         """What either of the two settles.
 
         Raises:
-            SettingsError: scans, network and options do not go together.
+            SettingsError: scans, network and options do not go together, or the augmentation for contrast turns what
+                cannot be turned.
             UnknownNameError: there is no augmentation of the name for contrast.
         """
-        self._change()
+        named_transforms(self.options.contrast_augmentation, plan.preprocessing.input_size_voxels)
         self._contrast.settled(plan, in_channels, settings, device)
         found = to_json(self._masked.settled(plan, in_channels, settings, device))
         return replace(self.options, masked_options=found)
@@ -117,6 +119,10 @@ class HybridObjective(Objective[HybridOptions]):
         known._masked = self._masked.fitted(training_rows)
         known._contrast = self._contrast.fitted(training_rows)
         return known
+
+    def columns(self) -> tuple[str, ...]:
+        """Those of both."""
+        return tuple(dict.fromkeys([*self._contrast.columns(), *self._masked.columns()]))
 
     def labels(self, rows: pd.DataFrame) -> np.ndarray:
         """Those of contrast, then those of the masked objective, (N, K)."""

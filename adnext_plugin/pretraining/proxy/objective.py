@@ -89,6 +89,10 @@ class ProxyObjective(Objective[ProxyOptions]):
             require_known(training_rows, column, ~np.isnan(codes), f"word of {', '.join(words)}", remedy)
         return known
 
+    def columns(self) -> tuple[str, ...]:
+        """Those of the options, numbers first."""
+        return self.options.columns
+
     def labels(self, rows: pd.DataFrame) -> np.ndarray:
         """Standardised numbers, then places of words, (N, K); NaN where one is unknown."""
         numbers = [(numbers_in(rows, column) - mean) / spread for column, (mean, spread) in self._scales.items()]
