@@ -246,7 +246,10 @@ class ADNeXtTrainer(RunTrainer):
 
     @cached_property
     def _unchanged_training_cases(self) -> EpochLoader:
-        return self._loader(self.do_split()[0])
+        # mixed as in training: by name, a batch would be of one cohort, and what tells cohorts apart no spread at all
+        training = sorted(self.do_split()[0])
+        order = np.random.default_rng(self.settings.seed).permutation(len(training))
+        return self._loader([training[place] for place in order])
 
     @cached_property
     def _held_out_loader(self) -> EpochLoader:

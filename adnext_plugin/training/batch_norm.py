@@ -20,7 +20,8 @@ def settle_batch_norms(network: nn.Module, forward: Callable[[Batch], object], b
     Args:
         network: changed in place.
         forward: runs the network on a batch.
-        batches: of training cases without augmentation, two or more each.
+        batches: of training cases without augmentation, two or more each, mixed at random: the spread is that within
+            batches, so batches of one cohort each would leave out what cohorts differ in.
 
     Source: Wu and Johnson 2021, "Rethinking Batch in BatchNorm", section 3 (precise batch norm).
     """

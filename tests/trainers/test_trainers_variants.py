@@ -2,13 +2,16 @@
 
 import importlib
 import inspect
+import json
 from importlib.metadata import entry_points
 
 import pytest
 import torch
+from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.registry import TRAINERS, load, registered_names
 from adnext_plugin.trainers.labelled import ADNeXtTrainer
@@ -96,3 +99,21 @@ def test_methods_of_nnunet_that_a_trainer_overrides_have_nnunets_parameters(trai
         if list(own.parameters) != list(theirs.parameters):
             differ[name] = list(own.parameters), list(theirs.parameters)
     assert differ == {} and overridden > 20
+
+
+def test_statistics_of_batch_norms_are_settled_on_scans_mixed_by_the_seed(toy, monkeypatch) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+
+    def order(seed: int) -> list[str]:
+        monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"seed": seed}))
+        arguments = ("Dataset301_Toy", "3d_fullres", 0, "ADNeXtTrainer_T_Small", "ADNeXtPlans", False)
+        trainer = get_trainer_from_args(*arguments, torch.device("cpu"))
+        asked: list[list[str]] = []
+        monkeypatch.setattr(trainer, "_loader", lambda cases: asked.append(cases))
+        _ = trainer._unchanged_training_cases
+        assert sorted(asked[0]) == sorted(trainer.do_split()[0])
+        return asked[0]
+
+    first = order(1)
+    # by name, the cohorts of a merged dataset would not meet in any batch
+    assert first != sorted(first) and first == order(1) != order(2)
