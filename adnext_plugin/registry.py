@@ -19,7 +19,8 @@ OBJECTIVES = "adnext.objectives"
 STEPS = "adnext.steps"
 EXPLANATIONS = "adnext.explanations"
 SCORES = "adnext.scores"
-GROUPS = (TRAINERS, NETWORKS, AUGMENTATIONS, OBJECTIVES, STEPS, EXPLANATIONS, SCORES)
+WEIGHT_SOURCES = "adnext.weight_sources"
+GROUPS = (TRAINERS, NETWORKS, AUGMENTATIONS, OBJECTIVES, STEPS, EXPLANATIONS, SCORES, WEIGHT_SOURCES)
 
 
 def registered_names(group: str) -> list[str]:

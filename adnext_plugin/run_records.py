@@ -8,6 +8,8 @@ from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from adnext_plugin.errors import FormatError
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.formats import Format
@@ -72,6 +74,16 @@ class Corpus:
     subjects: tuple[str, ...]  # ids as they were written
     people: tuple[str, ...] = ()  # names of people; earlier versions wrote none
     images: tuple[str, ...]
+    # whom built-in weights had seen that it began with, directly or by detour: made with the published key
+    published: tuple["Corpus", ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty_lists(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As earlier versions wrote it where no built-in weights are involved, so that they can read it."""
+        content = handler(self)
+        if not content["published"]:
+            del content["published"]
+        return content
 
 
 @record

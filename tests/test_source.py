@@ -89,6 +89,7 @@ WHERE_THEY_ARE_SAID = {
     "run_folder.py": "names every file of a run",
     "prediction/bundle.py": "names the files of a bundle, fold_0.safetensors",
     "prediction/archive.py": "the same",
+    "training/adaptation.py": "names the files that nnU-Net looks for in a folder of the hub",
     "report/html.py": "renders the template report.html.j2",
 }
 

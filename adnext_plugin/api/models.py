@@ -32,7 +32,8 @@ def load_model(
 
     Args:
         path_or_name: folder of a run, `TRAINER__PLANS__CONFIGURATION`; folder, or name, of a bundle installed with
-            `adnext_install`; or the file of a bundle, which is checked as if it were installed.
+            `adnext_install`; the file of a bundle, which is checked as if it were installed; or `builtin:NAME`, a model
+            that comes with the package (`adnext_weights` lists them).
         folds: the networks to use, for example `[0, 1]`; all there are by default.
         device: "cpu", "cuda" or "mps"; a GPU where there is one by default.
 

@@ -2,7 +2,6 @@
 
 from fnmatch import fnmatchcase
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.errors import SettingsError, WeightsError
@@ -46,8 +45,8 @@ def create_network(
         in_channels: images of a scan.
         num_outputs: classes, or 1 for a number.
         input_size_voxels: of what it is fed, **z, y, x**.
-        pretrained: checkpoint of a run of the same network, of pre-training or of a classifier, whose encoder is taken;
-            the head starts afresh.
+        pretrained: checkpoint of a run of the same network, of pre-training or of a classifier, or `builtin:NAME`,
+            whose encoder is taken; the head starts afresh.
         options: of the network, for example `kernel_size=5`; docs/networks.md lists them.
 
     Returns:
@@ -70,9 +69,10 @@ def create_network(
         )
     network = build_network(NetworkSettings(name=name, options=options), in_channels, num_outputs, sizes)
     if pretrained is not None:
+        from adnext_plugin.builtin.weights import weights_file
         from adnext_plugin.training.weights import load_encoder
 
         if not hasattr(network, "key_to_encoder"):
             raise WeightsError(f"network {name} has no encoder to take over; leave out pretrained")
-        load_encoder(network, Path(pretrained))
+        load_encoder(network, weights_file(str(pretrained), "all"))
     return network

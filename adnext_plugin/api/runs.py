@@ -45,7 +45,8 @@ def train(
         trainer: one of `list_trainers`, of a labelled task or of pre-training; by default the one that planning
             recommends for this cohort and machine.
         plans, configuration: of the dataset.
-        pretrained_weights: checkpoint whose encoder to begin with; "{fold}" in its name stands for the fold.
+        pretrained_weights: checkpoint whose encoder to begin with, or `builtin:NAME`; "{fold}" in its name stands for
+            the fold.
         seeds: with "cv", under how many seeds in a row to repeat all of it.
         device: "cpu", "cuda" or "mps"; a GPU where there is one by default.
         num_gpus: to train on.

@@ -28,8 +28,8 @@ def build_parser() -> ArgumentParser:
         "--pretrained-weights",
         "-pretrained_weights",
         metavar="FILE",
-        help="also look for anybody of the dataset among those whom these weights have seen; with '{fold}' in the "
-        "name, for those whom a fold holds out among those whom its own weights have seen",
+        help="also look for anybody of the dataset among those whom these weights (builtin:NAME, too) have seen; with "
+        "'{fold}' in the name, for those whom a fold holds out among those whom its own weights have seen",
     )
     parser.add_argument(
         "--output",

@@ -29,7 +29,8 @@ def build_parser() -> ArgumentParser:
         "-m",
         type=Path,
         required=True,
-        help="folder of a run, TRAINER__PLANS__CONFIGURATION; or folder or name of an installed bundle",
+        help="folder of a run, TRAINER__PLANS__CONFIGURATION; folder or name of an installed bundle; or builtin:NAME, "
+        "a model that comes with the package (adnext_weights)",
     )
     parser.add_argument("--folds", "-f", nargs="+", help="networks to use (default: all there are)")
     add_device_argument(parser)

@@ -27,7 +27,7 @@ def build_parser() -> ArgumentParser:
         "-pretrained_weights",
         type=Path,
         metavar="FILE",
-        help="checkpoint of the encoder; without, only the random one is probed",
+        help="checkpoint of the encoder, or builtin:NAME (adnext_weights); without, only the random one is probed",
     )
     parser.add_argument(
         "--columns",

@@ -89,7 +89,8 @@ def add_arguments(parser: ArgumentParser, *, trainer: str | None = None, fold: s
     parser.add_argument(
         "--pretrained-weights",
         "-pretrained_weights",
-        help="checkpoint whose encoder to start from; '{fold}' in its name stands for the fold",
+        help="checkpoint whose encoder to start from, or builtin:NAME (adnext_weights); '{fold}' in its name stands "
+        "for the fold",
     )
     parser.add_argument(
         "--continue",

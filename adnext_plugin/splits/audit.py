@@ -140,6 +140,17 @@ def check_corpus(
     )
 
 
+def together(checks: Sequence[Check]) -> Check:
+    """Several lookups of one kind as one check."""
+    return Check(
+        name=checks[0].name,
+        looked_at="; ".join(check.looked_at for check in checks),
+        leaks=tuple(dict.fromkeys(line for check in checks for line in check.leaks)),
+        remarks=tuple(line for check in checks for line in check.remarks),
+        unknown=next((check.unknown for check in checks if check.unknown), ""),
+    )
+
+
 Learned = Mapping[str, float | np.ndarray]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from adnext_plugin.batch import Change
+from adnext_plugin.builtin.weights import weights_file
 from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.loading import EpochLoader
-from adnext_plugin.paths import file_of_fold
 from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 from adnext_plugin.preprocessing.chain import fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, read_states, with_states, write_states
@@ -159,4 +159,4 @@ class FoldRun(ResumableRun):
 
     def _first_weights(self) -> Path | None:
         path = self.settings.pretrained_weights
-        return file_of_fold(path, self.fold) if path else None
+        return weights_file(path, self.fold) if path else None

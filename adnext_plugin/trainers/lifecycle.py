@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from adnext_plugin.batch import Batch
+from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import EpochLoader
 from adnext_plugin.errors import AdnextError, WeightsError
 from adnext_plugin.partial_files import remove_abandoned
@@ -139,7 +140,9 @@ class RunTrainer(FoldRun):
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         if weights is not None and self.current_epoch == 0:
-            self.print_to_log_file(f"Weights from {weights.name}: {load_encoder(self.network_of_images(), weights)}")
+            self.print_to_log_file(
+                f"Weights from {name_of_file(weights)}: {load_encoder(self.network_of_images(), weights)}"
+            )
         if self.plan.prepared_by == "nnunet":
             self.print_to_log_file(about_stock_data(self.plan, self.settings, self.plans_manager.plans))
         if self.local_rank == 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adnext_plugin.builtin.weights import is_published
 from adnext_plugin.people import people_of
 from adnext_plugin.project_key import digests, project_key
 from adnext_plugin.run_records import Corpus
@@ -23,7 +24,11 @@ def describe_corpus(subjects: pd.DataFrame, dataset: str, home: Path) -> Corpus:
         dataset: their dataset's name; a merged dataset's rows name their own.
         home: the folder that holds the project's key.
     """
-    key = project_key(home)
+    return corpus_with_key(subjects, dataset, project_key(home))
+
+
+def corpus_with_key(subjects: pd.DataFrame, dataset: str, key: bytes) -> Corpus:
+    """As `describe_corpus`, with a key that is given."""
     names = sorted(set(subjects["dataset"])) if "dataset" in subjects else [dataset]
     images: pd.Series | list[str] = subjects.get("image_sha256", [])
     return Corpus(
@@ -42,10 +47,17 @@ def joined(corpus: Corpus, earlier: Corpus | None) -> Corpus:
 
     Args:
         corpus: its own.
-        earlier: None, or made with another key, where that cannot be known; `complete` then is False.
+        earlier: None, or made with another project's key, where that cannot be known; `complete` then is False. A list
+            made with the published key is kept beside the own one, for it can be looked up everywhere.
     """
-    if earlier is None or earlier.key_digest != corpus.key_digest:
+    if earlier is None:
         return replace(corpus, complete=False)
+    published = _lists(corpus.published, earlier.published)
+    if earlier.key_digest != corpus.key_digest:
+        if is_published(earlier.key_digest):
+            published = _lists(published, (replace(earlier, published=()),))
+            return replace(corpus, complete=corpus.complete and earlier.complete, published=published)
+        return replace(corpus, complete=False, published=published)
     images = _together(corpus.images, earlier.images)
     subjects = _together(corpus.subjects, earlier.subjects)
     # an image in both is one scan; without hashes there is no telling
@@ -59,7 +71,12 @@ def joined(corpus: Corpus, earlier: Corpus | None) -> Corpus:
         subjects=subjects,
         people=_together(corpus.people, earlier.people),
         images=images,
+        published=published,
     )
+
+
+def _lists(one: tuple[Corpus, ...], other: tuple[Corpus, ...]) -> tuple[Corpus, ...]:
+    return (*one, *(corpus for corpus in other if corpus not in one))
 
 
 def _together(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:

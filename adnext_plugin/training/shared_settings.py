@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adnext_plugin.builtin.weights import name_of_file, weights_file
 from adnext_plugin.images import file_sha256
-from adnext_plugin.paths import file_of_fold
 from adnext_plugin.settings import REASON_GIVEN, REASONS, RunSettings
 
 SettingsType = TypeVar("SettingsType", bound=RunSettings)
@@ -46,13 +46,13 @@ def shared_value(name: str, value: Any, fold: int | str) -> Any:
 def _file(path: str, fold: int | str) -> str:
     if FILE.fullmatch(path):
         return path
-    file = file_of_fold(path, fold)
+    file = weights_file(path, fold)
     try:
         known = file.stat()
         digest = _digest(file, known.st_size, known.st_mtime_ns)
     except OSError:  # of a run of an earlier version, whose first weights have gone since
         digest = NOT_KNOWN
-    return f"{file.name}, SHA-256 {digest}"
+    return f"{name_of_file(file)}, SHA-256 {digest}"
 
 
 @lru_cache(maxsize=64)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from adnext_plugin.files import require_file
 from adnext_plugin.networks.weight_names import without_wrappers
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.training.checkpoints import require_sound_archive, require_undamaged
+from adnext_plugin.training.plain_tensors import SUFFIX, read_tensors
 from adnext_plugin.training.released import from_released, is_released
 
 
@@ -31,7 +33,7 @@ class WeightsReport:
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint of ours, or of the AD-NeXt authors, without running code from it.
+    """Read a checkpoint of ours, as .pth or .safetensors, or of the AD-NeXt authors, without running code from it.
 
     Tensors have the network's own names, also if it was compiled or on several GPUs when they were saved.
 
@@ -40,21 +42,38 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
         WeightsError: not a checkpoint, damaged, one that only unsafe loading could read, or one with weights that are
             no numbers.
     """
-    require_file(path, "check the path, or train first")
-    try:
-        is_sealed = require_undamaged(path)
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except AdnextError:
-        raise
-    except Exception as error:  # torch's reader raises almost anything on bytes that are none of its own
-        reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
-        raise WeightsError(f"{path} is not a checkpoint that can be read safely ({reason})") from error
+    checkpoint, is_sealed = read_safely(path, device)
     if isinstance(checkpoint, dict) and is_released(checkpoint):
         checkpoint = {"network_weights": from_released(without_wrappers(checkpoint["net"]))}
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise WeightsError(f"{path} holds no 'network_weights'; give a checkpoint_*.pth of a trainer")
     if BLOCK in checkpoint and not is_sealed:
         require_sound_archive(path)  # of an earlier version of ours
+    return _checked(checkpoint, path)
+
+
+def read_safely(path: Path, device: torch.device | str = "cpu") -> tuple[Any, bool]:
+    """What a file of torch or safetensors holds, whoever wrote it, without running code from it; and whether it is ours
+    and as it was written.
+
+    Raises:
+        PathsError: no such file.
+        WeightsError: it is damaged, or only unsafe loading could read it.
+    """
+    require_file(path, "check the path, or train first")
+    if path.suffix == SUFFIX:
+        return read_tensors(path, device), True
+    try:
+        is_sealed = require_undamaged(path)
+        return torch.load(path, map_location=device, weights_only=True), is_sealed
+    except AdnextError:
+        raise
+    except Exception as error:  # torch's reader raises almost anything on bytes that are none of its own
+        reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
+        raise WeightsError(f"{path} is not a checkpoint that can be read safely ({reason})") from error
+
+
+def _checked(checkpoint: dict, path: Path) -> dict:
     if (name := not_finite(checkpoint["network_weights"])) is not None:
         raise WeightsError(f"{path}: {name} holds weights that are not finite; train again with a lower learning rate")
     return with_plain_names(checkpoint)

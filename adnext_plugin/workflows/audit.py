@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adnext_plugin.builtin.weights import PREFIX, name_of_file, weights_file
 from adnext_plugin.errors import OtherDataError, PathsError, SplitError
 from adnext_plugin.files import write_json
-from adnext_plugin.paths import file_of_fold
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_records import Corpus
 from adnext_plugin.workflows.common import DatasetRequest, Fold, Tell
@@ -203,16 +203,18 @@ def check_weights(path: Path, held_out: "pd.DataFrame", *, are_other_people: boo
 
     notes = find_notes(read_checkpoint(path), path)
     corpus = None if notes is None else notes.pretraining_data
-    return _check_corpus(held_out, corpus, f"{path.parent.name}/{path.name}", are_other_people=are_other_people)
+    name = name_of_file(path)
+    network = name if name.startswith(PREFIX) else f"{path.parent.name}/{name}"
+    return _check_corpus(held_out, corpus, network, are_other_people=are_other_people)
 
 
 def _checks_of_weights(path: str, data: "FoldData") -> "list[Check]":
     from adnext_plugin.cohort import Cohort
 
-    if file_of_fold(path, 0) == Path(path):
-        return [check_weights(Path(path), data.subjects)]
+    if weights_file(path, 0) == weights_file(path, 1):
+        return [check_weights(weights_file(path, 0), data.subjects)]
     folds = range(len(Cohort.open(data.dataset_folder).splits))
-    return [check_weights(file_of_fold(path, fold), replace(data, fold=fold).held_out) for fold in folds]
+    return [check_weights(weights_file(path, fold), replace(data, fold=fold).held_out) for fold in folds]
 
 
 def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
@@ -241,17 +243,23 @@ def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
 
 
 def _check_corpus(held_out: "pd.DataFrame", corpus: Corpus | None, network: str, *, are_other_people: bool) -> "Check":
+    """Look for people in each list that a network brings, with the key it was made with: the project's, or ours."""
     from hashlib import sha256
 
+    from adnext_plugin.builtin.weights import is_published, published_key
     from adnext_plugin.project_key import digests, key_home, project_key
-    from adnext_plugin.splits.audit import check_corpus
+    from adnext_plugin.splits.audit import check_corpus, together
 
-    key = project_key(key_home())
-    return check_corpus(
-        held_out,
-        corpus,
-        lambda name: digests([name], key)[0],
-        sha256(key).hexdigest(),
-        network,
-        are_other_people=are_other_people,
-    )
+    def check(one: Corpus | None) -> "Check":
+        key = published_key() if one is not None and is_published(one.key_digest) else project_key(key_home())
+        return check_corpus(
+            held_out,
+            one,
+            lambda name: digests([name], key)[0],
+            sha256(key).hexdigest(),
+            network,
+            are_other_people=are_other_people,
+        )
+
+    lists = [corpus] if corpus is None else [replace(corpus, published=()), *corpus.published]
+    return together([check(one) for one in lists])

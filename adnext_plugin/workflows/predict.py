@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adnext_plugin.builtin.weights import PREFIX, card_of, is_builtin, model_folder
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
 from adnext_plugin.partial_files import partial_folder
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 class Request:
     """Scans, a model, and the folder for `predictions.csv` and `predictions.json`.
 
-    `input`: an image, a folder, a table, a BIDS tree or a dataset. `model`: folder of a run, or folder or name of an
-    installed bundle. `folds`: of the model's networks, None for all there are. `device`: cpu, cuda or mps; None for a
-    GPU where there is one. `images`, `image_pattern` and `columns` (role to column) are for tables, `bids_suffix` and
-    `bids_entities` (KEY=VALUE) are for BIDS trees.
+    `input`: an image, a folder, a table, a BIDS tree or a dataset. `model`: folder of a run, folder or name of an
+    installed bundle, or `builtin:NAME`. `folds`: of the model's networks, None for all there are. `device`: cpu, cuda
+    or mps; None for a GPU where there is one. `images`, `image_pattern` and `columns` (role to column) are for tables,
+    `bids_suffix` and `bids_entities` (KEY=VALUE) are for BIDS trees.
     """
 
     input: str
@@ -83,6 +84,8 @@ def predict(request: Request, tell: Tell) -> Result:
     if inputs.left_out:
         tell(f"{len(inputs.left_out)} images or rows of {request.input} were left out: {inputs.left_out[0]}, ...")
     _tell_model(model, ensemble.not_checked, device, tell)
+    if is_builtin(request.model):
+        _tell_worth(str(request.model), tell)
     request.output.mkdir(parents=True, exist_ok=True)
     outcomes = predict_scans(ensemble, inputs, request.output, request.processes)
     write_results(outcomes, model.description, ensemble.not_checked, request.output)
@@ -116,18 +119,19 @@ def read_model(path: Path, folds: Sequence[str] | None = None) -> "Model":
     """Read a trained model.
 
     Args:
-        path: folder of a run, TRAINER__PLANS__CONFIGURATION; or folder or name of an installed bundle.
+        path: folder of a run, TRAINER__PLANS__CONFIGURATION; folder or name of an installed bundle; or `builtin:NAME`.
         folds: of its networks; None for all there are.
 
     Raises:
-        PathsError: it is neither, or a file is missing.
+        PathsError: it is none of them, or a file is missing.
+        UnknownNameError: no such model comes with the package.
         WeightsError, BundleError: it is damaged.
         SettingsError: it has no such fold, or has learned no task.
     """
     from adnext_plugin.prediction.bundle import is_bundle, read_bundle
     from adnext_plugin.prediction.from_run import read_run
 
-    folder = path
+    folder = model_folder(str(path)) if is_builtin(path) else path
     if not folder.exists() and len(folder.parts) == 1 and (results_dir() / BUNDLES / folder).is_dir():
         folder = results_dir() / BUNDLES / folder
     if folder.is_file():
@@ -165,6 +169,12 @@ def _with_ranges(model: "Model", run: RunFolder) -> "Model":
         return with_ranges(model, dataset)
     except AdnextError:
         return model
+
+
+def _tell_worth(name: str, tell: Tell) -> None:
+    for score in card_of(name).scores:
+        tell(f"{score.name} {score.in_words} in {score.of} ({score.people} people)")
+    tell(f"adnext_weights {name.removeprefix(PREFIX)} has data, terms and limits")
 
 
 def _tell_model(model: "Model", not_checked: Sequence[str], device: str, tell: Tell) -> None:

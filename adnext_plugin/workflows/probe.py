@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adnext_plugin.builtin.weights import weights_file
 from adnext_plugin.errors import SettingsError, SplitError, TableError, nearest_names
 from adnext_plugin.settings import require_seed
 from adnext_plugin.workflows.audit import check_weights
@@ -89,7 +90,8 @@ def probe(request: Request, tell: Tell = say_nothing) -> "FrozenProbes":
     features: dict[str, np.ndarray] = {}
     if request.pretrained_weights is not None:
         network = _fresh(plan.network, size, request.seed)
-        tell(f"Weights from {request.pretrained_weights}: {load_encoder(network, request.pretrained_weights)}")
+        file = weights_file(request.pretrained_weights, "all")
+        tell(f"Weights from {request.pretrained_weights}: {load_encoder(network, file)}")
         features[ENCODER] = encode(network, store, device, crop)
     untrained = encode(_fresh(plan.network, size, request.seed), store, device, crop, "Random encoder")
     features["random encoder" if features else ENCODER] = untrained
@@ -162,7 +164,7 @@ def _require_unseen(request: Request, subjects: "pd.DataFrame") -> str:
         raise SettingsError(f"{weights}: one encoder is probed at a time; give the weights of one fold, not {{fold}}")
     if request.other_people is not None and not request.other_people.strip():
         raise SettingsError("--other-people needs a reason")
-    check = check_weights(weights, subjects, are_other_people=request.other_people is not None)
+    check = check_weights(weights_file(weights, "all"), subjects, are_other_people=request.other_people is not None)
     if check.leaks:
         raise SplitError(
             f"{check.leaks[0].replace('is held out', 'is in the dataset')} ({len(check.leaks)} in all): features of "

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from adnext_plugin.builtin.weights import absolute, is_builtin, weights_file
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.files import read_object, require_file
-from adnext_plugin.paths import BLOCK, PERMUTED_FOLDER, SEED_FOLDER, file_of_fold, plans_file, raw_dir, results_dir
+from adnext_plugin.paths import BLOCK, PERMUTED_FOLDER, SEED_FOLDER, plans_file, raw_dir, results_dir
 from adnext_plugin.run_folder import RunFolder, seed_runs
 from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows import evaluate
@@ -145,6 +146,10 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
         else:
             tell(f"AUDIT SKIPPED: {reason}")
             note_reason(job.dataset_folder, f"--skip-audit, {run.path.name}", reason)
+    if is_builtin(job.overrides.get("pretrained_weights")) and not is_ours:
+        raise WeightsError(
+            f"{request.trainer} is nnU-Net's own and cannot begin with {job.overrides['pretrained_weights']}"
+        )
     if (request.seeds or 1) > 1 and not is_ours:
         raise SettingsError(f"--seeds: {request.trainer} takes no seed; use one of AD-NeXt's trainers")
     _train_folds(job, trainer if is_ours else None, tell)
@@ -220,7 +225,7 @@ def _files_of(overrides: Mapping[str, Any], folds: Sequence[Fold]) -> dict[Path,
     files: dict[Path, list[Fold]] = {}
     if overrides.get("pretrained_weights") is not None:
         for fold in folds:
-            files.setdefault(file_of_fold(overrides["pretrained_weights"], fold), []).append(fold)
+            files.setdefault(weights_file(overrides["pretrained_weights"], fold), []).append(fold)
     return files
 
 
@@ -240,7 +245,7 @@ def _folds(fold: Fold, dataset_folder: Path) -> tuple[Fold, ...]:
 def _overrides(request: Request) -> dict[str, Any]:
     overrides = {**settings_from_environment(), **request.settings}
     if request.pretrained_weights:
-        overrides["pretrained_weights"] = str(Path(request.pretrained_weights).absolute())
+        overrides["pretrained_weights"] = absolute(request.pretrained_weights)
     return overrides
 
 

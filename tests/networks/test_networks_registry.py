@@ -59,6 +59,7 @@ EXPECTED = {
     "polimi_cnn": Expected(24_736_067, 3, 96, 87),
     "resenc_l": Expected(90_296_576 + 2 * 321, 2, 128, 64),
     "resnet10": Expected(14_357_442, 2, 128, 16),
+    "resnet18": Expected(33_161_922, 2, 128, 16),
     "resnet34": Expected(63_471_554, 2, 128, 16),
     "resnet50": Expected(46_163_010, 2, 128, 16),
     "resnet101": Expected(85_209_154, 2, 128, 16),

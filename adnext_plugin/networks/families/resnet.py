@@ -41,6 +41,7 @@ def build(
 
 # Parameters are for one channel and two outputs
 resnet10 = partial(build, nets.resnet10, 512)  # 14,357,442
+resnet18 = partial(build, nets.resnet18, 512)  # 33,161,922
 resnet34 = partial(build, nets.resnet34, 512)  # 63,471,554
 resnet50 = partial(build, nets.resnet50, 2048)  # 46,163,010
 resnet101 = partial(build, nets.resnet101, 2048)  # 85,209,154
