@@ -114,9 +114,9 @@ def _scores(run: RunFolder, folds: list[str], work: Path, data: Path, model: Pat
     is_ixi = held_out["subject_id"].str.startswith("IXI")
     found = [
         _score("held-out people of the same data", held_out),
-        _score("of these, IXI", held_out[is_ixi]),
-        _score("of these, OASIS-1 under 60", held_out[~is_ixi]),
-        _score("of these, IXI from 60 on", held_out[is_ixi & (held_out["target"] >= 60)]),
+        _score("those of IXI among them", held_out[is_ixi]),
+        _score("those of OASIS-1, all under 60, among them", held_out[~is_ixi]),
+        _score("those of IXI from 60 on among them", held_out[is_ixi & (held_out["target"] >= 60)]),
     ]
     heads = pd.read_csv(data / "bids_ds000011" / "participants.tsv", sep="\t").rename(columns={"age": "target"})
     names = heads["participant_id"]

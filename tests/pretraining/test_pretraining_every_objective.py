@@ -157,7 +157,8 @@ def test_a_run_that_reads_ages_is_not_gone_on_with_where_they_have_changed(
     begun.on_train_start()
     begun.run_epoch()
     subjects = own.preprocessed / DATASET / "subjects.csv"
-    subjects.write_text(subjects.read_text().replace(",61,", ",31,"))
+    assert ",61.0," in subjects.read_text()
+    subjects.write_text(subjects.read_text().replace(",61.0,", ",31.0,"))
     state = Path(begun.output_folder) / "checkpoint_latest.pth"
     with pytest.raises(OtherDataError, match="1 of 13 cases differ in age, sex, the first is 'sub01_M00'"):
         _trainer(own, "proxy").load_checkpoint(str(state))
