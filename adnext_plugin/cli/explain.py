@@ -3,13 +3,20 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, read_settings, trained
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows.explain import Request, explain
+from adnext_plugin.workflows.explanation_files import FILMS
 from adnext_plugin.workflows.feature_diversity import Request as DiversityRequest
 from adnext_plugin.workflows.feature_diversity import feature_diversity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN_REGIONS = 5
 
 
 def build_parser() -> ArgumentParser:
@@ -35,9 +42,20 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--checks", type=int, default=8, metavar="N", help="check the maps of so many cases (default: %(default)s)"
     )
+    parser.add_argument("--animate", choices=FILMS, help="also write a film of each case (png: APNG)")
     parser.add_argument(
         "--truth", type=Path, metavar="MASK", help="NIfTI mask of the right regions, in the space of all scans"
     )
+    space = parser.add_argument_group("groups and regions, in MNI152 space")
+    space.add_argument(
+        "--mni",
+        choices=["auto", "aligned", "scans", "register", "none"],
+        default="auto",
+        help="how maps come there: by the plan's alignment (default where there is one), because all scans lie there, "
+        "by an alignment found now, or not at all",
+    )
+    space.add_argument("--atlas", type=Path, metavar="FILE", help="NIfTI file of regions (default: blocks of 30 mm)")
+    space.add_argument("--labels", type=Path, metavar="CSV", help="what they are called: columns index and name")
     add_device_argument(parser)
     threshold = parser.add_argument_group("voxels that stand out, in pictures and masks")
     threshold.add_argument(
@@ -68,8 +86,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = explain(_request(arguments), print)
     for line in result.findings:
         print(line)
+    if result.regions is not None:
+        _print_regions(result.regions)
     print(f"Maps of {result.cases} cases are in {result.folder}, with {result.table.name}")
     return 0
+
+
+def _print_regions(regions: "pd.DataFrame") -> None:
+    """Those that hold most, for their size."""
+    everybody = regions[regions["group"] == "all"]
+    print("Regions that hold most of the maps for their size, as share of the map and of the brain:")
+    for row in everybody.sort_values("times_chance", ascending=False).head(SHOWN_REGIONS).itertuples():
+        name = f"{row.region}, {row.side}"
+        print(f"  {name:50} {row.share:6.1%} of {row.share_of_brain:6.1%}, {row.times_chance:.1f} times chance")
 
 
 def _print_diversity(arguments: Namespace) -> None:
@@ -83,7 +112,8 @@ def _print_diversity(arguments: Namespace) -> None:
 
 
 def _request(arguments: Namespace) -> Request:
-    names = ("dataset", "trainer", "plans", "configuration", "method", "target", "checks", "truth", "output", "device")
+    run = ("dataset", "trainer", "plans", "configuration", "device")
+    names = (*run, "method", "target", "checks", "animate", "truth", "mni", "atlas", "labels", "output")
     return Request(
         **{name: getattr(arguments, name) for name in names},
         settings=read_settings(arguments.set, "give KEY=VALUE"),

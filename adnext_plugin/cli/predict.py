@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_device_argument
+from adnext_plugin.cli.runs import add_device_argument, read_settings
 from adnext_plugin.environment import usable_cpus
-from adnext_plugin.workflows.predict import Request, predict
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.workflows.explanation_files import FILMS
+from adnext_plugin.workflows.predict import Explain, Request, predict
 
 COLUMNS = ("file", "subject", "session", "age", "sex", "site")
 
@@ -35,6 +37,11 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--folds", "-f", nargs="+", help="networks to use (default: all there are)")
     add_device_argument(parser)
     parser.add_argument("--processes", "-np", type=int, default=min(4, usable_cpus()), help="default: %(default)s")
+    maps = parser.add_argument_group("maps of what the networks look at")
+    maps.add_argument("--explain", metavar="METHOD", help="also write a map of every scan; adnext_list explanations")
+    maps.add_argument("--explain-set", action="append", default=[], metavar="KEY=VALUE", help="settings of the method")
+    maps.add_argument("--target", help="class whose evidence is shown (default: the positive one, the last of more)")
+    maps.add_argument("--animate", choices=FILMS, help="also write a film of each scan")
     source = parser.add_argument_group("tables and BIDS trees, as in adnext_import")
     source.add_argument("--images", type=Path, help="folder that the table's paths start from (default: the table's)")
     source.add_argument("--image-pattern", help="path of a row's image, e.g. 'images/{ID}.nii.gz'")
@@ -56,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for case, reason in result.failed:
         print(f"error: {case}: {reason}", file=sys.stderr)
     print(f"{result.predicted} scans predicted, {result.warned} of them with warnings; {len(result.failed)} failed")
+    if result.maps is not None:
+        print(f"Maps are in {result.maps}. A map alone proves nothing: adnext_explain checks the method on the run")
     print(f"Predictions are in {result.predictions_file} and {result.details_file.name}")
     return 2 if result.failed else 0
 
@@ -70,7 +79,21 @@ def _request(arguments: Namespace) -> Request:
         processes=arguments.processes,
         images=arguments.images,
         image_pattern=arguments.image_pattern,
+        explain=_explain(arguments),
         columns={role: getattr(arguments, f"{role}_column") for role in COLUMNS},
         bids_suffix=arguments.suffix,
         bids_entities=tuple(arguments.entity),
+    )
+
+
+def _explain(arguments: Namespace) -> Explain | None:
+    if arguments.explain is None:
+        if arguments.explain_set or arguments.target or arguments.animate:
+            raise SettingsError("--explain-set, --target and --animate are of maps; give --explain METHOD with them")
+        return None
+    return Explain(
+        method=arguments.explain,
+        settings=read_settings(arguments.explain_set, "give KEY=VALUE"),
+        target=arguments.target,
+        animate=arguments.animate,
     )

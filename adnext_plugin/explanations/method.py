@@ -70,6 +70,14 @@ class ExplainedNetwork:
         others = [index for index in range(outputs.shape[1]) if index != target]
         return outputs[:, target] - outputs[:, others].logsumexp(dim=1)
 
+    @torch.no_grad()
+    def called(self, image_bczyx: torch.Tensor) -> str | None:
+        """The class that is the most probable one of an image; None of a quantity."""
+        if self.task.kind == "regression":
+            return None
+        scores = [float(self.scores(image_bczyx, index)[0]) for index in range(len(self.task.classes))]
+        return self.task.classes[int(np.argmax(scores))]
+
     def target_index(self, target: Target) -> int:
         """Which output a target is.
 
@@ -80,7 +88,7 @@ class ExplainedNetwork:
         Raises:
             UnknownNameError: there is no such class.
         """
-        names = self.task.classes if self.task.kind == "classification" else (self.task.column,)
+        names = target_names(self.task)
         if target is None:
             return len(names) - 1
         if isinstance(target, str):
@@ -90,6 +98,28 @@ class ExplainedNetwork:
         if not 0 <= target < len(names):
             raise UnknownNameError(f"the network has no output {target}; it has those of {', '.join(names)}, from 0 on")
         return target
+
+
+def target_names(task: Task) -> tuple[str, ...]:
+    """What the outputs of a network are called: classes, or the quantity."""
+    return task.classes if task.kind == "classification" else (task.column,)
+
+
+def target_name(task: Task, wanted: str | None, who: str) -> str:
+    """The class or quantity that is asked for, or the last of them.
+
+    Args:
+        task: of the network.
+        wanted: its name; None for the last.
+        who: has the network, for the message.
+
+    Raises:
+        UnknownNameError: there is no such target.
+    """
+    names = target_names(task)
+    if wanted is not None and wanted not in names:
+        raise UnknownNameError(f"{who} knows no target {wanted!r}{nearest_names(wanted, names)}")
+    return wanted or names[-1]
 
 
 class Explanation(ABC):
@@ -135,6 +165,10 @@ class Explanation(ABC):
                 f"{image_czyx.shape[1:]}, or one that is not finite everywhere"
             )
         return map_zyx
+
+    def cost_in_words(self, image_czyx: np.ndarray) -> str | None:
+        """What a map of such an image takes, where that is much; is said before it starts."""
+        return None
 
     @abstractmethod
     def compute(self, network: ExplainedNetwork, image_czyx: np.ndarray, target: int, progress: Progress) -> np.ndarray:

@@ -2,15 +2,14 @@
 
 import io
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
+from adnext_plugin.explanations.slices import overlaid, paste_middle, tile
 from adnext_plugin.explanations.thresholds import PLANES
 
 SLICES = 3  # of each plane
 TILE_PIXELS = 192
-OPACITY = 0.6
 
 
 def montage(image_zyx: np.ndarray, map_zyx: np.ndarray, mask_zyx: np.ndarray) -> bytes:
@@ -27,22 +26,12 @@ def montage(image_zyx: np.ndarray, map_zyx: np.ndarray, mask_zyx: np.ndarray) ->
     Returns:
         A PNG file.
     """
-    low, high = np.percentile(image_zyx, (0.5, 99.5))
-    grey_zyx = np.clip((image_zyx - low) / max(high - low, 1e-6), 0, 1)
-    largest = float(np.abs(map_zyx).max()) or 1.0
-    colours = matplotlib.colormaps["bwr"](0.5 + map_zyx / (2 * largest))[..., :3]
-    # pale in the middle, where a value is close to 0 and the brain is to be seen
-    strength = (np.abs(map_zyx) / largest * OPACITY * mask_zyx)[..., None]
-    shown_zyxc = (grey_zyx[..., None] * (1 - strength) + colours * strength) * 255
+    shown_zyxc = overlaid(image_zyx, map_zyx, mask_zyx)
     sheet = Image.new("RGB", (TILE_PIXELS * SLICES, TILE_PIXELS * len(PLANES)))
     for row, axis in enumerate(PLANES.values()):
         for column, index in enumerate(strongest_slices(map_zyx, mask_zyx, axis)):
-            pixels = np.take(shown_zyxc, index, axis=axis)[::-1].astype(np.uint8)
-            tile = Image.fromarray(pixels)
-            scale = TILE_PIXELS / max(tile.size)
-            tile = tile.resize((round(tile.width * scale), round(tile.height * scale)))
-            left, top = (TILE_PIXELS - tile.width) // 2, (TILE_PIXELS - tile.height) // 2
-            sheet.paste(tile, (TILE_PIXELS * column + left, TILE_PIXELS * row + top))
+            picture = tile(shown_zyxc, axis, index, TILE_PIXELS)
+            paste_middle(sheet, picture, TILE_PIXELS * column, TILE_PIXELS * row, TILE_PIXELS)
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
     return stream.getvalue()

@@ -53,6 +53,10 @@ class Occlusion(Explanation):
     name: ClassVar[str] = "occlusion"
     settings_type: ClassVar[type] = OcclusionSettings
 
+    def cost_in_words(self, image_czyx: np.ndarray) -> str:
+        """How many images go through the network."""
+        return f"{len(self.boxes(brain_of(image_czyx))):,} covered images a map"
+
     @torch.inference_mode()
     def compute(self, network: ExplainedNetwork, image_czyx: np.ndarray, target: int, progress: Progress) -> np.ndarray:
         """Mean fall of the score, (Z, Y, X).

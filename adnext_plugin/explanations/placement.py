@@ -51,17 +51,27 @@ def over_scan(map_zyx: np.ndarray, affine: np.ndarray, properties: CasePropertie
         properties: of the prepared case.
     """
     scan_affine = np.array(properties.ras_affine, dtype=float)
-    map_from_scan_xyz = np.linalg.inv(affine) @ scan_affine
-    map_from_scan_zyx = BACKWARDS @ map_from_scan_xyz @ BACKWARDS
-    values_zyx = ndimage.affine_transform(
-        map_zyx.astype(np.float32),
-        map_from_scan_zyx[:3, :3],
-        map_from_scan_zyx[:3, 3],
-        output_shape=properties.ras_shape_voxels,
+    values_zyx = looked_up(map_zyx, np.linalg.inv(affine) @ scan_affine, properties.ras_shape_voxels)
+    return Volume(volume_zyx=values_zyx, affine=scan_affine)
+
+
+def looked_up(values_zyx: np.ndarray, voxel_from_voxel_xyz: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Values on another grid, float32; linear in between, 0 outside.
+
+    Args:
+        values_zyx: (Z, Y, X).
+        voxel_from_voxel_xyz: 4×4, from voxels (x, y, z) of the other grid to those of `values_zyx`.
+        shape: (Z, Y, X) of the other grid.
+    """
+    matrix = BACKWARDS @ voxel_from_voxel_xyz @ BACKWARDS
+    return ndimage.affine_transform(
+        values_zyx.astype(np.float32),
+        matrix[:3, :3],
+        matrix[:3, 3],
+        output_shape=tuple(shape),
         order=1,
         mode="grid-constant",
     )
-    return Volume(volume_zyx=values_zyx, affine=scan_affine)
 
 
 def on_map(mask: Volume, affine: np.ndarray, map_shape: Sequence[int]) -> np.ndarray:
@@ -72,15 +82,7 @@ def on_map(mask: Volume, affine: np.ndarray, map_shape: Sequence[int]) -> np.nda
         affine: of the map's grid, as `map_affine` gives it.
         map_shape: (Z, Y, X).
     """
-    mask_from_map_zyx = BACKWARDS @ np.linalg.inv(mask.affine) @ affine @ BACKWARDS
-    share = ndimage.affine_transform(
-        (mask.volume_zyx != 0).astype(np.float32),
-        mask_from_map_zyx[:3, :3],
-        mask_from_map_zyx[:3, 3],
-        output_shape=tuple(map_shape),
-        order=1,
-        mode="grid-constant",
-    )
+    share = looked_up(mask.volume_zyx != 0, np.linalg.inv(mask.affine) @ affine, map_shape)
     return share > 0.5
 
 

@@ -1,6 +1,6 @@
 """Scans one after the other through all networks of a model: calibrated probabilities, calls and warnings."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,9 @@ class PreparedScan:
     warnings: tuple[str, ...] = field(default=())
 
 
+See = Callable[[ScanInput, PreparedScan, pd.DataFrame, Prediction], None]
+
+
 class Ensemble:
     """The networks of a model on one device."""
 
@@ -82,7 +85,7 @@ class Ensemble:
         return tuple(missing)
 
     def predict(
-        self, inputs: Inputs, folder: Path, processes: int
+        self, inputs: Inputs, folder: Path, processes: int, see: See | None = None
     ) -> Iterator[tuple[ScanInput, Prediction | AdnextError]]:
         """Predict scans in any order, losing none because of another.
 
@@ -90,21 +93,28 @@ class Ensemble:
             inputs: the scans.
             folder: for prepared volumes, each removed when it has been predicted.
             processes: how many scans to prepare at once.
+            see: is shown every scan that was predicted; what it raises is raised.
         """
         if inputs.is_prepared:
-            yield from self.predict_stored(inputs)
+            yield from self.predict_stored(inputs, see)
         else:
-            yield from self._predict_each(inputs, self._prepare(inputs, folder, processes))
+            yield from self._predict_each(inputs, self._prepare(inputs, folder, processes), see)
 
-    def predict_stored(self, inputs: Inputs) -> Iterator[tuple[ScanInput, Prediction | AdnextError]]:
+    def predict_stored(
+        self, inputs: Inputs, see: See | None = None
+    ) -> Iterator[tuple[ScanInput, Prediction | AdnextError]]:
         """Predict volumes of a preprocessed dataset, one after the other, losing none because of another."""
-        yield from self._predict_each(inputs, _each_stored(inputs, self._model))
+        yield from self._predict_each(inputs, _each_stored(inputs, self._model), see)
 
     def _predict_each(
-        self, inputs: Inputs, prepared: Iterable[tuple[int, PreparedScan | AdnextError]]
+        self, inputs: Inputs, prepared: Iterable[tuple[int, PreparedScan | AdnextError]], see: See | None
     ) -> Iterator[tuple[ScanInput, Prediction | AdnextError]]:
         for index, scan in prepared:
-            yield inputs.scans[index], self._predict_or_say_why_not(scan, inputs.columns.iloc[[index]])
+            row = inputs.columns.iloc[[index]]
+            found = self._predict_or_say_why_not(scan, row)
+            if see is not None and isinstance(scan, PreparedScan) and isinstance(found, Prediction):
+                see(inputs.scans[index], scan, row, found)
+            yield inputs.scans[index], found
 
     def _predict_or_say_why_not(self, scan: PreparedScan | AdnextError, row: pd.DataFrame) -> Prediction | AdnextError:
         if isinstance(scan, AdnextError):

@@ -29,7 +29,7 @@ from adnext_plugin.training.weights import read_checkpoint
 SETTINGS = ("covariates", "crop_voxels")  # of a trainer, that change what goes into its network
 
 
-def read_run(run: RunFolder, folds: Sequence[str] | None = None) -> Model:
+def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool = True) -> Model:
     """Read the folds of a run, each with the checkpoint that it was evaluated with.
 
     Temperatures are fitted on each fold's `selection` part; thresholds are those of `adnext_evaluate`, brought to the
@@ -38,6 +38,8 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None) -> Model:
     Args:
         run: the folder.
         folds: numbers, or "all"; None for every numbered fold there is, or else "all".
+        calls: whether people are to be called one class or the other, for which the run must have been evaluated; else
+            thresholds are 0.5.
 
     Raises:
         PathsError: it is no such folder, or a file is missing.
@@ -66,7 +68,7 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None) -> Model:
         plan=plan,
         in_channels=_channels(run),
         stored_spacing_mm=tuple(configuration["spacing"]),
-        folds=tuple(_describe(run, name, task, notes[name]) for name in names),
+        folds=tuple(_describe(run, name, task, notes[name], calls=calls) for name in names),
         ranges={},
         stamps=stamps_of(summary.warning for summary in summaries.values()),
         trained_with=to_json(notes[names[0]].provenance),
@@ -122,12 +124,12 @@ def _checkpoint(run: RunFolder, name: str, summary: FoldSummary, plan: Plan) -> 
     return checkpoint
 
 
-def _describe(run: RunFolder, name: str, task: Task, notes: CheckpointNotes) -> FoldDescription:
+def _describe(run: RunFolder, name: str, task: Task, notes: CheckpointNotes, *, calls: bool) -> FoldDescription:
     fold = FoldDescription(name=name, target_scale=notes.target_scale, covariate_scale=notes.covariate_scale)
     if task.kind == "regression":
         return fold
     temperature = _temperature(run, name, task)
-    threshold = _threshold(run, name) if len(task.classes) == 2 else None
+    threshold = (_threshold(run, name) if calls else 0.5) if len(task.classes) == 2 else None
     if threshold is not None:
         threshold = temperature.threshold(threshold)
     return replace(fold, temperature=temperature.value, temperature_at_limit=temperature.at_limit, threshold=threshold)

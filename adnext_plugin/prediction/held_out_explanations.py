@@ -1,5 +1,6 @@
 """Maps of people by the network of a run that never saw them, and whether to believe the maps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from adnext_plugin.explanations.belief import (
 )
 from adnext_plugin.explanations.fill import brain_of
 from adnext_plugin.explanations.method import Explanation, Progress
-from adnext_plugin.prediction.held_out_networks import HeldOutNetworks
+from adnext_plugin.prediction.held_out_networks import Asked, HeldOutNetworks
 
 RANDOM_MAPS = 3  # that deletion and insertion are compared with
 
@@ -25,15 +26,18 @@ RANDOM_MAPS = 3  # that deletion and insertion are compared with
 class ExplainedCase:
     """A map, and what it is of.
 
-    `score`: of the target, its log-odds, or the network's output of a quantity. `image_zyx`, `brain_zyx` and `map_zyx`
-    are on the network's grid, whose `affine` leads from voxels (x, y, z) to millimetres of the scan.
+    `fold`: whose network it is; None for the mean of several. `score`: of the target, its log-odds, or the network's
+    output of a quantity. `called`: the class that the network finds most probable; None of a quantity. `image_zyx`,
+    `brain_zyx` and `map_zyx` are on the network's grid, whose `affine` leads from voxels (x, y, z) to millimetres of
+    the scan.
     """
 
     case_id: str
     subject_id: str
-    fold: int
+    fold: int | None
     target: int
     score: float
+    called: str | None
     image_zyx: np.ndarray
     brain_zyx: np.ndarray
     map_zyx: np.ndarray
@@ -41,17 +45,32 @@ class ExplainedCase:
     properties: CaseProperties
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OtherMaps:
+    """Of the same case, to compare with.
+
+    `folds`: by the networks of the other folds, which were trained on the person. `seeds`: by those of the same fold
+    under other seeds. `new_head`, `all_new`: by the network whose head, or all of whose weights, are dealt anew.
+    """
+
+    folds: tuple[np.ndarray, ...]
+    seeds: tuple[np.ndarray, ...]
+    new_head: np.ndarray
+    all_new: np.ndarray
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checks:
     """Of one map. Correlations are of ranks over the brain.
 
     `other_folds`: mean over pairs of the maps by all folds' networks, all but one of which were trained on the person;
-    None with one network. `new_head`, `all_new`: with the map of the network whose head, or all of whose weights, are
-    dealt anew. `deletion` and `insertion`: mean score while the brain is taken out or put in, beside that of random
-    maps.
+    `other_seeds`: of the maps by the same fold's networks under all seeds. None with one network. `new_head`,
+    `all_new`: with the map of the network whose head, or all of whose weights, are dealt anew. `deletion` and
+    `insertion`: mean score while the brain is taken out or put in, beside that of random maps.
     """
 
     other_folds: float | None
+    other_seeds: float | None
     new_head: float
     all_new: float
     deletion: float
@@ -67,14 +86,25 @@ class HeldOutExplanations:
         networks: of the run.
         method: of explanation.
         target: class or quantity; None for the last.
+        seeds: networks of the same run under other seeds.
 
     Raises:
         UnknownNameError: there is no such target.
     """
 
-    def __init__(self, networks: HeldOutNetworks, method: Explanation, target: str | None) -> None:
-        self._networks, self._method = networks, method
+    def __init__(
+        self,
+        networks: HeldOutNetworks,
+        method: Explanation,
+        target: str | None,
+        seeds: Mapping[int, HeldOutNetworks] | None = None,
+    ) -> None:
+        self._networks, self._method, self._seeds = networks, method, dict(seeds or {})
         self.target_name = networks.target_name(target)
+
+    def cost_in_words(self, case: str) -> str | None:
+        """What the map of a case takes, where that is much."""
+        return self._method.cost_in_words(self._networks.ask(case, self._networks.fold_of(case)).image_czyx)
 
     def explain(self, case: str, progress: Progress | None = None) -> ExplainedCase:
         """The map of a case.
@@ -94,6 +124,7 @@ class HeldOutExplanations:
             fold=fold,
             target=target,
             score=score,
+            called=network.called(network.tensor(image)),
             image_zyx=image[0],
             brain_zyx=brain_of(image),
             map_zyx=self._method(network, image, target, progress),
@@ -101,26 +132,37 @@ class HeldOutExplanations:
             properties=asked.properties,
         )
 
-    def check(self, found: ExplainedCase) -> Checks:
-        """Whether to believe the map of a case; takes as many maps as there are networks, and one more."""
-        asked = self._networks.ask(found.case_id, found.fold)
-        network, image = asked.network, asked.image_czyx
-        maps = [found.map_zyx]
-        for fold in self._networks.folds:
-            if fold != found.fold:
-                other = self._networks.ask(found.case_id, fold)
-                maps.append(self._method(other.network, other.image_czyx, found.target))
-        new_head, all_new = (
-            self._method(replace(network, network=with_weights_dealt_anew(network.network, part)), image, found.target)
-            for part in PARTS
+    def other_maps(self, found: ExplainedCase) -> OtherMaps:
+        """Further maps of a case: as many as there are other networks, and two."""
+        own = self._networks.fold_of(found.case_id)
+        folds = [(self._networks, fold) for fold in self._networks.folds if fold != own]
+        seeds = [(networks, own) for networks in self._seeds.values() if own in networks.folds]
+        by_folds, by_seeds = (
+            tuple(self._map(networks.ask(found.case_id, fold), found.target) for networks, fold in some)
+            for some in (folds, seeds)
         )
+        asked = self._own(found)
+        changed = [replace(asked.network, network=with_weights_dealt_anew(asked.network.network, one)) for one in PARTS]
+        new_head, all_new = (self._map(replace(asked, network=network), found.target) for network in changed)
+        return OtherMaps(folds=by_folds, seeds=by_seeds, new_head=new_head, all_new=all_new)
+
+    def _own(self, found: ExplainedCase) -> Asked:
+        return self._networks.ask(found.case_id, self._networks.fold_of(found.case_id))
+
+    def _map(self, asked: Asked, target: int) -> np.ndarray:
+        return self._method(asked.network, asked.image_czyx, target)
+
+    def check(self, found: ExplainedCase, others: OtherMaps) -> Checks:
+        """Whether to believe the map of a case."""
+        asked = self._own(found)
         ranked = (found.map_zyx, *(random_map(found.map_zyx.shape, seed) for seed in range(RANDOM_MAPS)))
-        curves = [deletion_and_insertion(network, image, map_zyx, found.target) for map_zyx in ranked]
+        curves = [deletion_and_insertion(asked.network, asked.image_czyx, map_zyx, found.target) for map_zyx in ranked]
         chance = np.mean(curves[1:], axis=0)
         return Checks(
-            other_folds=agreement(maps, found.brain_zyx) if len(maps) > 1 else None,
-            new_head=rank_correlation(found.map_zyx, new_head, found.brain_zyx),
-            all_new=rank_correlation(found.map_zyx, all_new, found.brain_zyx),
+            other_folds=agreement((found.map_zyx, *others.folds), found.brain_zyx) if others.folds else None,
+            other_seeds=agreement((found.map_zyx, *others.seeds), found.brain_zyx) if others.seeds else None,
+            new_head=rank_correlation(found.map_zyx, others.new_head, found.brain_zyx),
+            all_new=rank_correlation(found.map_zyx, others.all_new, found.brain_zyx),
             deletion=curves[0][0],
             random_deletion=float(chance[0]),
             insertion=curves[0][1],

@@ -8,7 +8,7 @@ import numpy as np
 from adnext_plugin.case_properties import CaseProperties
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
-from adnext_plugin.explanations.method import ExplainedNetwork
+from adnext_plugin.explanations.method import ExplainedNetwork, target_name
 from adnext_plugin.explanations.placement import map_affine
 from adnext_plugin.prediction.ensemble import read_stored
 from adnext_plugin.prediction.from_run import read_run
@@ -16,6 +16,7 @@ from adnext_plugin.prediction.inputs import read_inputs
 from adnext_plugin.prediction.model import FoldNetwork
 from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.task import Task
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +47,7 @@ class HeldOutNetworks:
     """
 
     def __init__(self, run: RunFolder, cohort: Cohort, device: str) -> None:
-        self._model = read_run(run)
+        self._model = read_run(run, calls=False)
         description = self._model.description
         if description.plan.prepared_by == "nnunet":
             raise SettingsError(
@@ -69,6 +70,11 @@ class HeldOutNetworks:
         columns = self._network(next(iter(self._folds))).columns
         self._inputs = read_inputs(str(cohort.folder), description, columns, {}, "")
         self._places = {scan.case_id: index for index, scan in enumerate(self._inputs.scans)}
+
+    @property
+    def task(self) -> Task:
+        """What the networks have learned."""
+        return self._model.description.plan.known_task
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -107,11 +113,7 @@ class HeldOutNetworks:
         Raises:
             UnknownNameError: there is no such target.
         """
-        task = self._model.description.task
-        names = task.classes if task.kind == "classification" else (task.column,)
-        if wanted is not None and wanted not in names:
-            raise UnknownNameError(f"the run knows no target {wanted!r}{nearest_names(wanted, names)}")
-        return wanted or names[-1]
+        return target_name(self.task, wanted, "the run")
 
     def ask(self, case: str, fold: int) -> Asked:
         """A fold's network about a case.

@@ -8,6 +8,7 @@ import pandas as pd
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.findings import BinaryDetails, Estimate, ScoreLine, Subgroup
+from adnext_plugin.report.explained import ExplainedMethod
 from adnext_plugin.run_metrics import RunMetrics
 from adnext_plugin.run_records import RunInfo
 from adnext_plugin.task import Task
@@ -21,7 +22,8 @@ class RunFacts:
     run.json, `plan` the `adnext` block of the plans. `learning_curves` are by fold, `roc` and `precision_recall` by
     class: `value`, `low`, `high` over `grid`. `score_lines` say of each score how it is called and where it stands.
     `confusion` counts subjects by true and predicted class; `truth_and_prediction` (2, N) is a regression's.
-    `comparison` is what adnext_compare wrote. `preparation` says what every scan went through, a few words a step.
+    `comparison` is what adnext_compare wrote, `explained` what adnext_explain found. `preparation` says what every scan
+    went through, a few words a step.
     """
 
     cohort: Cohort
@@ -38,6 +40,7 @@ class RunFacts:
     confusion: np.ndarray | None = None
     truth_and_prediction: np.ndarray | None = None
     comparison: Mapping | None = None
+    explained: Sequence[ExplainedMethod] = ()
 
     @property
     def task(self) -> Task:

@@ -2,6 +2,7 @@
 
 from adnext_plugin.report import sections, trust
 from adnext_plugin.report.checklist import checklist
+from adnext_plugin.report.explained import explanations
 from adnext_plugin.report.facts import RunFacts
 from adnext_plugin.report.origin import model_card, provenance
 from adnext_plugin.report.page import Page, render
@@ -21,6 +22,7 @@ def report_html(facts: RunFacts) -> str:
         sections.baselines(facts),
         trust.seeds(facts),
         trust.inflation(facts),
+        *explanations(facts.explained),
         sections.comparison(facts),
         provenance(facts),
         model_card(facts),

@@ -1,8 +1,11 @@
 """What a report page is made of, and its rendering into one file that asks nobody for anything."""
 
+import base64
 from dataclasses import dataclass
+from hashlib import sha256
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +29,36 @@ class PageFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plane:
+    """Slices side by side in one picture, a data URI; `shown` is the one to begin with. Sizes are those of a slice."""
+
+    name: str
+    uri: str
+    slices: int
+    shown: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """A volume to leaf through. A place that is touched in one plane is shown in the others."""
+
+    key: str
+    caption: str
+    planes: tuple[Plane, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
-    """One part of the page. What could not be made is said in `missing`."""
+    """One part of the page. What could not be made, or has failed, is said in `missing`."""
 
     key: str
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[PageFigure, ...] = ()
+    viewers: tuple[Viewer, ...] = ()
     missing: tuple[str, ...] = ()
 
 
@@ -48,7 +73,12 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML with its style and figures inside."""
+    """The page as HTML with its style and figures inside; of scripts the one that leafs, where there is a volume."""
     loader = PackageLoader("adnext_plugin.report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template("report.html.j2").render(page=page)
+    script = ""
+    if any(section.viewers for section in page.sections):
+        script, _, _ = loader.get_source(environment, "viewer.js.j2")
+    # the only script that a browser may run
+    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html.j2").render(page=page, script=Markup(script), digest=digest)

@@ -3,23 +3,30 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from adnext_plugin.errors import PathsError, SettingsError
-from adnext_plugin.files import read_json, replacing, write_json
-from adnext_plugin.workflows.common import RunRequest, Tell, choose_device
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.files import write_json
+from adnext_plugin.workflows.common import RunRequest, Tell
+from adnext_plugin.workflows.explanation_files import GroupMaps, write_case
+from adnext_plugin.workflows.explanation_findings import checked, findings, localised, of_people
+from adnext_plugin.workflows.explanation_job import SETTINGS, Job, look_up
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from adnext_plugin.explanations.animation import Form
     from adnext_plugin.explanations.localisation import Localisation
-    from adnext_plugin.explanations.thresholds import ThresholdSettings
+    from adnext_plugin.explanations.summary import ExplanationSummary
     from adnext_plugin.images import Volume
     from adnext_plugin.prediction.held_out_explanations import Checks, ExplainedCase
+    from adnext_plugin.prediction.in_template import InTemplate
 
-TABLE, SETTINGS = "maps.csv", "settings.json"
-MOST_ALIKE = 0.5  # rank correlation with the map of shuffled weights, from which a method is said to fail
+TABLE, SUMMARY = "maps.csv", "summary.json"
+REGIONS, REGION_MEANS = "regions.csv", "regions_of_people.csv"
+
+ToMNI = Literal["auto", "aligned", "scans", "register", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +35,11 @@ class Request(RunRequest):
 
     `method` and `settings`: of an explanation, by name. `threshold`: fields of `ThresholdSettings`. `target`: class or
     quantity; None for the positive class, the last of several, or the quantity. `cases`: none for all. `checks`: of how
-    many cases maps are checked. `truth`: NIfTI mask of the right regions, in the space of every scan. `output`: a
-    folder; None for one below the run.
+    many cases maps are checked. `animate`: form of the films; None for none. `truth`: NIfTI mask of the right regions,
+    in the space of every scan. `mni`: how maps come to MNI152, for groups and regions: by the plan's alignment, because
+    scans lie there, by an alignment that is found now, or not at all; "auto" is the first where there is one. `atlas`
+    and `labels`: regions, a NIfTI file in MNI152 and a table; None for blocks. `output`: a folder; None for one below
+    the run.
     """
 
     method: str
@@ -38,27 +48,48 @@ class Request(RunRequest):
     target: str | None = None
     cases: tuple[str, ...] = ()
     checks: int = 8
+    animate: "Form | None" = None
     truth: Path | None = None
+    mni: ToMNI = "auto"
+    atlas: Path | None = None
+    labels: Path | None = None
     output: Path | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
         if self.checks < 0:
             raise SettingsError(f"--checks must be 0 or more, got {self.checks}")
+        if (self.atlas is None) != (self.labels is None):
+            raise SettingsError("give --atlas and --labels together: the regions, and what they are called")
+        if self.atlas is not None and self.mni == "none":
+            raise SettingsError("--atlas needs maps in MNI152; leave out --mni none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Where maps are, of how many cases; `findings` say whether to believe them, a line each."""
+    """Where maps are, of how many cases; `findings` say whether to believe them, a line each.
+
+    `regions`: the table of regions, where maps came to MNI152.
+    """
 
     folder: Path
     table: Path
     cases: int
     findings: tuple[str, ...]
+    regions: "pd.DataFrame | None" = None
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """What has been gathered so far: rows of both tables, and profiles over regions by kind of comparison and case."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    regions: "list[pd.DataFrame]" = field(default_factory=list)
+    profiles: "dict[str, dict[str, np.ndarray]]" = field(default_factory=lambda: {"own": {}, "folds": {}, "seeds": {}})
 
 
 def explain(request: Request, tell: Tell) -> Result:
-    """Write a map of every case, a picture and a row of a table, and check some of the maps.
+    """Write a map of every case, a picture and a row of a table; check some of the maps, and sum up regions and groups.
 
     Raises:
         UnknownNameError: there is no such method, layer, target or case.
@@ -69,58 +100,34 @@ def explain(request: Request, tell: Tell) -> Result:
     import pandas as pd
     from tqdm import tqdm
 
-    from adnext_plugin.cohort import Cohort
     from adnext_plugin.csv_files import write_csv
-    from adnext_plugin.explanations.method import load_explanation
-    from adnext_plugin.explanations.thresholds import ThresholdSettings
-    from adnext_plugin.images import read_volume
-    from adnext_plugin.prediction.held_out_explanations import HeldOutExplanations
-    from adnext_plugin.prediction.held_out_networks import HeldOutNetworks
-    from adnext_plugin.records import from_json, to_json
+    from adnext_plugin.records import to_json
 
-    method = load_explanation(request.method, request.settings)
-    threshold = from_json(ThresholdSettings, dict(request.threshold), "threshold")
-    truth = None if request.truth is None else read_volume(request.truth)
-    cohort = Cohort.open(request.dataset_folder)
-    device = choose_device(request.device)
-    networks = HeldOutNetworks(request.run, cohort, device)
-    held_out = HeldOutExplanations(networks, method, request.target)
-    cases = networks.chosen(request.cases)
-    folder = request.output or request.run.explanations(request.method)
-    how = {
-        "run": f"{cohort.name}/{request.run.path.name}",
-        "method": request.method,
-        "settings": to_json(method.settings),
-        "threshold": to_json(threshold),
-        "target": held_out.target_name,
-    }
-    _refuse_other_maps(folder, how)
-    tell(f"{request.method} of {held_out.target_name}: {len(cases)} cases, each by the network that did not see it")
-    checked = _spread(cases, request.checks)
-    rows: list[dict[str, Any]] = []
-    with tqdm(cases, desc="Explaining", unit="case") as shown:  # closed before an error is told
+    job = look_up(request, tell)
+    method = job.how["method"]
+    tell(f"{method} of {job.held_out.target_name}: {len(job.cases)} cases, each by the network that did not see it")
+    if cost := job.held_out.cost_in_words(job.cases[0]):
+        tell(f"{method} takes {cost}, and as many for each map that is compared with it")
+    checks = _spread(job.cases, request.checks)
+    people = {case: job.networks.subject_of(case) for case in job.cases}
+    groups = GroupMaps(people, job.classes)
+    found = _Found()
+    with tqdm(job.cases, desc="Explaining", unit="case") as shown:  # closed before an error is told
         for case in shown:
-            found = held_out.explain(case)
-            if not rows:  # so that settings which do not fit the network leave nothing behind
-                write_json(how, folder / SETTINGS)
-            row = _write_case(found, threshold, folder)
-            if truth is not None:
-                row |= _localised(found, truth)
-            if case in checked:
-                row |= _numbers(held_out.check(found))
-            rows.append(row)
-    table = pd.DataFrame(rows)
-    write_csv(table, folder / TABLE)
+            _one(job, case, groups, found, is_checked=case in checks)
+    table = pd.DataFrame(found.rows)
+    write_csv(table, job.folder / TABLE)
+    counts = groups.write(job.threshold, job.folder)
+    regions = _write_regions(job, found) if found.regions else None
+    summary = _summary(job, table, counts, found)
+    write_json(to_json(summary), job.folder / SUMMARY)
     return Result(
-        folder=folder, table=folder / TABLE, cases=len(cases), findings=tuple(_findings(table, request.method))
+        folder=job.folder,
+        table=job.folder / TABLE,
+        cases=len(job.cases),
+        findings=summary.findings,
+        regions=regions,
     )
-
-
-def _refuse_other_maps(folder: Path, how: dict[str, Any]) -> None:
-    """Maps that are made differently are not mixed in a folder."""
-    path = folder / SETTINGS
-    if path.is_file() and read_json(path) != how:
-        raise PathsError(f"{folder} holds maps that were made otherwise ({SETTINGS}); remove it, or give another -o")
 
 
 def _spread(cases: Sequence[str], count: int) -> set[str]:
@@ -129,39 +136,55 @@ def _spread(cases: Sequence[str], count: int) -> set[str]:
     return {cases[index * len(cases) // count] for index in range(count)}
 
 
-def _write_case(found: "ExplainedCase", threshold: "ThresholdSettings", folder: Path) -> dict[str, Any]:
-    """Write the map, its mask and its picture; gives its row of the table."""
+def _one(job: Job, case: str, groups: GroupMaps, found: _Found, *, is_checked: bool) -> None:
+    """Explain one case and take in all that is found."""
+    from adnext_plugin.explanations.region_table import region_rows
+    from adnext_plugin.prediction.in_template import place
+
+    explained = job.held_out.explain(case)
+    placed: InTemplate | None = None
+    if job.way is not None:
+        image = explained.image_zyx
+        placed = place(job.way, explained.properties, image, explained.affine, job.regions, case)
+    if not found.rows:  # so that settings which do not fit the network leave nothing behind
+        write_json(job.how, job.folder / SETTINGS)
+    row = write_case(explained, job.threshold, job.folder, job.networks.task, job.request.animate)
+    if placed is not None:
+        relative_zyx = placed.relative(explained.map_zyx)
+        groups.add(case, relative_zyx)
+        who = {"case_id": case, "subject_id": explained.subject_id}
+        found.regions.append(region_rows(relative_zyx, job.regions).assign(**who))
+        found.profiles["own"][case] = placed.profile(explained.map_zyx)
+    if job.truth is not None:
+        row |= _localised(explained, explained.map_zyx, job.truth)
+    if is_checked:
+        row |= _checked(job, explained, placed, found)
+    found.rows.append(row)
+
+
+def _checked(job: Job, explained: "ExplainedCase", placed: "InTemplate | None", found: _Found) -> dict[str, float]:
     import numpy as np
 
-    from adnext_plugin.explanations.montage import montage
-    from adnext_plugin.explanations.placement import over_scan, write_nifti
-    from adnext_plugin.explanations.thresholds import stands_out
-
-    mask_zyx = stands_out(found.map_zyx, found.brain_zyx, threshold)
-    write_nifti(over_scan(found.map_zyx, found.affine, found.properties), folder / f"{found.case_id}.nii.gz")
-    mask = over_scan(mask_zyx, found.affine, found.properties)
-    inside = (mask.volume_zyx > 0.5).astype(np.uint8)
-    write_nifti(type(mask)(volume_zyx=inside, affine=mask.affine), folder / f"{found.case_id}_mask.nii.gz")
-    with replacing(folder / f"{found.case_id}.png") as temporary:
-        temporary.write_bytes(montage(found.image_zyx, found.map_zyx, mask_zyx))
-    in_brain = np.where(found.brain_zyx, found.map_zyx, -np.inf)
-    z, y, x = np.unravel_index(int(in_brain.argmax()), in_brain.shape)
-    peak_mm = found.affine @ [x, y, z, 1]
-    return {
-        "case_id": found.case_id,
-        "subject_id": found.subject_id,
-        "fold": found.fold,
-        "score": found.score,
-        **{f"peak_{axis}_mm": round(float(value), 1) for axis, value in zip("xyz", peak_mm[:3], strict=True)},
-        "share_of_brain": float(mask_zyx.sum() / max(found.brain_zyx.sum(), 1)),
-    }
+    others = job.held_out.other_maps(explained)
+    numbers = _numbers(job.held_out.check(explained, others))
+    if job.truth is not None:
+        shuffled = _localised(explained, others.all_new, job.truth)
+        numbers |= {f"shuffled_{name}": value for name, value in shuffled.items() if name == "average_precision"}
+    if placed is not None:
+        # in the order of the folds, whichever is the case's own
+        by_folds = list(others.folds)
+        by_folds.insert(job.networks.folds.index(job.networks.fold_of(explained.case_id)), explained.map_zyx)
+        for kind, maps in (("folds", by_folds), ("seeds", [explained.map_zyx, *others.seeds])):
+            if len(maps) > 1:
+                found.profiles[kind][explained.case_id] = np.stack([placed.profile(one) for one in maps])
+    return numbers
 
 
-def _localised(found: "ExplainedCase", truth: "Volume") -> dict[str, Any]:
+def _localised(explained: "ExplainedCase", map_zyx: "np.ndarray", truth: "Volume") -> dict[str, float]:
     from adnext_plugin.explanations.localisation import localisation
     from adnext_plugin.explanations.placement import on_map
 
-    result = localisation(found.map_zyx, on_map(truth, found.affine, found.map_zyx.shape), found.brain_zyx)
+    result = localisation(map_zyx, on_map(truth, explained.affine, map_zyx.shape), explained.brain_zyx)
     return {} if result is None else _numbers(result)
 
 
@@ -170,58 +193,58 @@ def _numbers(found: "Checks | Localisation") -> dict[str, float]:
     return {name: float("nan" if value is None else value) for name, value in asdict(found).items()}
 
 
-def _findings(table: "pd.DataFrame", method: str) -> list[str]:
-    """Whether to believe the maps, in words; means over people."""
-    numbers = table.drop(columns=["case_id", "fold"]).groupby("subject_id").mean()
-    lines = []
-    if "all_new" in numbers:
-        lines += _of_checks(numbers.dropna(subset=["all_new"]), method)
-    if "average_precision" in numbers:
-        lines += _of_localisation(numbers.dropna(subset=["average_precision"]), method)
-    return lines
+def _write_regions(job: Job, found: _Found) -> "pd.DataFrame":
+    """Write the rows of all cases, and the means over people that are given back."""
+    import pandas as pd
+
+    from adnext_plugin.csv_files import write_csv
+    from adnext_plugin.explanations.region_table import over_people
+
+    rows = pd.concat(found.regions)
+    table = over_people(rows, job.classes)
+    first = ["case_id", "subject_id"]
+    write_csv(rows[[*first, *(name for name in rows if name not in first)]], job.folder / REGION_MEANS)
+    write_csv(table, job.folder / REGIONS)
+    return table
 
 
-def _of_checks(numbers: "pd.DataFrame", method: str) -> list[str]:
-    means = numbers.mean()
-    lines = [f"Checked in {len(numbers)} people; correlations are of ranks over the brain"]
-    if means.notna().get("other_folds", False):
-        lines.append(f"Maps by the networks of all folds agree with {means['other_folds']:.2f} (1: alike)")
-    lines.append(
-        f"Maps of shuffled weights are like these with {means['new_head']:.2f} (head), {means['all_new']:.2f} (all); "
-        "0 where a map is of what was learned"
+def _summary(job: Job, table: "pd.DataFrame", counts: dict[str, int], found: _Found) -> "ExplanationSummary":
+    from adnext_plugin.explanations.agreement import agreement
+    from adnext_plugin.explanations.summary import ExplanationSummary
+
+    numbers = of_people(table)
+    people, means = checked(numbers)
+    profiles = {kind: list(of_case.values()) for kind, of_case in found.profiles.items() if kind != "own"}
+    profiles["sessions"] = _sessions(table, found.profiles["own"])
+    agreements = {kind: one for kind, of_kind in profiles.items() if (one := agreement(of_kind)) is not None}
+    places = localised(numbers)
+    lines, failures = findings(job.request.method, people, means, agreements, places)
+    return ExplanationSummary(
+        run=job.how["run"],
+        method=job.how["method"],
+        settings=job.how["settings"],
+        target=job.how["target"],
+        cases=len(table),
+        people=len(numbers),
+        groups=counts,
+        mni=job.way,
+        regions=job.regions_name,
+        checked=people,
+        checks=means,
+        agreement=agreements,
+        localisation=places,
+        failures=tuple(failures),
+        findings=tuple(lines),
     )
-    if means["all_new"] > MOST_ALIKE:
-        lines.append(f"{method} FAILS here: its maps show the scans rather than what the networks have learned")
-    lines.append(
-        f"Mean score while voxels are taken out in the map's order {means['deletion']:.3f}, at random "
-        f"{means['random_deletion']:.3f}; while they are put in {means['insertion']:.3f}, at random "
-        f"{means['random_insertion']:.3f}"
-    )
-    if means["deletion"] >= means["random_deletion"] and means["insertion"] <= means["random_insertion"]:
-        lines.append(f"{method} FAILS here: voxels that it ranks first count no more than any others")
-    return lines
 
 
-def _of_localisation(numbers: "pd.DataFrame", method: str) -> list[str]:
-    above = numbers["average_precision"] - numbers["chance"]
-    low, high = _interval(above.to_numpy())
-    means = numbers.mean()
-    lines = [
-        f"True regions in {len(numbers)} people: average precision {means['average_precision']:.3f}, share of the map "
-        f"{means['mass_share']:.3f}, peak inside {means['hit']:.0%}; chance is {means['chance']:.3f} of each",
-        f"Average precision above chance: {above.mean():+.3f}, 95 % interval {low:+.3f} to {high:+.3f}",
-    ]
-    if not low > 0:
-        lines.append(f"{method} FAILS here: it does not find the true regions more than chance would")
-    return lines
-
-
-def _interval(values: "np.ndarray") -> tuple[float, float]:
-    """Of a mean over people, by Student's t; without bounds for one of them."""
+def _sessions(table: "pd.DataFrame", profiles: "Mapping[str, np.ndarray]") -> "list[np.ndarray]":
+    """The profiles of the first two scans of those who have two, in the order of their case ids."""
     import numpy as np
-    from scipy.stats import t
 
-    if len(values) < 2:
-        return -np.inf, np.inf
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return float(values.mean()) - half, float(values.mean()) + half
+    found = []
+    for _, rows in table.groupby("subject_id"):
+        cases = [case for case in sorted(rows["case_id"]) if case in profiles][:2]
+        if len(cases) == 2:
+            found.append(np.stack([profiles[case] for case in cases]))
+    return found

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.builtin.weights import PREFIX, card_of, is_builtin, model_folder
 from adnext_plugin.environment import usable_cpus
@@ -14,10 +14,21 @@ from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import Tell, choose_device, say_nothing
 
 if TYPE_CHECKING:
-    from adnext_plugin.prediction.ensemble import Ensemble
+    from adnext_plugin.explanations.animation import Form
+    from adnext_plugin.prediction.ensemble import Ensemble, See
     from adnext_plugin.prediction.inputs import Inputs
     from adnext_plugin.prediction.model import Model
     from adnext_plugin.prediction.results import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain:
+    """A method of explanation and its settings; class or quantity, None for the last; form of films, if any."""
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    animate: "Form | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +38,8 @@ class Request:
     `input`: an image, a folder, a table, a BIDS tree or a dataset. `model`: folder of a run, folder or name of an
     installed bundle, or `builtin:NAME`. `folds`: of the model's networks, None for all there are. `device`: cpu, cuda
     or mps; None for a GPU where there is one. `images`, `image_pattern` and `columns` (role to column) are for tables,
-    `bids_suffix` and `bids_entities` (KEY=VALUE) are for BIDS trees.
+    `bids_suffix` and `bids_entities` (KEY=VALUE) are for BIDS trees. `explain`: how to map what the networks look at;
+    None for no maps.
     """
 
     input: str
@@ -39,19 +51,24 @@ class Request:
     images: Path | None = None
     image_pattern: str | None = None
     columns: Mapping[str, str | None] = field(default_factory=dict)
+    explain: "Explain | None" = None
     bids_suffix: str = "T1w"
     bids_entities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The files written; how many scans were predicted, with warnings among them; why others failed, by case id."""
+    """The files written; how many scans were predicted, with warnings among them; why others failed, by case id.
+
+    `maps`: folder of explanations, None if there are none.
+    """
 
     predictions_file: Path
     details_file: Path
     predicted: int
     warned: int
     failed: tuple[tuple[str, str], ...]
+    maps: Path | None = None
 
 
 def predict(request: Request, tell: Tell) -> Result:
@@ -68,6 +85,7 @@ def predict(request: Request, tell: Tell) -> Result:
     from adnext_plugin.prediction.ensemble import Ensemble
     from adnext_plugin.prediction.inputs import read_inputs
     from adnext_plugin.prediction.results import write_results
+    from adnext_plugin.workflows.new_maps import NewMaps
 
     device = choose_device(request.device)
     model = read_model(request.model, request.folds)
@@ -86,8 +104,12 @@ def predict(request: Request, tell: Tell) -> Result:
     _tell_model(model, ensemble.not_checked, device, tell)
     if is_builtin(request.model):
         _tell_worth(str(request.model), tell)
+    maps = None if request.explain is None else NewMaps(request.explain, model, device, request.output / "explanations")
     request.output.mkdir(parents=True, exist_ok=True)
-    outcomes = predict_scans(ensemble, inputs, request.output, request.processes)
+    see = None if maps is None else maps.add
+    outcomes = predict_scans(ensemble, inputs, request.output, request.processes, see)
+    if maps is not None:
+        maps.finish()
     write_results(outcomes, model.description, ensemble.not_checked, request.output)
     failed = [(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, AdnextError)]
     return Result(
@@ -96,10 +118,13 @@ def predict(request: Request, tell: Tell) -> Result:
         predicted=len(outcomes) - len(failed),
         warned=sum(bool(outcome.warnings) for _, outcome in outcomes if not isinstance(outcome, AdnextError)),
         failed=tuple((scan.case_id, " ".join(str(error).split())) for scan, error in failed),
+        maps=None if maps is None else maps.folder,
     )
 
 
-def predict_scans(ensemble: "Ensemble", inputs: "Inputs", folder: Path, processes: int) -> "list[Outcome]":
+def predict_scans(
+    ensemble: "Ensemble", inputs: "Inputs", folder: Path, processes: int, see: "See | None" = None
+) -> "list[Outcome]":
     """Predict scans, in their order.
 
     Args:
@@ -107,10 +132,11 @@ def predict_scans(ensemble: "Ensemble", inputs: "Inputs", folder: Path, processe
         inputs: the scans.
         folder: in which prepared volumes are for a while.
         processes: how many scans to prepare at once; at least one.
+        see: as in `Ensemble.predict`.
     """
     found = {}
     with partial_folder(folder) as work:
-        for scan, outcome in ensemble.predict(inputs, work / "volumes", max(1, processes)):
+        for scan, outcome in ensemble.predict(inputs, work / "volumes", max(1, processes), see):
             found[scan] = outcome
     return [(scan, found[scan]) for scan in inputs.scans]
 

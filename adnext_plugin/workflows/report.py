@@ -11,6 +11,7 @@ from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_metrics import read_metrics
 from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows.common import RunRequest
+from adnext_plugin.workflows.report_explanations import read_explanations
 
 if TYPE_CHECKING:
     from adnext_plugin.evaluation.scores.score import Score
@@ -78,6 +79,7 @@ def write_report(run: RunFolder, dataset_folder: Path, page: Path, comparison: P
         preparation=preparation_in_words(plan),
         learning_curves=_learning_curves(run, len(folds)),
         comparison=read_json(comparison) if comparison else None,
+        explained=read_explanations(run),
         **_of_predictions(files),
     )
     with replacing(page) as temporary:

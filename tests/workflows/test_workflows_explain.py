@@ -1,6 +1,11 @@
 """`adnext_explain` on a trained run: maps of held-out people by the right networks, in the scans' own space."""
 
+import base64
+import hashlib
+import html
 import json
+import re
+import shutil
 
 import blosc2
 import nibabel
@@ -10,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adnext_plugin.cli import explain
+from adnext_plugin.cli import explain, report
 from adnext_plugin.explanations.belief import with_weights_dealt_anew
 from adnext_plugin.files import read_json
 from adnext_plugin.prediction.from_run import read_run
@@ -63,7 +68,8 @@ def test_everybody_held_out_is_explained_by_the_network_that_did_not_see_them(tr
 def test_maps_are_those_of_the_method_and_the_class_that_are_asked_for(trained, capsys) -> None:
     output = trained.workspace.results / "maps"
     arguments = [*RUN, "-m", "smooth_grad", "--set", "samples=2", "--checks", "0", "--cases", "sub02_M00", "sub01_M00"]
-    assert explain.main([*arguments, "-o", str(output), "--target", "CN", "--percent", "5"]) == 0
+    assert explain.main([*arguments, "-o", str(output), "--target", "CN", "--percent", "5", "--animate", "png"]) == 0
+    assert Image.open(output / "sub01_M00.film.png").n_frames > 10
     table = pd.read_csv(output / "maps.csv")
     assert table["case_id"].tolist() == ["sub02_M00", "sub01_M00"] and "all_new" not in table
     np.testing.assert_allclose(table["share_of_brain"], 0.05, atol=1e-3)
@@ -89,6 +95,13 @@ def test_maps_are_those_of_the_method_and_the_class_that_are_asked_for(trained, 
         (["-m", "grad_cam", "--cases", "sub01_M01"], "has no case 'sub01_M01'; did you mean 'sub01_M00'"),
         (["-m", "grad_cam", "--percent", "0"], "percent must be above 0"),
         (["-m", "grad_cam", "--checks", "-1"], "--checks must be 0 or more"),
+        (["-m", "grad_cam", "--atlas", "a.nii.gz"], "give --atlas and --labels together"),
+        (
+            ["-m", "grad_cam", "--atlas", "a.nii.gz", "--labels", "a.csv"],
+            "--atlas: the scans were prepared without align",
+        ),
+        (["-m", "grad_cam", "--mni", "aligned"], "case sub01_M00 was prepared without alignment to MNI152; give --mni"),
+        (["-m", "grad_cam", "--mni", "scans", "--atlas", "a.nii.gz", "--labels", "a.csv"], "a.csv does not exist"),
         (["-m", "grad_cam", "--set", "layer"], "--set layer: give KEY=VALUE"),
     ],
 )
@@ -130,3 +143,104 @@ def test_feature_diversity_is_measured_on_held_out_people(trained, capsys) -> No
     assert layers["mean"].between(0, 1).all() and Image.open(folder / "diversity.png").width == 900
     assert explain.main(RUN) == 2
     assert "give one of --method and --feature-diversity" in capsys.readouterr().err
+
+
+def test_groups_regions_and_agreement_are_summed_up_over_people(trained, tmp_path, capsys) -> None:
+    output = tmp_path / "maps"
+    arguments = [*RUN, "-m", "grad_cam", "--set", "positive_only=false", "--mni", "scans", "-o", str(output)]
+    # the toy brains begin at the template's middle, and so do these two regions
+    labels = np.zeros((40, 40, 40), dtype=np.int16)
+    labels[10:20, 10:30, 10:30], labels[20:30, 10:30, 10:30] = 1, 2
+    nibabel.save(nibabel.Nifti1Image(labels, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "atlas.nii.gz")
+    (tmp_path / "labels.csv").write_text("index,name\n1,Inner R\n2,Outer R\n")
+    atlas = ["--atlas", str(tmp_path / "atlas.nii.gz"), "--labels", str(tmp_path / "labels.csv")]
+    assert explain.main([*arguments, *atlas, "--checks", "17"]) == 0
+    said = capsys.readouterr().out
+    assert "Regions that hold most of the maps" in said and "Inner, right" in said
+    maps, summary = pd.read_csv(output / "maps.csv"), read_json(output / "summary.json")
+    assert summary["groups"] == {"all": 16, "CN": 8, "AD": 8} and summary["people"] == 16 and summary["cases"] == 17
+    assert summary["mni"] == "scans" and summary["regions"] == "atlas.nii.gz"
+    # one person came twice, and everybody is seen by four networks
+    assert summary["agreement"]["sessions"]["people"] == 1 and summary["agreement"]["folds"]["people"] == 17
+    assert set(summary["findings"]) > set(summary["failures"])
+    rows = pd.read_csv(output / "regions_of_people.csv")
+    assert len(rows) == 2 * 17 and rows.groupby("case_id")["share"].sum().max() <= 1
+    table = pd.read_csv(output / "regions.csv").set_index(["group", "region"])
+    of_people = rows[rows["region"] == "Inner"].groupby("subject_id")["share"].mean()
+    assert table.loc[("all", "Inner"), "share"] == pytest.approx(of_people.mean())
+    # the mean map of a class is that of its people, each person once
+    group = nibabel.load(output / "group_AD.nii.gz")
+    means = []
+    for _, person in maps[maps["case_id"].str[3:5].astype(int) % 2 == 1].groupby("subject_id"):
+        scan = nibabel.load(output / f"{person['case_id'].iloc[0]}.nii.gz")
+        means.append(scan.get_fdata())
+    alike = np.corrcoef(
+        np.mean(means, axis=0)[12:24, 12:24, 12:24].ravel(),
+        _at(group, scan.affine, (12, 12, 12), (12, 12, 12)).ravel(),
+    )[0, 1]
+    assert len(means) == 8 and alike > 0.95
+    assert Image.open(output / "group_all.png").size == (576, 576)
+
+
+def test_the_report_has_a_section_and_a_volume_to_leaf_through_of_every_method(trained, capsys) -> None:
+    page = trained.run / "report.html"
+    assert report.main([*RUN[:3], "-o", str(page)]) == 0
+    assert "<script" not in page.read_text() and "script-src" not in page.read_text()
+    for method, space in (("grad_cam", "scans"), ("grad_cam_pp", "none")):
+        assert (
+            explain.main([*RUN, "-m", method, "--set", "layer=encoder.stages.0", "--mni", space, "--checks", "1"]) == 0
+        )
+    assert report.main([*RUN[:3], "-o", str(page)]) == 0
+    text = page.read_text()
+    sections = dict(re.findall(r'<section id="(expl[^"]*)">(.*?)</section>', text, re.DOTALL))
+    assert set(sections) == {"explanations-grad-cam", "explanations-grad-cam-pp"}
+    first, second = sections.values()
+    # everybody and two classes, three planes each; the largest regions with a column for each class
+    assert first.count('type="range"') == 9 == first.count("data:image/jpeg;base64,")
+    assert "times chance, CN" in first and "those who are AD, 8 people" in first
+    summary = read_json(trained.run / "explanations" / "grad_cam" / "summary.json")
+    words = html.unescape(first)
+    assert all(line in words for line in summary["findings"])
+    assert all(f'<p class="missing">{html.escape(line)}</p>' in first for line in summary["failures"])
+    assert "No mean maps and no regions" in second and "sub0" not in re.sub(r'"data:[^"]*"', "", text)
+    # browsers run the one script that the page names by its hash, and no other
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'\">" in text and "default-src 'none'" in text
+
+
+def _at(image, affine: np.ndarray, start: tuple[int, int, int], size: tuple[int, int, int]) -> np.ndarray:
+    """An image at the voxels of another grid."""
+    from scipy import ndimage
+
+    places = np.indices(size).reshape(3, -1) + np.reshape(start, (3, 1))
+    there = np.linalg.inv(image.affine) @ affine @ np.vstack([places, np.ones(places.shape[1])])
+    return ndimage.map_coordinates(image.get_fdata(), there[:3], order=1).reshape(size)
+
+
+def test_maps_of_other_seeds_are_compared_and_need_no_evaluation(trained, tmp_path, capsys) -> None:
+    other = trained.workspace.results / "adnext_seed_7" / "Dataset301_Toy" / trained.run.name
+    shutil.copytree(trained.run, other, ignore=shutil.ignore_patterns("crossval_results"))
+    arguments = [
+        *RUN,
+        "-m",
+        "grad_cam",
+        "--cases",
+        "sub01_M00",
+        "sub02_M00",
+        "--checks",
+        "2",
+        "-o",
+        str(tmp_path / "m"),
+    ]
+    assert explain.main([*arguments, "--mni", "scans"]) == 0
+    # the same networks under another name
+    table = pd.read_csv(tmp_path / "m" / "maps.csv")
+    np.testing.assert_allclose(table["other_seeds"], 1, atol=1e-6)
+    found = read_json(tmp_path / "m" / "summary.json")["agreement"]["seeds"]
+    assert found["people"] == 2 and found["over_regions"]["value"] == pytest.approx(1)
+    assert "Maps by the networks of all seeds agree with 1.00" in capsys.readouterr().out
+    (other / "fold_0" / "checkpoint_final.pth").unlink()
+    (other / "fold_0" / "validation" / "summary.json").write_text("{")
+    assert explain.main([*arguments, "--mni", "none"]) == 0
+    assert "Seed 7 is left out: " in capsys.readouterr().out

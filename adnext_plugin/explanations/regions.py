@@ -1,0 +1,117 @@
+"""Regions of the brain in MNI152 space: of an atlas that the user has, or blocks of equal size."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from adnext_plugin.csv_files import read_csv
+from adnext_plugin.errors import SettingsError, TableError
+from adnext_plugin.explanations.placement import BACKWARDS
+from adnext_plugin.explanations.template import mni152
+from adnext_plugin.images import read_volume
+
+Side = Literal["left", "right"]
+BLOCK_MM = 30
+LEAST_VOXELS = 20  # of the template, 0.16 ml; what is smaller is hit by chance
+BOTH_SIDES = 0.2  # share of a label on its smaller side, from which it is taken for a region of both
+# of names such as "Left Amygdala", "Hippocampus_L", "ctx-lh-entorhinal"
+SIDE_WORDS = re.compile(r"(?:^|(?<=[\s_.\-(]))(left|right|lh|rh|L|R)(?=$|[\s_.\-),])", re.IGNORECASE)
+SIDES: Mapping[str, Side] = {"left": "left", "lh": "left", "l": "left", "right": "right", "rh": "right", "r": "right"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Region:
+    """Of one side of the brain; two of one name are each other's counterpart. `voxels` are flat indices, template's."""
+
+    name: str
+    side: Side
+    voxels: np.ndarray
+
+
+def blocks() -> tuple[Region, ...]:
+    """The template's brain, cut into blocks of 30 mm on either side, called by the millimetres where they begin."""
+    template = mni152()
+    places_xyz = np.argwhere(template.brain_zyx)[:, ::-1]
+    places_mm = places_xyz @ template.affine[:3, :3].T + template.affine[:3, 3]
+    steps = np.floor(np.column_stack([np.abs(places_mm[:, 0]), places_mm[:, 1:]]) / BLOCK_MM).astype(int)
+    voxels = np.flatnonzero(template.brain_zyx)
+    found = []
+    for step in np.unique(steps, axis=0):
+        x, y, z = (step * BLOCK_MM).tolist()
+        name = f"block at |x| {x}, y {y}, z {z} mm"
+        found += _halves(name, voxels[(steps == step).all(axis=1)])
+    return tuple(found)
+
+
+def read_atlas(atlas: Path, labels: Path) -> tuple[Region, ...]:
+    """The regions of an atlas, cut to the template's brain; those of both sides of the brain are halved at x = 0.
+
+    Args:
+        atlas: NIfTI file in MNI152 space, of whole numbers.
+        labels: CSV or TSV file with columns `index` and `name`, as those of BIDS atlases have them. A side in a name
+            ("Left Amygdala", "Hippocampus_L") is taken for what it says.
+
+    Raises:
+        ImageError: the atlas cannot be read.
+        SettingsError: it is no atlas, or lies elsewhere; or no region of it is in the table.
+        PathsError, TableError: the table is missing, or is none.
+    """
+    names = _names(labels)
+    volume = read_volume(atlas)
+    if not np.array_equal(volume.volume_zyx, np.round(volume.volume_zyx)):
+        raise SettingsError(f"{atlas} has values that are no whole numbers; give an atlas of labels, not of shares")
+    template = mni152()
+    matrix = BACKWARDS @ np.linalg.inv(volume.affine) @ template.affine @ BACKWARDS
+    looked_up = ndimage.affine_transform(
+        volume.volume_zyx, matrix[:3, :3], matrix[:3, 3], output_shape=template.brain_zyx.shape, order=0
+    )
+    labels_zyx = np.where(template.brain_zyx, np.round(looked_up), 0).astype(np.int64)
+    found: list[Region] = []
+    for index, name in names.items():
+        voxels = np.flatnonzero(labels_zyx == index)
+        if index != 0 and len(voxels) >= LEAST_VOXELS:
+            found += _sides(name, voxels)
+    if not found:
+        raise SettingsError(
+            f"{atlas} has no region of {labels} within the brain of MNI152; is it in that space, and is the table its?"
+        )
+    return tuple(found)
+
+
+def _names(path: Path) -> dict[int, str]:
+    remedy = "give a table with columns 'index' (the atlas's numbers) and 'name'"
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    table = read_csv(path, texts=["name"], numbers=["index"], needed=["name"], remedy=remedy, sep=separator)
+    numbers = table["index"].astype(float)
+    if (numbers != numbers.round()).any() or numbers.duplicated().any():
+        raise TableError(f"{path} has an index that is no whole number, or is there twice; {remedy}")
+    return dict(zip(numbers.astype(int).tolist(), table["name"].str.strip().tolist(), strict=True))
+
+
+def _sides(name: str, voxels: np.ndarray) -> list[Region]:
+    """A label as one region or, where it is on both sides, as two."""
+    is_left = _x_mm(voxels) < 0
+    if min(is_left.mean(), 1 - is_left.mean()) >= BOTH_SIDES:
+        return _halves(name, voxels)
+    said = SIDE_WORDS.search(name)
+    side: Side = SIDES[said[1].lower()] if said else "left" if is_left.mean() > 0.5 else "right"
+    plain = re.sub(r"^[\s_.\-,()]+|[\s_.\-,()]+$", "", SIDE_WORDS.sub("", name, count=1)) if said else name
+    plain = re.sub(r"[\s_.\-]{2,}", "-", plain)
+    return [Region(name=plain or name, side=side, voxels=voxels)]
+
+
+def _halves(name: str, voxels: np.ndarray) -> list[Region]:
+    is_left = _x_mm(voxels) < 0
+    sides: tuple[tuple[Side, np.ndarray], ...] = (("left", voxels[is_left]), ("right", voxels[~is_left]))
+    return [Region(name=name, side=side, voxels=some) for side, some in sides if len(some) >= LEAST_VOXELS]
+
+
+def _x_mm(voxels: np.ndarray) -> np.ndarray:
+    template = mni152()
+    z, y, x = np.unravel_index(voxels, template.brain_zyx.shape)
+    return np.column_stack([x, y, z]) @ template.affine[0, :3] + template.affine[0, 3]
