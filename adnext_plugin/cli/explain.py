@@ -10,8 +10,8 @@ from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, read_
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows.explain import Request, explain
 from adnext_plugin.workflows.explanation_files import FILMS
+from adnext_plugin.workflows.feature_diversity import OfCheckpoints, diversity_of_checkpoints, feature_diversity
 from adnext_plugin.workflows.feature_diversity import Request as DiversityRequest
-from adnext_plugin.workflows.feature_diversity import feature_diversity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,14 @@ def build_parser() -> ArgumentParser:
         action="store_true",
         help="instead of maps: how different the features of every layer are from one another (the paper's Figure 4)",
     )
+    parser.add_argument(
+        "--checkpoints",
+        nargs="+",
+        default=[],
+        metavar="NETWORK=FILE",
+        help="of --feature-diversity: encoders of these files, pre-trained for example, instead of a run's networks",
+    )
+    parser.add_argument("--other-people", metavar="REASON", help="of --checkpoints: as in adnext_probe")
     parser.add_argument(
         "--set",
         action="append",
@@ -102,13 +110,31 @@ def _print_regions(regions: "pd.DataFrame") -> None:
 
 
 def _print_diversity(arguments: Namespace) -> None:
-    names = ("dataset", "trainer", "plans", "configuration", "output", "device")
-    chosen = {name: getattr(arguments, name) for name in names}
-    result = feature_diversity(DiversityRequest(**chosen, cases=tuple(arguments.cases)), print)
+    names = ("dataset", "plans", "configuration", "device")
+    chosen = {name: getattr(arguments, name) for name in names} | {"cases": tuple(arguments.cases)}
+    if arguments.checkpoints:
+        if arguments.output is None:
+            raise SettingsError("--checkpoints belong to no run; say with --output where the files go")
+        pairs = tuple(_network_and_file(text) for text in arguments.checkpoints)
+        of_files = OfCheckpoints(
+            **chosen, checkpoints=pairs, other_people=arguments.other_people, output=arguments.output
+        )
+        result = diversity_of_checkpoints(of_files, print)
+    else:
+        of_run = DiversityRequest(**chosen, trainer=arguments.trainer, output=arguments.output)
+        result = feature_diversity(of_run, print)
     print(f"Mean cosine distance of features over {result.people} people (0 alike, 0.5 orthogonal), and its SD:")
     for row in result.layers.itertuples():
-        print(f"  {row.axis:8} {row.layer:40} {row.mean:.3f} {row.std:.3f}")
+        of = f"{row.network} " if arguments.checkpoints else ""
+        print(f"  {of}{row.axis:8} {row.layer:40} {row.mean:.3f} {row.std:.3f}")
     print(f"Tables and figure are in {result.folder}")
+
+
+def _network_and_file(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise SettingsError(f"--checkpoints {text}: give NETWORK=FILE, such as adnext_b=checkpoint_final.pth")
+    return name, Path(path)
 
 
 def _request(arguments: Namespace) -> Request:

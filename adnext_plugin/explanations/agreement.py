@@ -65,13 +65,20 @@ def agreement(profiles: Sequence[np.ndarray]) -> Agreement | None:
     # the k-th profile of the person k places further on
     strangers = np.stack([np.roll(of_people[:, k], -k, axis=0) for k in range(usual)], axis=1)
     mixed = np.array([intraclass_correlation(one) for one in strangers])
-    over_people = [intraclass_correlation(of_people[:, :, region].T) for region in range(of_people.shape[2])]
+    has_strangers = len(of_people) >= usual and np.isfinite(mixed).any()
     return Agreement(
         people=len(of_people),
         over_regions=mean_with_interval(own),
-        of_strangers=float(np.nanmean(mixed)) if len(of_people) > usual - 1 else None,
-        over_people=float(np.nanmedian(over_people)) if len(of_people) >= FEWEST_PEOPLE else None,
+        of_strangers=float(np.nanmean(mixed)) if has_strangers else None,
+        over_people=_over_people(of_people) if len(of_people) >= FEWEST_PEOPLE else None,
     )
+
+
+def _over_people(of_people: np.ndarray) -> float | None:
+    """Median over regions, of profiles (people, K, R); None where every region is the same in everybody."""
+    found = np.array([intraclass_correlation(ratings_nk.T) for ratings_nk in np.moveaxis(of_people, 2, 0)])
+    found = found[np.isfinite(found)]
+    return float(np.median(found)) if len(found) else None
 
 
 def mean_with_interval(values: np.ndarray) -> Estimate:

@@ -54,6 +54,11 @@ class Layers:
         self._is_cut_into_blocks = any(isinstance(module, BlockEncoder) for module in self._network.modules())
 
     @property
+    def explained(self) -> ExplainedNetwork:
+        """The network."""
+        return self._explained
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of all layers, in the order in which the network holds them."""
         return tuple(self._by_name)

@@ -59,10 +59,11 @@ def _section(one: ExplainedMethod) -> Section:
     return Section(
         key=f"explanations-{one.method.replace('_', '-')}",
         title=f"What the networks look at: {one.method}",
+        alerts=one.failures,
         paragraphs=(about, *passed),
         tables=(_regions(one),) if one.regions else (),
         viewers=one.viewers,
-        missing=(*one.failures, *one.missing),
+        missing=one.missing,
     )
 
 

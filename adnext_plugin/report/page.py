@@ -51,10 +51,11 @@ class Viewer:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One part of the page. What could not be made, or has failed, is said in `missing`."""
+    """One part of the page. `alerts` are what must not be overlooked; what could not be made is said in `missing`."""
 
     key: str
     title: str
+    alerts: tuple[str, ...] = ()
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[PageFigure, ...] = ()

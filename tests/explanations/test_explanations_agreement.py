@@ -18,7 +18,8 @@ def test_the_correlation_is_that_of_shrout_and_fleiss() -> None:
 def _profiles(own: float, shared: float, noise: float, people: int = 40) -> list[np.ndarray]:
     """Two profiles a person over 60 regions: what all share, what is the person's own, and noise."""
     generator = np.random.default_rng(0)
-    all_share = shared * generator.normal(size=60)
+    all_share = generator.normal(size=60)
+    all_share *= shared / all_share.std(ddof=1)
     return [all_share + own * generator.normal(size=60) + noise * generator.normal(size=(2, 60)) for _ in range(people)]
 
 

@@ -15,7 +15,8 @@ CLASSES = ("CN", "MCI", "AD")
 def _film(called: str | None, classes: tuple[str, ...] = CLASSES, form: str = "png") -> list[np.ndarray]:
     """Of a brain of 20 slices within 32, a bright spot of the map in the upper left front quarter."""
     image = np.zeros((32, 32, 32), dtype=np.float32)
-    image[6:26, 6:26, 6:26] = 1
+    # slices differ, for pictures that are alike are merged
+    image[6:26, 6:26, 6:26] = 1 + np.random.default_rng(0).random((20, 20, 20))
     map_zyx = np.zeros_like(image)
     map_zyx[18:24, 18:24, 8:14] = 1
     made = animation(image, map_zyx, map_zyx > 0, title="case", called=called, classes=classes, form=form)

@@ -244,3 +244,29 @@ def test_maps_of_other_seeds_are_compared_and_need_no_evaluation(trained, tmp_pa
     (other / "fold_0" / "validation" / "summary.json").write_text("{")
     assert explain.main([*arguments, "--mni", "none"]) == 0
     assert "Seed 7 is left out: " in capsys.readouterr().out
+
+
+def test_feature_diversity_of_checkpoints_is_that_of_the_runs_own_networks(trained, tmp_path, capsys) -> None:
+    assert explain.main([*RUN, "--feature-diversity", "-o", str(tmp_path / "run")]) == 0
+    of_run = pd.read_csv(tmp_path / "run" / "cases.csv")
+    case = of_run.loc[of_run["fold"] == 0, "case_id"].iloc[0]
+    file = trained.run / "fold_0" / "checkpoint_best.pth"
+    arguments = [*RUN, "--feature-diversity", "--cases", case, "--checkpoints"]
+    assert explain.main([*arguments, f"adnext_t={file}", f"adnext_t={file}", "-o", str(tmp_path / "files")]) == 0
+    found = pd.read_csv(tmp_path / "files" / "cases.csv")
+    assert set(found["network"]) == {"adnext_t=fold_0/checkpoint_best.pth"}
+    expected = of_run[of_run["case_id"] == case].set_index(["layer", "axis"])["distance"]
+    own = found.drop_duplicates(["layer", "axis"]).set_index(["layer", "axis"])["distance"]
+    np.testing.assert_allclose(own.loc[expected.index], expected, atol=1e-6)
+    assert len(found) == 2 * len(expected) and Image.open(tmp_path / "files" / "diversity.png").width == 900
+    capsys.readouterr()
+    for more, message in (
+        ([f"adnext_t={file}"], "say with --output where the files go"),
+        (["adnext_t", "-o", str(tmp_path / "x")], "--checkpoints adnext_t: give NETWORK=FILE"),
+        ([f"adnext_s={file}", "-o", str(tmp_path / "x")], "covers"),
+        ([f"adnext_q={file}", "-o", str(tmp_path / "x")], "adnext_q"),
+    ):
+        assert explain.main([*arguments, *more]) == 2
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1 and message in errors[0]
+    assert not (tmp_path / "x").exists()
