@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from adnext_plugin.csv_files import read_csv
+from adnext_plugin.csv_files import read_csv, require_numbers
 from adnext_plugin.errors import SettingsError, TableError
 from adnext_plugin.explanations.placement import BACKWARDS
 from adnext_plugin.explanations.template import mni152
@@ -53,7 +53,7 @@ def read_atlas(atlas: Path, labels: Path) -> tuple[Region, ...]:
 
     Args:
         atlas: NIfTI file in MNI152 space, of whole numbers.
-        labels: CSV or TSV file with columns `index` and `name`, as those of BIDS atlases have them. A side in a name
+        labels: CSV or TSV file with columns `index`, as BIDS atlases have it, or `label`, and `name`. A side in a name
             ("Left Amygdala", "Hippocampus_L") is taken for what it says.
 
     Raises:
@@ -84,10 +84,14 @@ def read_atlas(atlas: Path, labels: Path) -> tuple[Region, ...]:
 
 
 def _names(path: Path) -> dict[int, str]:
-    remedy = "give a table with columns 'index' (the atlas's numbers) and 'name'"
+    remedy = "give a table with columns 'index' (or 'label', the atlas's numbers) and 'name'"
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    table = read_csv(path, texts=["name"], numbers=["index"], needed=["name"], remedy=remedy, sep=separator)
-    numbers = table["index"].astype(float)
+    table = read_csv(path, texts=["name"], needed=["name"], remedy=remedy, sep=separator)
+    column = "label" if "label" in table and "index" not in table else "index"
+    if column not in table:
+        raise TableError(f"{path} has no column 'index'; {remedy}")
+    require_numbers(table, [column], path, remedy)
+    numbers = table[column].astype(float)
     if (numbers != numbers.round()).any() or numbers.duplicated().any():
         raise TableError(f"{path} has an index that is no whole number, or is there twice; {remedy}")
     return dict(zip(numbers.astype(int).tolist(), table["name"].str.strip().tolist(), strict=True))

@@ -77,7 +77,7 @@ def test_left_is_left_in_an_atlas_of_any_orientation(tmp_path, orientation: str)
 )
 def test_a_name_says_its_side_as_many_atlases_do(tmp_path, name: str, expected: tuple[str, str]) -> None:
     atlas, labels = _atlas(tmp_path, ORIENTATIONS["RAS"], (82, 100, 80))
-    labels.write_text(f"index\tname\n17\t{name}\n")
+    labels.write_text(f"label\tname\n17\t{name}\n")
     labels = labels.rename(tmp_path / "labels.tsv")
     (region,) = read_atlas(atlas, labels)
     assert (region.name, region.side) == expected
