@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adnext_plugin.errors import AdnextError
 from adnext_plugin.files import write_json
 from adnext_plugin.workflows.explanation_files import write_case
 
@@ -41,24 +42,33 @@ class NewMaps:
         self._explanations = NewExplanations(model, self._method, how.target, device)
         self._threshold = ThresholdSettings()
         self._rows: list[dict[str, Any]] = []
+        self._problem: AdnextError | None = None
 
     def add(self, scan: "ScanInput", prepared: "PreparedScan", row: "pd.DataFrame", found: "Prediction") -> None:
-        """Write the files of one scan.
-
-        Raises:
-            AdnextError: settings of the method do not fit the network.
-        """
-        case, agree = self._explanations.explain(scan, prepared, row, found)
-        written = write_case(case, self._threshold, self.folder, self._explanations.task, self._how.animate)
+        """Write the files of one scan. What goes wrong is kept for the end, so that no prediction is lost of it."""
+        if self._problem is not None:
+            return
+        try:
+            case, agree = self._explanations.explain(scan, prepared, row, found)
+            written = write_case(case, self._threshold, self.folder, self._explanations.task, self._how.animate)
+        except AdnextError as error:
+            self._problem = error
+            return
         self._rows.append({**written, "networks_agree": agree})
 
     def finish(self) -> None:
-        """Write the table, and how the maps were made."""
+        """Write the table, and how the maps were made.
+
+        Raises:
+            AdnextError: settings of the method do not fit the network, or a file could not be written.
+        """
         import pandas as pd
 
         from adnext_plugin.csv_files import write_csv
         from adnext_plugin.records import to_json
 
+        if self._problem is not None:
+            raise self._problem
         if not self._rows:
             return
         write_csv(pd.DataFrame(self._rows), self.folder / TABLE)

@@ -108,9 +108,9 @@ def predict(request: Request, tell: Tell) -> Result:
     request.output.mkdir(parents=True, exist_ok=True)
     see = None if maps is None else maps.add
     outcomes = predict_scans(ensemble, inputs, request.output, request.processes, see)
+    write_results(outcomes, model.description, ensemble.not_checked, request.output)
     if maps is not None:
         maps.finish()
-    write_results(outcomes, model.description, ensemble.not_checked, request.output)
     failed = [(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, AdnextError)]
     return Result(
         predictions_file=request.output / "predictions.csv",

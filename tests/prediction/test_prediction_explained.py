@@ -86,3 +86,5 @@ def test_impossible_maps_are_one_line(trained, tmp_path, capsys, options: list[s
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0]
     assert not (tmp_path / "out" / "explanations").exists()
+    # predictions are not lost of it
+    assert (tmp_path / "out" / "predictions.csv").is_file() == ("layer=head" in options)

@@ -20,6 +20,7 @@ from adnext_plugin.explanations.belief import with_weights_dealt_anew
 from adnext_plugin.explanations.region_table import relative
 from adnext_plugin.explanations.template import over_template
 from adnext_plugin.files import read_json
+from adnext_plugin.paths import SEED_FOLDER
 from adnext_plugin.prediction.from_run import read_run
 from adnext_plugin.prediction.model import FoldNetwork
 from adnext_plugin.run_folder import RunFolder
@@ -209,7 +210,7 @@ def test_the_report_has_a_section_and_a_volume_to_leaf_through_of_every_method(t
 
 
 def test_maps_of_other_seeds_are_compared_and_need_no_evaluation(trained, tmp_path, capsys) -> None:
-    other = trained.workspace.results / "adnext_seed_7" / "Dataset301_Toy" / trained.run.name
+    other = trained.workspace.results / f"{SEED_FOLDER}7" / "Dataset301_Toy" / trained.run.name
     shutil.copytree(trained.run, other, ignore=shutil.ignore_patterns("crossval_results"))
     arguments = [
         *RUN,
