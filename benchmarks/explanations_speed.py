@@ -2,8 +2,8 @@
 
     python benchmarks/explanations_speed.py
 
-Occlusion covers boxes of 16 in steps of 8, those that touch the brain: an ellipsoid as large as a large adult's at
-1.75 mm. Of Grad-CAM everything is timed that `adnext_explain` does for a case: the map, its files over a scan of 1 mm
+Occlusion covers boxes of 16 in steps of 8, those that touch the brain: an ellipsoid of 1.9 litres at 1.75 mm, which is
+more than nearly all people have. Of Grad-CAM everything is timed that `adnext_explain` does for a case: the map, its files over a scan of 1 mm
 and the picture. Seconds are of the wall clock and of the CPUs; the result is
 benchmarks/results/explanations_speed.json.
 """
@@ -32,7 +32,7 @@ from adnext_plugin.workflows.explanation_files import write_case
 
 RESULT = Path(__file__).parent / "results" / "explanations_speed.json"
 SIZE, SPACING_MM = 128, 1.75
-BRAIN_MM = (140, 180, 145)  # superior, anterior, right: a large adult's brain
+BRAIN_MM = (140, 180, 145)  # superior, anterior, right
 SCANS = 100
 TASK = Task(name="AD", target="diagnosis", classes=("CN", "AD"))
 
