@@ -87,10 +87,10 @@ def _error(run: Path) -> float:
 
 def _method(run: Path, method: str, checks: int, regions: list[str]) -> dict:
     folder = run / "explanations" / method
-    if not (folder / "summary.json").is_file():
+    if not (folder / "findings.json").is_file():
         words = [*set_options(METHODS[method]), *regions, "--mni", "scans", "--checks", str(checks)]
         run_command("adnext_explain", str(NUMBER), "-tr", TRAINER, "-m", method, *words)
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "findings.json").read_text())
     table = pd.read_csv(folder / "regions.csv")
     most = table.sort_values("times_chance", ascending=False).head(SHOWN_REGIONS)
     telling = table[table["region"].str.contains(TELLING, case=False)]

@@ -58,11 +58,11 @@ def _effect(effect: str, subjects: int, people: int, folder: Path) -> dict:
 
 def _method(folder: Path, cases: list[str], name: str, method: str, *settings: str) -> dict:
     output = folder / "maps" / name.replace(", ", "_").replace(" ", "_")
-    if not (output / "summary.json").is_file():
+    if not (output / "findings.json").is_file():
         words = [word for setting in settings for word in ("--set", setting)]
         truth = ["--truth", str(folder / "true_regions.nii.gz"), "--checks", str(len(cases)), "--cases", *cases]
         run_command("adnext_explain", "999", "-tr", TRAINER, "-m", method, *words, *truth, "-o", str(output))
-    summary = json.loads((output / "summary.json").read_text())
+    summary = json.loads((output / "findings.json").read_text())
     return {key: summary[key] for key in KEPT}
 
 

@@ -3,8 +3,8 @@
     python benchmarks/explanations_speed.py
 
 Occlusion covers boxes of 16 in steps of 8, those that touch the brain: an ellipsoid of 1.9 litres at 1.75 mm, which is
-more than nearly all people have. Of Grad-CAM everything is timed that `adnext_explain` does for a case: the map, its files over a scan of 1 mm
-and the picture. Seconds are of the wall clock and of the CPUs; the result is
+more than nearly all people have. Of Grad-CAM everything is timed that `adnext_explain` does for a case: the map, its
+files over a scan of 1 mm and the picture. Seconds are of the wall clock and of the CPUs; the result is
 benchmarks/results/explanations_speed.json.
 """
 

@@ -1,4 +1,4 @@
-"""What `summary.json` says of a method's maps: whether to believe them, in numbers and in words."""
+"""What `findings.json` says of a method's maps: whether to believe them, in numbers and in words."""
 
 from typing import Any
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from adnext_plugin.prediction.held_out_explanations import Checks, ExplainedCase
     from adnext_plugin.prediction.in_template import InTemplate
 
-TABLE, SUMMARY = "maps.csv", "summary.json"
+TABLE, SUMMARY = "maps.csv", "findings.json"
 REGIONS, REGION_MEANS = "regions.csv", "regions_of_people.csv"
 
 ToMNI = Literal["auto", "aligned", "scans", "register", "none"]

@@ -160,7 +160,7 @@ def test_groups_regions_and_agreement_are_summed_up_over_people(trained, tmp_pat
     assert explain.main([*arguments, *atlas, "--checks", "17"]) == 0
     said = capsys.readouterr().out
     assert "Regions that hold most of the maps" in said and "Inner, right" in said
-    maps, summary = pd.read_csv(output / "maps.csv"), read_json(output / "summary.json")
+    maps, summary = pd.read_csv(output / "maps.csv"), read_json(output / "findings.json")
     assert summary["groups"] == {"all": 16, "CN": 8, "AD": 8} and summary["people"] == 16 and summary["cases"] == 17
     assert summary["mni"] == "scans" and summary["regions"] == "atlas.nii.gz"
     # one person came twice, and everybody is seen by four networks
@@ -198,7 +198,7 @@ def test_the_report_has_a_section_and_a_volume_to_leaf_through_of_every_method(t
     # everybody and two classes, three planes each; the largest regions with a column for each class
     assert first.count('type="range"') == 9 == first.count("data:image/jpeg;base64,")
     assert "times chance, CN" in first and "those who are AD, 8 people" in first
-    summary = read_json(trained.run / "explanations" / "grad_cam" / "summary.json")
+    summary = read_json(trained.run / "explanations" / "grad_cam" / "findings.json")
     words = html.unescape(first)
     assert all(line in words for line in summary["findings"])
     assert all(f'<p class="missing">{html.escape(line)}</p>' in first for line in summary["failures"])
@@ -228,7 +228,7 @@ def test_maps_of_other_seeds_are_compared_and_need_no_evaluation(trained, tmp_pa
     # the same networks under another name
     table = pd.read_csv(tmp_path / "m" / "maps.csv")
     np.testing.assert_allclose(table["other_seeds"], 1, atol=1e-6)
-    found = read_json(tmp_path / "m" / "summary.json")["agreement"]["seeds"]
+    found = read_json(tmp_path / "m" / "findings.json")["agreement"]["seeds"]
     assert found["people"] == 2 and found["over_regions"]["value"] == pytest.approx(1)
     assert "Maps by the networks of all seeds agree with 1.00" in capsys.readouterr().out
     (other / "fold_0" / "checkpoint_final.pth").unlink()
