@@ -56,8 +56,9 @@ def main() -> None:
     os.environ["nnUNet_results"] = str(results)
     run = results / dataset_folder(NUMBER, NAME) / run_of(TRAINER)
     regions = [] if arguments.atlas is None else ["--atlas", str(arguments.atlas), "--labels", str(arguments.labels)]
+    info = json.loads((run / "fold_0" / "run.json").read_text())
     found = {
-        "made_by": json.loads((run / "fold_0" / "run.json").read_text())["provenance"],
+        "made_by": {key: value for key, value in info.items() if key != "settings"},
         "mean_absolute_error_years": _error(run),
         "methods": {method: _method(run, method, arguments.checks, regions) for method in METHODS},
     }

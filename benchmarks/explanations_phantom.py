@@ -48,10 +48,11 @@ def _effect(effect: str, subjects: int, people: int, folder: Path) -> dict:
         os.environ[name] = str(folder / name)
     # spread over the cohort, in which every other person is a patient: an odd step takes both
     cases = [f"sub-{index:03d}_ses-01" for index in range(0, subjects, subjects // people | 1)][:people]
+    info = json.loads((run / "fold_0" / "run.json").read_text())
     return {
         "subjects": subjects,
         "auc_mean_of_folds": json.loads(metrics.read_text())["scores"]["auc_mean_of_folds"],
-        "made_by": json.loads((run / "fold_0" / "run.json").read_text())["provenance"],
+        "made_by": {key: value for key, value in info.items() if key != "settings"},
         "methods": {name: _method(folder, cases, name, *words) for name, words in METHODS.items()},
     }
 
