@@ -9,7 +9,7 @@ from adnext_plugin.csv_files import read_csv, write_csv
 from adnext_plugin.errors import TableError
 from adnext_plugin.files import read_object
 from adnext_plugin.names import problem_of_file_name
-from adnext_plugin.paths import DATASET_FILE, SUBJECTS_FILE, raw_dir
+from adnext_plugin.paths import DATASET_FILE, REGIONS_FILE, SUBJECTS_FILE, raw_dir
 from adnext_plugin.task import Task, task_of
 
 # of a class, or in all where there are none: with fewer no score gets an interval (benchmarks/coverage.py says why)
@@ -18,10 +18,16 @@ ID_COLUMNS = ("case_id", "subject_id", "session_id")
 
 
 def read_dataset(folder: Path) -> tuple[Task, pd.DataFrame]:
-    """Task and subjects of a raw or preprocessed dataset folder."""
+    """Task and subjects of a raw or preprocessed dataset folder, with the columns of `regions.csv` where there is one.
+
+    Raises:
+        PathsError: a file is missing or damaged.
+        SettingsError: the task in `dataset.json` is none.
+        TableError: a table is unusable.
+    """
     path = folder / DATASET_FILE
     task = task_of(read_object(path), str(path))
-    return task, read_subjects(subjects_file(folder), task)
+    return task, _with_regions(read_subjects(subjects_file(folder), task), folder / REGIONS_FILE)
 
 
 def subjects_file(folder: Path) -> Path:
@@ -85,6 +91,18 @@ def as_words(column: pd.Series) -> pd.Series:
 def write_subjects(frame: pd.DataFrame, path: Path) -> None:
     """Write the table so that a reader sees the old one or the whole new one."""
     write_csv(frame, path)
+
+
+def _with_regions(subjects: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with the columns of `regions.csv`, NaN for cases that it does not have."""
+    if not path.is_file():
+        return subjects
+    remedy = "run adnext_regions, or remove the file"
+    regions = read_csv(path, texts=["case_id"], needed=["case_id"], remedy=remedy, empty_is_missing=True)
+    _refuse(regions, regions["case_id"].duplicated(), path, "names a case that an earlier row names already")
+    # those that merging other datasets has brought give way
+    own = subjects.drop(columns=[name for name in regions if name != "case_id"], errors="ignore")
+    return own.merge(regions, on="case_id", how="left", validate="one_to_one")
 
 
 def _refuse(frame: pd.DataFrame, wrong: pd.Series, path: Path, what: str, column: str = "case_id") -> None:

@@ -20,7 +20,8 @@ def build_parser() -> ArgumentParser:
         action="append",
         default=[],
         metavar="A,B",
-        help="linear model of these columns of subjects.csv; may be repeated (default: age,sex)",
+        help="linear model of these columns of subjects.csv, or regions (see adnext_regions); may be repeated "
+        "(default: age,sex, and regions where they were measured)",
     )
     parser.add_argument(
         "--external",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from adnext_plugin.task import Task
 
 USUAL_BASELINE = ("age", "sex")
+REGIONS = "regions"  # asked for by this word instead of columns; always there where `adnext_regions` has measured them
+VOLUME = "_ml_per_l"  # how names of volumes of regions end, per litre of intracranial volume
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,18 +42,19 @@ def baselines_of(
     Args:
         run: trained on the cohort.
         configuration: of its plans.
-        wanted: columns of `subjects.csv` for linear models; age and sex are always one.
+        wanted: columns of `subjects.csv` for linear models, or "regions"; age and sex are always one, and volumes of
+            regions where they were measured.
         cohort: with the targets that were trained on.
         others: whom the models must be able to see as well.
 
     Raises:
         TableError: a column that was asked for is missing, or has too many different words.
     """
-    from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, voxels
+    from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, regions, voxels
     from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans
 
     baselines, notes = [knows_nothing(cohort)], []
-    for number, columns in enumerate(dict.fromkeys([USUAL_BASELINE, *wanted])):
+    for number, columns in enumerate(dict.fromkeys([USUAL_BASELINE, *_without_regions(wanted)])):
         if number > 0:
             _require_columns(columns, cohort, others)
         usable = [name for name in columns if _is_usable(name, cohort, others)]
@@ -62,6 +65,17 @@ def baselines_of(
             )
         if usable and "+".join(usable) not in [baseline.name for baseline in baselines]:
             baselines.append(covariates(cohort, usable))
+    volumes = region_columns(cohort.subjects if others is None else cohort.subjects[_shared(cohort, others)])
+    if volumes:
+        baselines.append(
+            regions(cohort, volumes, [name for name in USUAL_BASELINE if _is_usable(name, cohort, others)])
+        )
+        missing = int(cohort.subjects[list(volumes)].isna().any(axis=1).sum())
+        if missing:
+            notes.append(f"baseline regions: {missing} cases could not be measured and count as the training median")
+    elif (REGIONS,) in wanted:
+        where = cohort.name if others is None or not region_columns(cohort.subjects) else others.folder.name
+        raise TableError(f"--baseline regions: those of {where} were not measured; run adnext_regions -d {where}")
     chosen = configuration_of(read_plans(run.plans_file), configuration, str(run.plans_file))
     plan = plan_in(chosen, str(run.plans_file))
     if plan.prepared_by == "nnunet":
@@ -75,9 +89,28 @@ def baselines_of(
     return baselines, notes
 
 
-def columns_of(wanted: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """All columns that the linear models ask for."""
-    return tuple(dict.fromkeys(name for columns in (USUAL_BASELINE, *wanted) for name in columns))
+def columns_of(wanted: Sequence[tuple[str, ...]], subjects: "pd.DataFrame") -> tuple[str, ...]:
+    """All columns of `subjects` that the linear models ask for."""
+    models = (USUAL_BASELINE, *_without_regions(wanted), region_columns(subjects))
+    return tuple(dict.fromkeys(name for columns in models for name in columns))
+
+
+def region_columns(subjects: "pd.DataFrame") -> tuple[str, ...]:
+    """Volumes of the regions for a linear model: of the medial temporal lobes, or all of an atlas of the user's own."""
+    from adnext_plugin.preprocessing.anatomy.regions import medial_temporal_volumes
+
+    built_in = [f"{name}{VOLUME}" for name in medial_temporal_volumes()]
+    if all(name in subjects for name in built_in):
+        return tuple(built_in)
+    return tuple(str(name) for name in subjects if str(name).endswith(VOLUME))
+
+
+def _without_regions(wanted: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [columns for columns in wanted if columns != (REGIONS,)]
+
+
+def _shared(cohort: "Cohort", others: OtherPeople) -> list[str]:
+    return [name for name in cohort.subjects if name in others.subjects]
 
 
 def _require_columns(columns: Sequence[str], cohort: "Cohort", others: OtherPeople | None) -> None:

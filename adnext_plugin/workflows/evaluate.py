@@ -126,7 +126,7 @@ def _score(request: Request, run: RunFolder) -> "tuple[Result, RunMetrics, Train
     require_columns(request.probes, cohort.subjects)
     how_to_train = f"adnext_train {cohort.name} {request.configuration} cv -tr {request.trainer} --c"
     files = read_folds(run, cohort, how_to_train)
-    columns = (*columns_of(request.baselines), *request.probes)
+    columns = (*columns_of(request.baselines, cohort.subjects), *request.probes)
     judged_on = refuse_other_results(run.evaluation.data_file, files.data, columns)
     # with permuted labels, the baselines get those too
     baselines, notes = baselines_of(run, request.configuration, request.baselines, files.cohort)

@@ -127,7 +127,7 @@ def evaluate_external(request: Request) -> Result:
     require_file(plans_file(other, request.plans), "preprocess the dataset with the same preset as the one trained on")
     people = Cohort(task=task, subjects=subjects, splits=(), folder=other)  # its own folds do not matter
     data = PreparedData(cohort=people, plans=request.plans, configuration=request.configuration)
-    judged_on = refuse_other_results(run.external(other.name).data_file, data, columns_of(request.baselines))
+    judged_on = refuse_other_results(run.external(other.name).data_file, data, columns_of(request.baselines, subjects))
     baselines, notes = baselines_of(run, request.configuration, request.baselines, files.cohort, others)
     model, table = _predict(run, files, others, choose_device(request.device))
     judged = judge_external(table, files.predictions, [fold.threshold for fold in model.folds], task)

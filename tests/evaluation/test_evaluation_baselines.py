@@ -18,6 +18,7 @@ from adnext_plugin.evaluation.studies.baselines import (
     cross_validate,
     knows_nothing,
     predict_others,
+    regions,
     voxels,
 )
 from adnext_plugin.evaluation.studies.external import compare_with_baselines, judge_baseline
@@ -168,3 +169,46 @@ def test_a_number_is_predicted_for_others_in_its_unit() -> None:
     assert found.scores["mae"].value == pytest.approx(error)
     assert found.gain_of_network.value == pytest.approx(error - mean_absolute_error(others["age"], judged.values))
     assert len(values_per_subject(cross_validate(baseline, cohort)).values) == 80
+
+
+def _with_regions(subjects: pd.DataFrame, noise: float = 1.0) -> pd.DataFrame:
+    generator = np.random.default_rng(5)
+    is_patient = (subjects["diagnosis"] == "AD").to_numpy()
+    atrophy = is_patient + generator.normal(0, 0.5, len(subjects))
+    return subjects.assign(
+        **{f"part{index}_ml_per_l": atrophy + generator.normal(0, noise, len(subjects)) for index in range(18)}
+    )
+
+
+def test_regions_are_weighed_together_under_a_penalty_that_training_people_choose() -> None:
+    cohort = _cohort(_with_regions(_people()))
+    columns = [name for name in cohort.subjects if name.startswith("part")]
+    model = regions(cohort, columns, ["age"])
+    assert model.name == "regions+age"
+    table = cross_validate(model, cohort)
+    it = per_subject(table, TASK)
+    area = float(all_scores(it, np.ones((1, len(it.targets))))["auc_mean_of_folds"][0])
+    assert area > max(_area(cohort, name) for name in columns) and area > 0.85
+    # what is held out does not matter to what is learned
+    subjects = cohort.subjects.copy()
+    held_out = subjects["case_id"].isin(cohort.splits[0]["val"])
+    subjects.loc[held_out, columns] *= -5
+    other = cross_validate(regions(_cohort(subjects), columns, ["age"]), _cohort(subjects))
+    chosen = (table["fold"] == 0) & (table["part"] == "selection")
+    np.testing.assert_array_equal(table[chosen]["prob_AD"], other[chosen]["prob_AD"])
+
+
+def test_a_case_without_regions_counts_as_the_median_of_training_people() -> None:
+    subjects = _with_regions(_people())
+    columns = [name for name in subjects if name.startswith("part")]
+    gone = subjects["case_id"] == subjects["case_id"][3]
+    subjects.loc[gone, columns] = np.nan
+    cohort = _cohort(subjects)
+    table = cross_validate(regions(cohort, columns, []), cohort)
+    fold = next(index for index, parts in enumerate(cohort.splits) if subjects["case_id"][3] in parts["val"])
+    middle = subjects[subjects["case_id"].isin(cohort.splits[fold]["train"])][columns].median()
+    filled = subjects.copy()
+    filled.loc[gone, columns] = middle.to_numpy()
+    expected = cross_validate(regions(_cohort(filled), columns, []), _cohort(filled))
+    chosen = (table["fold"] == fold) & (table["part"] == "val") & (table["case_id"] == subjects["case_id"][3])
+    np.testing.assert_allclose(table[chosen]["prob_AD"], expected[chosen]["prob_AD"])

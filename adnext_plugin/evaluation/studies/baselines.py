@@ -16,12 +16,14 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import TableError
 from adnext_plugin.evaluation.studies.linear import balanced_logistic
+from adnext_plugin.evaluation.studies.linear_columns import LinearOfColumns
 from adnext_plugin.evaluation.studies.linear_voxels import LinearOfVoxels, smoothed
 from adnext_plugin.subjects import as_words
 from adnext_plugin.task import Task
 
 TEXT_COLUMNS = ("sex", "site", "scanner")
 VOXELS = "voxels (L2, 6 mm)"
+REGIONS = "regions"
 FEWEST_PER_WORD = 2  # people, on average: fewer, and words are names of people
 
 Features: TypeAlias = pd.DataFrame | np.ndarray
@@ -59,6 +61,26 @@ def covariates(cohort: Cohort, columns: Sequence[str]) -> Baseline:
     Raises:
         TableError: a column has so many different words that they say who somebody is.
     """
+    encode, see = _encoding(cohort, columns)
+    model = make_pipeline(encode, _linear(cohort.task))
+    return Baseline(name="+".join(columns), model=model, features=see(cohort.subjects), see=see)
+
+
+def regions(cohort: Cohort, columns: Sequence[str], others: Sequence[str]) -> Baseline:
+    """A linear model of volumes of regions, whose penalty is chosen by people within the training cases.
+
+    Args:
+        cohort: the cases; one that could not be measured gets the training median.
+        columns: volumes, columns of its table.
+        others: further columns beside them, such as age and sex.
+    """
+    encode, see = _encoding(cohort, (*columns, *others))
+    model = LinearOfColumns(encode, is_number=cohort.task.kind == "regression")
+    return Baseline(name="+".join((REGIONS, *others)), model=model, features=see(cohort.subjects), see=see)
+
+
+def _encoding(cohort: Cohort, columns: Sequence[str]) -> tuple[Any, Callable[[pd.DataFrame], pd.DataFrame]]:
+    """What makes numbers of columns, and what makes of rows of a table the columns it takes."""
     texts = [column for column in columns if column in TEXT_COLUMNS]
     words = [column for column in columns if column not in TEXT_COLUMNS and _has_words(cohort, column)]
     numbers = [column for column in columns if column not in (*texts, *words)]
@@ -74,8 +96,7 @@ def covariates(cohort: Cohort, columns: Sequence[str]) -> Baseline:
         (OneHotEncoder(handle_unknown="ignore", drop="if_binary"), texts),
         (OneHotEncoder(handle_unknown="ignore"), words),
     )
-    model = make_pipeline(encode, _linear(cohort.task))
-    return Baseline(name="+".join(columns), model=model, features=see(cohort.subjects), see=see)
+    return encode, see
 
 
 def voxels(
@@ -176,7 +197,7 @@ def _linear(task: Task) -> LogisticRegression | RidgeCV:
 def _fitted(baseline: Baseline, rows: list[int], cohort: Cohort) -> Any:
     targets = cohort.subjects[cohort.task.target].to_numpy()[rows]
     features = _rows(baseline.features, rows)
-    if isinstance(baseline.model, LinearOfVoxels) and isinstance(features, np.ndarray):
+    if isinstance(baseline.model, (LinearOfVoxels, LinearOfColumns)):
         return baseline.model.fit(features, targets, cohort.subjects["subject_id"].to_numpy()[rows])
     return baseline.model.fit(features, targets)
 

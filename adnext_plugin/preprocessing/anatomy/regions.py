@@ -95,6 +95,16 @@ def regions_of_atlas(atlas: Path, labels: Path) -> dict[str, np.ndarray]:
     return regions
 
 
+def medial_temporal_volumes() -> tuple[str, ...]:
+    """Names of the built-in volumes that change first in Alzheimer's disease; of temporal horns the fluid alone."""
+    return tuple(
+        f"{name}_{side}_{tissue}"
+        for name in MEDIAL_TEMPORAL
+        for side, _ in SIDES
+        for tissue in (("fluid",) if name == "temporal_horn" else ("grey", "fluid"))
+    )
+
+
 def volumes_of(tissues: Tissues, regions: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Millilitres of grey matter and of fluid in each region, as `{region}_grey` and `{region}_fluid`.
 
