@@ -57,6 +57,7 @@ class PreprocessingSettings:
     n4_shrink_factor: int = 4
     n4_iterations: tuple[int, ...] = (50, 50, 50, 50)  # at most, per level of the field's control points
     alignment: Literal["none", "rigid", "affine"] = "none"  # to MNI152
+    z_score: bool = True  # of the foreground, each scan by itself; off where a further step sets the scale
     steps: tuple[StepChoice, ...] = ()  # further ones; of several with one place, in the order given
 
     def __post_init__(self) -> None:
@@ -82,11 +83,13 @@ class PreprocessingSettings:
             raise SettingsError(f"steps: {max(names, key=names.count)!r} stands there twice; a step is taken once")
 
     @model_serializer(mode="wrap")
-    def _without_empty_steps(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_new(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As version 0.1.0 wrote it where nothing is new, so that it can read such plans and bundles."""
         content = handler(self)
         if not content["steps"]:
             del content["steps"]
+        if content["z_score"]:
+            del content["z_score"]
         return content
 
 

@@ -168,7 +168,7 @@ def plan_and_preprocess(
 
     Args:
         dataset: number or name.
-        preset: "default", "paper", "hcp", a JSON file, or a `Plan`.
+        preset: a name, such as "default", "paper" or "t1_mni", a JSON file, or a `Plan`.
         plans: name of the plans file.
         splits: draw folds of subjects.
         folds: how many; 4 by default.

@@ -189,7 +189,7 @@ def _own_settings(settings: PreprocessingSettings) -> Iterator[Any]:
     yield NoSettings()
     yield None if settings.alignment == "none" else AlignmentSettings(kind=settings.alignment)
     yield None if settings.clip_percentiles is None else ClipSettings(percentiles=settings.clip_percentiles)
-    yield NoSettings()
+    yield NoSettings() if settings.z_score else None
     yield FitSettings(
         spacing_mm=settings.spacing_mm,
         input_size_voxels=settings.input_size_voxels,

@@ -14,6 +14,7 @@ from adnext_plugin.stored_volumes import read_case
 
 LARGEST_BRAIN_LITRES = 3.0  # with the fluid around it; measured: 2.4
 MIXED_MM = 4.0  # where a stored volume's brain meets the 0 around it, which is its mean
+TISSUE_NOTE = "tissue_means"  # of the step `tissue`, whose images hold shares instead of intensities
 COARSE_VOXELS = 24  # edge of the cube that cases are compared in; a case takes 27 kB of memory there
 
 
@@ -72,6 +73,8 @@ def measure_case(job: QualityJob) -> Measurements:
 
 
 def _is_head(volume_zyx: np.ndarray, properties: CaseProperties) -> bool:
+    if TISSUE_NOTE in properties.notes:  # cortex around white matter, which is 0 there, looks like a scalp
+        return False
     if properties.brain_litres > LARGEST_BRAIN_LITRES:
         return True
     box_mm = [

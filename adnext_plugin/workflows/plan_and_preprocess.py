@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 PROCESSES = "processes"
 
+BOX_STEP = "mni_box"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -285,7 +287,7 @@ def _prepare(
             f"{len(report.without_hash)} finished cases are of an earlier version, which noted no hashes of them, so "
             f"that damage may go unnoticed; to have hashes, delete {folder} and run this again"
         )
-    if report.cut_off:
+    if report.cut_off and not any(step.name == BOX_STEP for step in settings.steps):  # which is asked to cut
         worst = max(report.cut_off, key=lambda case: report.cut_off[case])
         tell(
             f"warning: {len(report.cut_off)} brains are larger than {list(settings.input_size_voxels)} voxels; {worst} "

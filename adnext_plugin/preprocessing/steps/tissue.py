@@ -1,0 +1,80 @@
+"""One tissue in place of intensities: how much of a voxel it fills."""
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.preprocessing.anatomy.template import mni152
+from adnext_plugin.preprocessing.anatomy.tissues import tissues_of
+from adnext_plugin.preprocessing.step import Scan, Step
+from adnext_plugin.preprocessing.steps.white_matter import on_scan
+from adnext_plugin.records import record
+
+MARGIN_MM = 8.0  # of fluid around a brain that brain extraction took away
+FWHM_OF_SIGMA = 2.3548
+
+
+@record
+class TissueSettings:
+    """Which; whether it keeps its volume when the alignment stretches it; and the width of a Gaussian, in the scan."""
+
+    tissue: Literal["grey", "white", "fluid"] = "grey"
+    modulate: bool = True
+    fwhm_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fwhm_mm < 50:
+            raise SettingsError(f"step tissue: fwhm_mm must be 0 to 50 mm, got {self.fwhm_mm}")
+
+
+class Tissue(Step):
+    """Shares of a tissue (`preprocessing/anatomy/tissues.py`) of the first channel, which must be T1-weighted."""
+
+    name: ClassVar[str] = "tissue"
+    version: ClassVar[int] = 1
+    after: ClassVar[str] = "alignment"
+    settings_type: ClassVar[type] = TissueSettings
+
+    def apply(self, scan: Scan, settings: TissueSettings) -> Scan:
+        """The scan with one channel; notes means of tissues in units of white matter, and millilitres.
+
+        Raises:
+            ImageError: it is no T1-weighted brain.
+            SettingsError: the plan does not align scans.
+        """
+        scan, template = _with_margin(scan), mni152()
+        mask, wide_mask, white = (
+            on_scan(one, scan, self.name) for one in (template.mask, template.wide_mask, template.white)
+        )
+        found = tissues_of(scan.image_czyx[0], mask > 0.5, wide_mask > 0.5, white)
+        shares = {"grey": found.grey, "white": found.white, "fluid": found.fluid}[settings.tissue]
+        voxel_ml = float(np.prod(scan.spacing_mm)) / 1000
+        image = gaussian_filter(shares, [settings.fwhm_mm / FWHM_OF_SIGMA / edge for edge in scan.spacing_mm])
+        if settings.modulate:
+            image = image * np.float32(_volume_change(scan))
+        return replace(scan, image_czyx=image[None]).noting(
+            tissue_means=list(found.means), **{f"{settings.tissue}_ml": float(shares.sum(dtype=np.float64)) * voxel_ml}
+        )
+
+    def describe(self, settings: TissueSettings) -> str:
+        """Which, and what was done to it."""
+        modulated = ", modulated" if settings.modulate else ""
+        smooth = f", smoothed with {settings.fwhm_mm:g} mm" if settings.fwhm_mm else ""
+        return f"share of {settings.tissue} matter in each voxel{modulated}{smooth}".replace("fluid matter", "fluid")
+
+
+def _volume_change(scan: Scan) -> float:
+    """Cubic millimetres of the scan in one of the template: of an affine alignment, the same everywhere."""
+    assert scan.placement is not None
+    return abs(float(np.linalg.det(scan.placement.scan_from_space_mm[:3, :3])))
+
+
+def _with_margin(scan: Scan) -> Scan:
+    voxels_zyx = [int(np.ceil(MARGIN_MM / edge)) for edge in scan.spacing_mm]
+    affine = scan.affine.copy()
+    affine[:3, 3] -= scan.affine[:3, :3] @ voxels_zyx[::-1]
+    padded = np.pad(scan.image_czyx, [(0, 0), *((width, width) for width in voxels_zyx)])
+    return replace(scan, image_czyx=padded, affine=affine)
