@@ -25,7 +25,11 @@ def build_parser() -> ArgumentParser:
     """The command's arguments: those of `nnUNetv2_plan_and_preprocess` that apply, and the plan's options."""
     parser = new_parser("adnext_plan_and_preprocess", "Plan a dataset, prepare its scans and draw its folds.")
     parser.add_argument("--dataset", "-d", nargs="+", required=True, help="dataset numbers or names")
-    parser.add_argument("--preset", default="default", help="default, paper, hcp, t1_mni, gm_modulated, medial_temporal, or a JSON file (default: default)")
+    parser.add_argument(
+        "--preset",
+        default="default",
+        help="default, paper, hcp, t1_mni, gm_modulated, medial_temporal, or a JSON file (default: default)",
+    )
     parser.add_argument("--fit", choices=["pad_crop", "resize"], help="keep true size, or stretch the brain's box")
     parser.add_argument("--interpolation", choices=["linear", "cubic"], help="default: linear")
     parser.add_argument("--input-size", type=int, nargs=3, metavar=("Z", "Y", "X"), help="network input, voxels")
