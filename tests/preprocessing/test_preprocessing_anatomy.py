@@ -38,7 +38,7 @@ def _classes() -> np.ndarray:
 
 
 def _image(classes: np.ndarray, seed: int = 0) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(0, 2, classes.shape)
+    noise = np.random.default_rng(seed).normal(0, 0.5, classes.shape)
     return np.where(classes > 0, np.array([0, FLUID, GREY, WHITE])[classes] + noise, 0).astype(np.float32)
 
 
