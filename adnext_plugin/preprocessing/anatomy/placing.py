@@ -18,6 +18,7 @@ CENTRE_MM = (GRID @ [*(np.array(SHAPE_ZYX[::-1]) - 1) / 2, 1])[:3]
 # 0.95 against 0.48 to 0.86, likeness 0.79 to 0.96 against 0.28 to 0.70.
 THERE_OVERLAP, THERE_LIKENESS = 0.87, 0.75
 LEAST_OVERLAP, LEAST_LIKENESS, LEAST_COVER = 0.80, 0.55, 0.75
+MOST_STRETCH = 1.4  # of one axis against another: half a brain is stretched to fill the template's
 BLUR_VOXELS, BLUR_STEP = 2.0, 3
 BRIGHTEST_PERCENTILE = 99
 HALVES = (("lower", "upper"), ("back", "front"), ("left", "right"))  # along z, y, x
@@ -62,6 +63,13 @@ def place_in_mni152(brain: Volume) -> Placed:
             f"in MNI152 space it is unlike the template (overlap {placed.overlap:.2f}, of {LEAST_OVERLAP:g} at least; "
             f"correlation {placed.likeness:.2f}, of {LEAST_LIKENESS:g}): the alignment has failed, or it is no "
             "T1-weighted brain without a skull; look at it, and exclude it"
+        )
+    stretches = np.linalg.svd(placed.scan_from_mni_mm[:3, :3], compute_uv=False)
+    if stretches.max() > MOST_STRETCH * stretches.min():
+        raise ImageError(
+            f"to look like the template it would have to be stretched {stretches.max() / stretches.min():.2f} times as "
+            f"much along one axis as along another, of {MOST_STRETCH:g} at most: a part of the brain is missing, or the "
+            "alignment has failed; look at it, and exclude it"
         )
     name, cover = least_covered_half(placed.volume_zyx)
     if cover < LEAST_COVER:
