@@ -68,8 +68,8 @@ def place_in_mni152(brain: Volume) -> Placed:
     if stretches.max() > MOST_STRETCH * stretches.min():
         raise ImageError(
             f"to look like the template it would have to be stretched {stretches.max() / stretches.min():.2f} times as "
-            f"much along one axis as along another, of {MOST_STRETCH:g} at most: a part of the brain is missing, or the "
-            "alignment has failed; look at it, and exclude it"
+            f"much along one axis as along another, of {MOST_STRETCH:g} at most: a part of the brain is missing, or "
+            "the alignment has failed; look at it, and exclude it"
         )
     name, cover = least_covered_half(placed.volume_zyx)
     if cover < LEAST_COVER:
