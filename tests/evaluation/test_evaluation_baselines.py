@@ -1,5 +1,6 @@
 """Baselines of columns of words, and baselines asked about people of another dataset."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +194,8 @@ def test_regions_are_weighed_together_under_a_penalty_that_training_people_choos
     subjects = cohort.subjects.copy()
     held_out = subjects["case_id"].isin(cohort.splits[0]["val"])
     subjects.loc[held_out, columns] *= -5
-    other = cross_validate(regions(_cohort(subjects), columns, ["age"]), _cohort(subjects))
+    once = replace(cohort, subjects=subjects, splits=cohort.splits[:1])
+    other = cross_validate(regions(once, columns, ["age"]), once)
     chosen = (table["fold"] == 0) & (table["part"] == "selection")
     np.testing.assert_array_equal(table[chosen]["prob_AD"], other[chosen]["prob_AD"])
 
@@ -204,11 +206,13 @@ def test_a_case_without_regions_counts_as_the_median_of_training_people() -> Non
     gone = subjects["case_id"] == subjects["case_id"][3]
     subjects.loc[gone, columns] = np.nan
     cohort = _cohort(subjects)
-    table = cross_validate(regions(cohort, columns, []), cohort)
     fold = next(index for index, parts in enumerate(cohort.splits) if subjects["case_id"][3] in parts["val"])
-    middle = subjects[subjects["case_id"].isin(cohort.splits[fold]["train"])][columns].median()
+    cohort = replace(cohort, splits=[cohort.splits[fold]])
+    table = cross_validate(regions(cohort, columns, []), cohort)
+    middle = subjects[subjects["case_id"].isin(cohort.splits[0]["train"])][columns].median()
     filled = subjects.copy()
     filled.loc[gone, columns] = middle.to_numpy()
-    expected = cross_validate(regions(_cohort(filled), columns, []), _cohort(filled))
-    chosen = (table["fold"] == fold) & (table["part"] == "val") & (table["case_id"] == subjects["case_id"][3])
+    other = replace(cohort, subjects=filled)
+    expected = cross_validate(regions(other, columns, []), other)
+    chosen = (table["part"] == "val") & (table["case_id"] == subjects["case_id"][3])
     np.testing.assert_allclose(table[chosen]["prob_AD"], expected[chosen]["prob_AD"])
