@@ -196,8 +196,8 @@ def test_regions_are_weighed_together_under_a_penalty_that_training_people_choos
     subjects.loc[held_out, columns] *= -5
     once = replace(cohort, subjects=subjects, splits=cohort.splits[:1])
     other = cross_validate(regions(once, columns, ["age"]), once)
-    chosen = (table["fold"] == 0) & (table["part"] == "selection")
-    np.testing.assert_array_equal(table[chosen]["prob_AD"], other[chosen]["prob_AD"])
+    here, there = (one[(one["fold"] == 0) & (one["part"] == "selection")] for one in (table, other))
+    np.testing.assert_array_equal(here["prob_AD"], there["prob_AD"])
 
 
 def test_a_case_without_regions_counts_as_the_median_of_training_people() -> None:
