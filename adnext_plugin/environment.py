@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.job_limits import ROOT, processor_limit
+from adnext_plugin.names import whole_number
 from adnext_plugin.paths import hook_dir
 
 
@@ -28,9 +29,10 @@ def worker_count(default: int) -> int:
     value = os.environ.get("nnUNet_n_proc_DA")
     if value is None:
         return default
-    if not value.isdigit():
+    number = whole_number(value)
+    if number is None:
         raise SettingsError(f"nnUNet_n_proc_DA must be a whole number of processes, got {value!r}")
-    return int(value)
+    return number
 
 
 def usable_cpus(root: Path = ROOT) -> int:
@@ -41,14 +43,14 @@ def usable_cpus(root: Path = ROOT) -> int:
     """
     # from Python 3.13 on, which also follows PYTHON_CPU_COUNT
     count = getattr(os, "process_cpu_count", _processors_of_process)() or 1
-    granted = (_whole_number("SLURM_CPUS_PER_TASK"), processor_limit(root))
+    granted = (_number("SLURM_CPUS_PER_TASK"), processor_limit(root))
     return min([count, *(limit for limit in granted if limit)])
 
 
 def scheduled_memory_bytes() -> int | None:
     """Memory on this machine that Slurm has granted this job; None outside of one, or where it is not limited."""
-    whole = _whole_number("SLURM_MEM_PER_NODE")
-    each, count = _whole_number("SLURM_MEM_PER_CPU"), _whole_number("SLURM_CPUS_ON_NODE")
+    whole = _number("SLURM_MEM_PER_NODE")
+    each, count = _number("SLURM_MEM_PER_CPU"), _number("SLURM_CPUS_ON_NODE")
     megabytes = whole or (each or 0) * (count or 0)
     return megabytes << 20 if megabytes else None
 
@@ -59,8 +61,7 @@ def cpu_threads() -> int:
     Processes whose threads are together more than the processors wait for one another most of the time: beside
     another process, on two processors, an epoch of DenseNet121 took 58 s with two threads and 10 s with one.
     """
-    value = os.environ.get("OMP_NUM_THREADS", "")
-    return int(value) if value.isdigit() and int(value) > 0 else usable_cpus()
+    return _number("OMP_NUM_THREADS") or usable_cpus()
 
 
 def may_tune_allocator() -> bool:
@@ -93,6 +94,5 @@ def _processors_of_process() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _whole_number(variable: str) -> int | None:
-    value = os.environ.get(variable, "")
-    return int(value) if value.isdigit() else None
+def _number(variable: str) -> int | None:
+    return whole_number(os.environ.get(variable, ""))

@@ -1,11 +1,13 @@
 """Names from files and command lines that become names of files and folders: checked once, where they are read."""
 
+import re
 import unicodedata
 from typing import Any
 
 from adnext_plugin.errors import SettingsError
 
 LONGEST_BYTES = 240  # file systems take 255, of which the endings of our files take some
+DIGITS = re.compile(r"[0-9]{1,18}")
 SEPARATORS = "/\\"  # of this system and of those that a dataset may be moved to
 
 
@@ -40,3 +42,11 @@ def require_file_name(name: Any, what: str) -> str:
         shown = name if not isinstance(name, str) or len(name) <= 60 else f"{name[:60]}..."
         raise SettingsError(f"{what} {problem}, got {shown!r}; give a plain name, without folders")
     return name
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a text is; None unless it is up to 18 ASCII digits.
+
+    `str.isdigit` also says yes to "²", which `int` refuses, as it does more than 4,300 digits.
+    """
+    return int(text) if DIGITS.fullmatch(text) else None

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from adnext_plugin.errors import PathsError
-from adnext_plugin.names import require_file_name
+from adnext_plugin.names import require_file_name, whole_number
 
 CONFIGURATION = "3d_fullres"
 PLANS_NAME = "ADNeXtPlans"
@@ -75,8 +75,9 @@ def dataset_folder_name(dataset: str | int, parents: list[Path]) -> str:
     """
     names = {path.name for parent in parents for path in parent.glob("Dataset*") if path.is_dir()}
     where = " or ".join(str(parent) for parent in parents)
-    if str(dataset).isdigit():
-        matches = sorted(name for name in names if re.match(rf"Dataset0*{int(dataset)}_", name))
+    number = whole_number(str(dataset))
+    if number is not None:
+        matches = sorted(name for name in names if re.match(rf"Dataset0*{number}_", name))
         if len(matches) > 1:
             raise PathsError(f"dataset number {dataset} is used twice in {where}: {', '.join(matches)}; rename one")
         if matches:

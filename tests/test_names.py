@@ -9,7 +9,7 @@ import pytest
 from adnext_plugin.cli import evaluate, plan_and_preprocess, predict, quality, train
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import SettingsError, TableError
-from adnext_plugin.names import LONGEST_BYTES, problem_of_file_name, require_file_name
+from adnext_plugin.names import LONGEST_BYTES, problem_of_file_name, require_file_name, whole_number
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.trainers.variants.adnext import ADNeXtTrainer_T
 
@@ -87,3 +87,29 @@ def test_a_name_in_plans_is_never_a_path(trained, tmp_path, monkeypatch, capsys,
 def test_a_run_lies_in_the_folder_of_results(names, fresh) -> None:
     with pytest.raises(SettingsError):
         RunFolder.of("Dataset301_Toy", *names)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("7", 7),
+        ("007", 7),
+        ("9" * 18, 10**18 - 1),
+        ("9" * 5000, None),
+        ("²", None),
+        ("٣", None),
+        ("-1", None),
+        ("", None),
+    ],
+)
+def test_a_number_is_one_that_can_be_read(text: str, number: int | None) -> None:
+    assert whole_number(text) == number
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "²"])
+def test_a_number_without_end_is_no_dataset_and_no_fold(toy, capsys, number: str) -> None:
+    assert train.main([number, "3d_fullres", "0", "-device", "cpu"]) == 2
+    assert train.main(["301", "3d_fullres", number, "-tr", "ADNeXtTrainer_T", "-device", "cpu"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert errors[0].startswith("error: no dataset ") and errors[1].startswith("error: there is no fold ")

@@ -13,6 +13,7 @@ from adnext_plugin.builtin.weights import absolute, is_builtin, weights_file
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.files import read_object, require_file
+from adnext_plugin.names import whole_number
 from adnext_plugin.paths import BLOCK, PERMUTED_FOLDER, SEED_FOLDER, plans_file, raw_dir, results_dir
 from adnext_plugin.run_folder import RunFolder, seed_runs
 from adnext_plugin.run_records import read_run_info
@@ -237,9 +238,10 @@ def _folds(fold: Fold, dataset_folder: Path) -> tuple[Fold, ...]:
     count = len(Cohort.open(dataset_folder).splits)
     if fold == "cv":
         return tuple(range(count))
-    if not str(fold).isdigit() or int(fold) >= count:
+    number = whole_number(str(fold))
+    if number is None or number >= count:
         raise SettingsError(f"there is no fold {fold}; give 0 to {count - 1}, 'all' or 'cv'")
-    return (int(fold),)
+    return (number,)
 
 
 def _overrides(request: Request) -> dict[str, Any]:
