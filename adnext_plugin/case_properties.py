@@ -98,6 +98,8 @@ def _checksum(content: Mapping[str, Any]) -> str:
 def _plain(path: Path) -> object:
     if path.stat().st_size > LARGEST_BYTES:
         raise PathsError(f"{path} is too large to be {PROPERTIES.words}")
+    if not path.is_file():  # a pipe would never end
+        raise PathsError(f"{path} is not a file")
     try:
         return _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
     except OSError:

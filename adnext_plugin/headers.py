@@ -4,6 +4,7 @@ Nothing in the voxels shows that a header is wrong: a head of 0.8 times its size
 too. So it is said when scans are imported and predicted, and the import refuses what has no safe reading.
 """
 
+import errno
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -60,6 +61,8 @@ def file_doubts(path: Path) -> tuple[Doubt, ...]:
     Raises:
         Exception: whatever a reader of images raises about a damaged file.
     """
+    if not path.is_file():  # a pipe would never end
+        raise FileNotFoundError(errno.ENOENT, "it is not a file", str(path))
     image = cast(SpatialImage, nibabel.load(path))
     doubts = header_doubts(image)
     if image.get_data_dtype().kind != "f":

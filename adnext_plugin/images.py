@@ -1,5 +1,6 @@
 """Reading scans. The one place where NIfTI's x, y, z order becomes the z, y, x order used everywhere else."""
 
+import errno
 import logging
 import math
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as `sha256sum` prints it."""
+    if not path.is_file():  # a pipe would never end
+        raise FileNotFoundError(errno.ENOENT, "it is not a file", str(path))
     digest = sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

@@ -61,6 +61,8 @@ def read_volume_of(path: Path, properties: CaseProperties | None) -> np.ndarray:
     Raises:
         PathsError: the file is missing, not what was written, or holds values that are not finite.
     """
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise PathsError(f"{path} is not a file; {REMEDY}")
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -81,6 +83,8 @@ def read_volume_of(path: Path, properties: CaseProperties | None) -> np.ndarray:
 
 def is_intact(path: Path, properties: CaseProperties) -> bool:
     """Whether the volume can be read as it was written, by a reader that takes no notice of why not."""
+    if not path.is_file():
+        return False
     if properties.volume_sha256 is not None:  # no need to decompress it
         try:
             return sha256(path.read_bytes()).hexdigest() == properties.volume_sha256

@@ -41,6 +41,8 @@ MAY_WRITE = (
     "raw/Dataset007_New",
     "preprocessed/Dataset305_Both",
     "results/bundles",
+    "results/permuted_",  # and a seed
+    "results/seed_",
     "preprocessed/.adnext_key.json",
 )
 SECONDS = 60
@@ -349,7 +351,8 @@ def may_write(path: str, box: Path) -> bool:
     """Whether a command may have made or changed a file."""
     inside = os.path.relpath(path, box)
     return path == str(box.parent / "printed") or any(
-        inside == one or inside.startswith(f"{one}/") for one in MAY_WRITE
+        inside == one or inside.startswith(f"{one}/") or (one.endswith("_") and inside.startswith(one))
+        for one in MAY_WRITE
     )
 
 

@@ -12,10 +12,10 @@ from adnext_plugin.cli import export, report, train
 from adnext_plugin.images import file_sha256
 from adnext_plugin.report.origin import _shown
 from adnext_plugin.run_records import read_run_info
-from adnext_plugin.settings import TrainerSettings
+from adnext_plugin.settings import REASON_GIVEN, TrainerSettings
 from adnext_plugin.stamps import AUDIT_SKIPPED, OPTIMISTIC, OTHER_PEOPLE, PEOPLE_NOT_KNOWN, stamps_of
 from adnext_plugin.training.provenance import NO_COMMIT, PACKAGE, commit_of
-from adnext_plugin.training.shared_settings import GIVEN, shared
+from adnext_plugin.training.shared_settings import shared
 
 SECRET_FOLDER, SECRET_REASON = "home_of_ms_smith", "sub03 is the twin of Mr Jones"
 
@@ -49,7 +49,7 @@ def test_results_name_neither_the_folder_of_first_weights_nor_the_reason_to_skip
         settings = read_run_info(run / f"fold_{fold}" / "run.json").settings
         digest = file_sha256(Path(str(weights).format(fold=fold)))
         assert settings["pretrained_weights"] == f"first.pth, SHA-256 {digest}"
-        assert settings["skip_audit"] == GIVEN
+        assert settings["skip_audit"] == REASON_GIVEN
     metrics = json.loads((run / "crossval_results" / "metrics.json").read_text())
     assert AUDIT_SKIPPED in metrics["warning"]
     assert f"--skip-audit, {run.name}: {SECRET_REASON}" in (data / "reasons.log").read_text()

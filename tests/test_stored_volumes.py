@@ -19,6 +19,9 @@ from adnext_plugin.case_properties import read_case_properties
 from adnext_plugin.cli import plan_and_preprocess, quality, train
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import AdnextWarning, ImageError, PathsError
+from adnext_plugin.headers import file_doubts
+from adnext_plugin.images import file_sha256
+from adnext_plugin.importing.image_files import is_dicom
 from adnext_plugin.stored_volumes import is_intact, read_case, read_volume_of, write_volume
 
 DATA = "ADNeXtPlans_3d_fullres"
@@ -45,6 +48,23 @@ def _flip(path: Path, bit: int) -> None:
     content = bytearray(path.read_bytes())
     content[bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize("suffix", [".b2nd", ".pkl"])
+def test_a_pipe_in_place_of_a_file_is_named_and_not_waited_for(prepared: Path, capsys, suffix: str) -> None:
+    path = prepared / f"sub03_M00{suffix}"
+    properties = read_case_properties(prepared / "sub03_M00.pkl")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(PathsError, match=rf"sub03_M00\{suffix} is not a file"):
+        read_case(prepared, "sub03_M00")
+    assert suffix == ".pkl" or not is_intact(path, properties)
+    assert quality.main(["-d", "301", "-np", "1"]) == 2
+    assert f"sub03_M00{suffix}" in capsys.readouterr().err
+    for read in (file_sha256, file_doubts):
+        with pytest.raises(FileNotFoundError):
+            read(path)
+    assert not is_dicom(path)
 
 
 @pytest.mark.parametrize("suffix", [".b2nd", ".pkl"])

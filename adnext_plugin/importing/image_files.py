@@ -99,6 +99,8 @@ def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its name or by the mark after its preamble of 128 bytes."""
     if path.suffix.lower() in DICOM_SUFFIXES:
         return True
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
