@@ -248,9 +248,10 @@ class RunTrainer(FoldRun):
         if self._selection_cases and self.rank_of_epoch(self._scores) > self._best:
             self._best, self._best_epoch = self.rank_of_epoch(self._scores), self.current_epoch
             self.save_checkpoint(str(self._folder.checkpoint_best))
-        self.save_checkpoint(str(self._folder.checkpoint_latest))
+        # before the state: a run that is killed between the two trains the epoch again, and draws it again
         if self.local_rank == 0:
             self.logger.plot_progress_png(self.output_folder)
+        self.save_checkpoint(str(self._folder.checkpoint_latest))
         self.current_epoch += 1
 
     def compared_on(self) -> str:

@@ -445,6 +445,29 @@ def test_a_compiled_network_is_saved_begun_with_and_continued_as_a_plain_one(toy
             assert all(torch.equal(tensor, plain[name]) for name, tensor in resumed.network.state_dict().items())
 
 
+def test_a_run_killed_after_its_last_state_leaves_the_same_figure_of_progress(toy, monkeypatch) -> None:
+    whole = _trainer(monkeypatch, epochs=2)
+    whole.run_training()
+    figure = Path(whole.output_folder) / "progress.png"
+    expected = figure.read_bytes()
+    killed = _trainer(monkeypatch, epochs=2)
+    save = killed.save_checkpoint
+
+    def save_and_die(path: str) -> None:
+        save(path)
+        if path.endswith("checkpoint_latest.pth") and killed.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(killed, "save_checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run_training()
+    resumed = _trainer(monkeypatch, resume=True, epochs=2)
+    resumed.load_checkpoint(str(Path(killed.output_folder) / "checkpoint_latest.pth"))
+    assert resumed.current_epoch == 2  # there is no epoch left to draw
+    resumed.run_training()
+    assert figure.read_bytes() == expected
+
+
 def test_nnunets_own_command_finds_our_plans_without_being_told_their_name(toy, monkeypatch) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
     arguments = DATASET, "3d_fullres", 0, "ADNeXtTrainer_T", "nnUNetPlans", False, torch.device("cpu")
