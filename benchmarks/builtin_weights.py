@@ -43,6 +43,7 @@ from adnext_plugin.subjects import read_dataset
 from adnext_plugin.training.checkpoint_notes import CheckpointNotes, notes_of
 from adnext_plugin.training.corpus import corpus_with_key
 from adnext_plugin.training.plain_tensors import write_tensors
+from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.weights import read_checkpoint
 
 NAME, RESULT = "brain_age", Path(__file__).parent / "results" / "builtin_brain_age.json"
@@ -69,7 +70,7 @@ def main() -> None:
     write_json(to_json(card), folder / CARD)
     (folder / "MODEL_CARD.md").write_text(card_page(card))
     weight = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    found = {"card": to_json(card), "seconds_for_a_raw_head": seconds, "bytes": weight}
+    found = {"made_by": provenance(), "card": to_json(card), "seconds_for_a_raw_head": seconds, "bytes": weight}
     write_json(found, arguments.result)
     print(json.dumps(found, indent=1))
 

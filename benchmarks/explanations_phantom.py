@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pipeline import run_command, run_of
 
+from adnext_plugin.training.provenance import provenance
+
 RESULT = Path(__file__).parent / "results" / "explanations_phantom.json"
 EFFECTS = {"1": "effect_1", "0": "effect_0"}
 DATASET, TRAINER = "Dataset999_Demo", "ADNeXtTrainer_T"
@@ -36,7 +38,7 @@ def main() -> None:
         f"effect {effect}": _effect(effect, subjects, arguments.people, arguments.work.absolute() / name)
         for (effect, name), subjects in zip(EFFECTS.items(), arguments.subjects, strict=True)
     }
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    RESULT.write_text(json.dumps({"made_by": provenance(), **found}, indent=1) + "\n")
 
 
 def _effect(effect: str, subjects: int, people: int, folder: Path) -> dict:

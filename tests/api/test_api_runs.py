@@ -97,7 +97,7 @@ def test_evaluating_and_comparing_give_what_the_commands_write(trained, tmp_path
         ),
         (lambda: a.train(301, 0, trainer="ADNeXtTrainer_T", device="cpu", epoch=1), SettingsError, "mean 'epochs'"),
         (lambda: a.evaluate(301, trainer="ADNeXtTrainer_S"), PathsError, "train first"),
-        (lambda: a.evaluate(301, resamples=3), SettingsError, "at least 100"),
+        (lambda: a.evaluate(301, trainer="ADNeXtTrainer_T", resamples=3), SettingsError, "at least 100"),
         (lambda: a.compare(301, ["ADNeXtTrainer_T"]), SettingsError, "at least two runs"),
         (lambda: a.plan_and_preprocess(301, preset="papr"), UnknownNameError, "did you mean 'paper'"),
         (lambda: a.plan_and_preprocess(301, spacing=(1, 1, 1)), SettingsError, "unknown key 'spacing'"),
