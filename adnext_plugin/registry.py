@@ -33,6 +33,12 @@ def brought_by(group: str, name: str) -> tuple[str, ...]:
     return tuple(sorted({_package(entry) for entry in _entries(group).get(name, ())}))
 
 
+def module_of(group: str, name: str) -> str:
+    """Module that a name is declared to lie in; "" for none, or where several packages claim the name."""
+    entries = _entries(group).get(name, [])
+    return entries[0].module if len(entries) == 1 else ""
+
+
 def load(group: str, name: str) -> Any:
     """Import what is registered under a name.
 

@@ -10,27 +10,28 @@ from typing import Any
 
 from adnext_plugin.environment import trainer_search_path
 from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
-from adnext_plugin.registry import TRAINERS, brought_by, load, registered_names
-from adnext_plugin.settings import PretrainingSettings, TrainerSettings
+from adnext_plugin.registry import TRAINERS, load, module_of, registered_names
+from adnext_plugin.settings import TrainerSettings
 
-OURS = "adnext_plugin"
+# where trainers lie that have no settings but `TrainerSettings`; those of pre-training also take options of objectives
+PLAIN = re.compile(r"adnext_plugin\.trainers\.(labelled|variants\.(adnext|small|ablations|compared|published))")
 
 
 def require_names(trainer: str, overrides: Mapping[str, Any]) -> None:
     """Check the names of a trainer and of its settings before anything is imported that takes seconds.
 
-    Values, and settings of other packages' trainers, are left to `check_settings`.
+    Values, and settings of pre-training and of other packages' trainers, are left to `check_settings`.
 
     Raises:
         UnknownNameError: there is no such trainer; names the nearest.
-        SettingsError: it is ours, and none of ours has a setting of that name.
+        SettingsError: it is one of ours with the usual settings, and none is called so.
     """
     known = registered_names(TRAINERS)
     if trainer not in known and not _is_in_a_file(trainer):
         raise UnknownNameError(f"no trainer {trainer!r}{nearest_names(trainer, known)} (adnext_list trainers)")
-    if brought_by(TRAINERS, trainer) != (OURS,):
+    if not PLAIN.fullmatch(module_of(TRAINERS, trainer)):
         return
-    settings = {field.name for kind in (TrainerSettings, PretrainingSettings) for field in fields(kind)}
+    settings = {field.name for field in fields(TrainerSettings)}
     for name in overrides:
         if name not in settings:
             raise SettingsError(f"--set: unknown key {name!r}{nearest_names(name, settings)}")
