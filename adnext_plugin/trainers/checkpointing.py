@@ -136,6 +136,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         self.enable_deep_supervision = False
         self._best = (float("-inf"), float("-inf"))
         self._best_epoch: int | None = None
+        self._drawn_at = float("-inf")  # when the figure of progress was drawn last, on the monotonic clock
         self._corpus: Corpus | None = None  # whom the network has seen; of the first process only
         if self.device.type == "cpu":
             keep_large_buffers()

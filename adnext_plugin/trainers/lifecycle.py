@@ -37,6 +37,8 @@ from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.states import mend_best
 from adnext_plugin.training.weights import load_encoder
 
+SECONDS_BETWEEN_FIGURES = 20  # a figure of progress takes as long as an epoch of a small cohort
+
 
 class RunTrainer(FoldRun):
     """A run on one fold. Subclasses say which network, which loss, and how epochs are scored.
@@ -156,7 +158,8 @@ class RunTrainer(FoldRun):
             write_run_info(info, self._folder.run_file)
 
     def on_train_end(self) -> None:
-        """Save the last state, which takes the place of those to resume from."""
+        """Draw all epochs, then save the last state, which takes the place of those to resume from."""
+        self._draw_progress()
         self.current_epoch -= 1  # a state says after which epoch it was saved
         self.save_checkpoint(str(self._folder.checkpoint_final))
         self.current_epoch += 1
@@ -248,11 +251,15 @@ class RunTrainer(FoldRun):
         if self._selection_cases and self.rank_of_epoch(self._scores) > self._best:
             self._best, self._best_epoch = self.rank_of_epoch(self._scores), self.current_epoch
             self.save_checkpoint(str(self._folder.checkpoint_best))
-        # before the state: a run that is killed between the two trains the epoch again, and draws it again
+        self.save_checkpoint(str(self._folder.checkpoint_latest))
+        if time.monotonic() - self._drawn_at > SECONDS_BETWEEN_FIGURES:
+            self._draw_progress()
+        self.current_epoch += 1
+
+    def _draw_progress(self) -> None:
         if self.local_rank == 0:
             self.logger.plot_progress_png(self.output_folder)
-        self.save_checkpoint(str(self._folder.checkpoint_latest))
-        self.current_epoch += 1
+        self._drawn_at = time.monotonic()
 
     def compared_on(self) -> str:
         """What the cases epochs are compared on are called."""
