@@ -26,6 +26,7 @@ from adnext_plugin.workflows.audit import check_weights
 
 NAME = "builtin:brain_age"
 every_name = pytest.mark.parametrize("name", builtin_names())
+ROOT = Path(__file__).parents[1]
 
 
 def _subjects(*ids: str) -> pd.DataFrame:
@@ -56,17 +57,19 @@ def test_they_are_whole_and_their_card_is_true(name: str) -> None:
 
 
 def test_the_page_about_weights_states_what_they_are_worth() -> None:
-    page = (FOLDER.parents[1] / "docs" / "weights.md").read_text()
+    page = (ROOT / "docs" / "weights.md").read_text()
     for score in card_of(NAME).scores:
         assert f"| {score.of} | {score.people} | {score.in_words} | {score.guessing:.1f} |" in page
 
 
 def test_the_wheel_takes_all_of_their_files_along() -> None:
-    root = FOLDER.parents[1]
-    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    files = {path for path in FOLDER.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    taken = {path for pattern in patterns["adnext_plugin"] for path in FOLDER.parent.glob(pattern)}
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    package = ROOT / "adnext_plugin"
+    found = (package / FOLDER.name).rglob("*")
+    files = {path for path in found if path.is_file() and path.suffix not in (".py", ".pyc")}
+    taken = {path for pattern in patterns["adnext_plugin"] for path in package.glob(pattern)}
     assert len(files) > 4 and files <= taken
+    assert all((FOLDER.parent / path.relative_to(package)).is_file() for path in files)  # where it is installed, too
 
 
 def test_the_leak_audit_recognises_their_people_however_they_are_written(tmp_path: Path) -> None:
