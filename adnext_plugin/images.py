@@ -3,6 +3,7 @@
 import errno
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import product
@@ -23,6 +24,7 @@ logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 # beyond these a header is damaged, and believing it would take any amount of memory
 MOST_VOXELS = 1 << 30
+BACKWARDS = np.eye(4)[[2, 1, 0, 3]]  # x, y, z to z, y, x and back
 MOST_GAIN = {".nii": 1, ".gz": 1032, ".mgz": 1032}  # bytes of voxels per byte of a file; gzip can do no better
 FEWEST_SLICES = 5  # fewer are a slice, or the three planes of a localizer
 MOST_EXTENT_MM, LEAST_VOXEL_MM = 1000.0, 0.01
@@ -114,6 +116,28 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     if parts == 0:
         return mask
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+
+
+def looked_up(
+    values_zyx: np.ndarray, voxel_from_voxel_xyz: np.ndarray, shape: Sequence[int], order: int = 1
+) -> np.ndarray:
+    """Values on another grid, float32; 0 outside of their own.
+
+    Args:
+        values_zyx: (Z, Y, X).
+        voxel_from_voxel_xyz: 4×4, from voxels (x, y, z) of the other grid to those of `values_zyx`.
+        shape: (Z, Y, X) of the other grid.
+        order: 0 for the nearest voxel, 1 for linear interpolation.
+    """
+    matrix = BACKWARDS @ voxel_from_voxel_xyz @ BACKWARDS
+    return ndimage.affine_transform(
+        values_zyx.astype(np.float32),
+        matrix[:3, :3],
+        matrix[:3, 3],
+        output_shape=tuple(shape),
+        order=order,
+        mode="grid-constant",
+    )
 
 
 def file_sha256(path: Path) -> str:

@@ -87,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if (arguments.method is None) != arguments.feature_diversity:
         raise SettingsError("give one of --method and --feature-diversity; adnext_list explanations names methods")
-    trained(arguments)
+    if not arguments.checkpoints:  # which belong to no run
+        trained(arguments)
     if arguments.feature_diversity:
         _print_diversity(arguments)
         return 0

@@ -1,22 +1,19 @@
 """`adnext_quality`: look at all prepared cases, and list those that stand out."""
 
-import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.environment import usable_cpus
-from adnext_plugin.paths import PLANS_NAME, dataset_folder_name, preprocessed_dir
+from adnext_plugin.cli.prepared_datasets import add_datasets_arguments, add_processes_argument, look_at_each
 from adnext_plugin.workflows.quality import Request, look_at_cases
 
 
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_quality", "Contact sheet and table of prepared scans; suspicious ones are listed.")
-    parser.add_argument("--dataset", "-d", nargs="+", required=True, help="dataset numbers or names")
-    parser.add_argument("--plans", "-p", default=PLANS_NAME, help="name of the plans file")
+    add_datasets_arguments(parser)
     parser.add_argument("--top", type=int, default=20, help="cases to list on the terminal at most (default: 20)")
-    parser.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
+    add_processes_argument(parser)
     return parser
 
 
@@ -26,15 +23,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     options = {"plans": arguments.plans, "top": arguments.top, "processes": arguments.processes}
     requests = [Request(dataset=dataset, **options) for dataset in arguments.dataset]
-    for dataset in arguments.dataset:  # a wrong name is to be found before the first dataset is measured
-        dataset_folder_name(dataset, [preprocessed_dir()])
-    return max(_report(request) for request in requests)
-
-
-def _report(request: Request) -> int:
-    result = look_at_cases(request, print)
-    for case, reason in result.failed.items():
-        print(f"error: {case}: {reason}", file=sys.stderr)
-    if result.sheet is not None:
-        print(f"Look at {result.sheet}; the numbers are in {result.table_file}")
-    return 2 if result.failed or result.sheet is None else 0
+    return look_at_each(requests, lambda request: look_at_cases(request, print))

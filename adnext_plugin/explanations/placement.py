@@ -6,14 +6,11 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from scipy import ndimage
 
 from adnext_plugin.case_properties import CaseProperties
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import replacing
-from adnext_plugin.images import Volume
-
-BACKWARDS = np.eye(4)[[2, 1, 0, 3]]  # x, y, z to z, y, x and back
+from adnext_plugin.images import Volume, looked_up
 
 
 def map_affine(
@@ -53,25 +50,6 @@ def over_scan(map_zyx: np.ndarray, affine: np.ndarray, properties: CasePropertie
     scan_affine = np.array(properties.ras_affine, dtype=float)
     values_zyx = looked_up(map_zyx, np.linalg.inv(affine) @ scan_affine, properties.ras_shape_voxels)
     return Volume(volume_zyx=values_zyx, affine=scan_affine)
-
-
-def looked_up(values_zyx: np.ndarray, voxel_from_voxel_xyz: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Values on another grid, float32; linear in between, 0 outside.
-
-    Args:
-        values_zyx: (Z, Y, X).
-        voxel_from_voxel_xyz: 4×4, from voxels (x, y, z) of the other grid to those of `values_zyx`.
-        shape: (Z, Y, X) of the other grid.
-    """
-    matrix = BACKWARDS @ voxel_from_voxel_xyz @ BACKWARDS
-    return ndimage.affine_transform(
-        values_zyx.astype(np.float32),
-        matrix[:3, :3],
-        matrix[:3, 3],
-        output_shape=tuple(shape),
-        order=1,
-        mode="grid-constant",
-    )
 
 
 def on_map(mask: Volume, affine: np.ndarray, map_shape: Sequence[int]) -> np.ndarray:

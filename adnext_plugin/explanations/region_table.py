@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.explanations.regions import Region
-from adnext_plugin.explanations.template import mni152
+from adnext_plugin.mni152 import mni152
 
 KEYS = ["region", "side"]
 

@@ -11,9 +11,8 @@ from scipy import ndimage
 
 from adnext_plugin.csv_files import read_csv, require_numbers
 from adnext_plugin.errors import SettingsError, TableError
-from adnext_plugin.explanations.placement import BACKWARDS
-from adnext_plugin.explanations.template import mni152
-from adnext_plugin.images import read_volume
+from adnext_plugin.images import BACKWARDS, read_volume
+from adnext_plugin.mni152 import mni152
 
 Side = Literal["left", "right"]
 BLOCK_MM = 30

@@ -7,7 +7,6 @@ import functools
 from dataclasses import dataclass
 from typing import TypeVar
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  (the name everybody knows it by)
 from scipy.linalg import polar
@@ -15,8 +14,8 @@ from scipy.linalg import polar
 from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume
 from adnext_plugin.itk_threads import one_itk_thread
+from adnext_plugin.mni152 import mni152
 
-TEMPLATE_SPACING_MM = 2
 TransformType = TypeVar("TransformType", bound=sitk.Transform)
 
 
@@ -101,13 +100,8 @@ def _register(fixed: sitk.Image, moving: sitk.Image, start: TransformType, level
 
 @functools.cache
 def _template() -> sitk.Image:
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
-
-    template = nibabel.as_closest_canonical(load_mni152_template(resolution=TEMPLATE_SPACING_MM))
-    mask = nibabel.as_closest_canonical(load_mni152_brain_mask(resolution=TEMPLATE_SPACING_MM))
-    # nilearn's resampling leaves traces of 1e-17 outside the brain
-    brain_zyx = np.where(np.asarray(mask.dataobj).T > 0, template.get_fdata(dtype=np.float32).T, 0)
-    return _image(Volume(volume_zyx=np.ascontiguousarray(brain_zyx), affine=template.affine))
+    template = mni152()
+    return _image(Volume(volume_zyx=template.volume_zyx, affine=template.affine))
 
 
 def _image(volume: Volume) -> sitk.Image:

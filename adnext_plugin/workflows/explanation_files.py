@@ -95,8 +95,8 @@ class GroupMaps:
         """Write a map and a picture of each group; gives the number of its people."""
         from adnext_plugin.explanations.montage import montage
         from adnext_plugin.explanations.placement import write_nifti
-        from adnext_plugin.explanations.template import mni152
         from adnext_plugin.explanations.thresholds import stands_out
+        from adnext_plugin.mni152 import mni152
 
         template = mni152()
         for group, people in self._counts.items():

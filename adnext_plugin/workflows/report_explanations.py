@@ -59,8 +59,8 @@ def _viewer(folder: Path, summary: "ExplanationSummary", group: str, people: int
     import numpy as np
 
     from adnext_plugin.explanations.strips import strips
-    from adnext_plugin.explanations.template import mni152
     from adnext_plugin.images import read_volume
+    from adnext_plugin.mni152 import mni152
     from adnext_plugin.report.page import Plane, Viewer
 
     template = mni152()

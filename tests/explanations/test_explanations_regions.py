@@ -8,7 +8,8 @@ import pytest
 from adnext_plugin.errors import PathsError, SettingsError, TableError
 from adnext_plugin.explanations.region_table import over_people, region_rows, relative
 from adnext_plugin.explanations.regions import blocks, read_atlas
-from adnext_plugin.explanations.template import mni152, over_template
+from adnext_plugin.explanations.template import over_template
+from adnext_plugin.mni152 import mni152
 
 LEFT_MM, RIGHT_MM = (-26.0, -18.0, -18.0), (26.0, -18.0, -18.0)
 SIZES = ((17, LEFT_MM, 9.0), (53, RIGHT_MM, 7.0), (3, (0.0, 40.0, 20.0), 12.0))

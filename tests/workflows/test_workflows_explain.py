@@ -260,3 +260,7 @@ def test_feature_diversity_of_checkpoints_is_that_of_the_runs_own_networks(train
         errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1 and message in errors[0]
     assert not (tmp_path / "x").exists()
+    # they belong to no run, so that none need be named
+    (trained.run.parent / "ADNeXtTrainer_B__ADNeXtPlans__3d_fullres" / "fold_0").mkdir(parents=True)
+    unnamed = ["301", "-device", "cpu", "--feature-diversity", "--cases", case, "--checkpoints", f"adnext_t={file}"]
+    assert explain.main([*unnamed, "-o", str(tmp_path / "unnamed")]) == 0

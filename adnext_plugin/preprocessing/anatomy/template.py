@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import nibabel
 import numpy as np
-from scipy.ndimage import affine_transform, binary_dilation
+from scipy.ndimage import binary_dilation
+
+from adnext_plugin.images import looked_up
 
 SHAPE_ZYX = (91, 109, 91)
 SPACING_MM = 2.0
 GRID = np.array([[2.0, 0, 0, -90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])  # voxels x, y, z to millimetres
 MARGIN_VOXELS = 2  # beyond the template's brain, where that of an individual may reach
-SWAP = np.eye(4)[[2, 1, 0, 3]]  # between x, y, z and z, y, x
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,9 +63,7 @@ def resampled(
         shape_zyx: of the other grid.
         order: 0 for the nearest voxel, 1 for linear interpolation.
     """
-    index = SWAP @ np.linalg.inv(affine) @ to_affine @ SWAP
-    where = {"output_shape": shape_zyx, "order": order, "mode": "grid-constant"}
-    return affine_transform(volume_zyx, index[:3, :3], index[:3, 3], **where)
+    return looked_up(volume_zyx, np.linalg.inv(affine) @ to_affine, shape_zyx, order)
 
 
 def _on_grid(image: nibabel.spatialimages.SpatialImage) -> np.ndarray:
