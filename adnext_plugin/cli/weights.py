@@ -1,5 +1,6 @@
 """`adnext_weights`: the weights that come with the package and what they are worth; those of others, and for others."""
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +96,7 @@ def _convert(arguments: Namespace) -> None:
     print(f"licence: {done.origin['licence']}")
     print(f"scans: {done.origin['prepared']}")
     print(f"cite: {done.origin['cite']}")
-    network = str({"network": {"name": done.network.name, **options}}).replace("'", '"')
+    network = json.dumps({"network": {"name": done.network.name, **options}})
     print(f"use: a preset with {network}, -tr ADNeXtTrainer -pretrained_weights {done.checkpoint}")
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adnext_plugin.builtin.weights import card_of, is_builtin, weights_file
+from adnext_plugin.builtin.weights import card_of, is_builtin, model_folder, weights_file
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.workflows.common import Tell, say_nothing
 
@@ -125,7 +125,6 @@ def _encoder(tensors: dict[str, Any]) -> dict[str, Any]:
 
 def _builtin(name: str) -> _Known:
     from adnext_plugin.builtin.card import card_page
-    from adnext_plugin.builtin.weights import model_folder
     from adnext_plugin.prediction.bundle import read_bundle
     from adnext_plugin.records import to_json
     from adnext_plugin.training.weights import read_checkpoint
