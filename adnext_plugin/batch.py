@@ -11,7 +11,8 @@ Change = Callable[[torch.Tensor, int], torch.Tensor]  # an image (C, Z, Y, X) an
 class Batch(NamedTuple):
     """Images (B, C, Z, Y, X) float32, targets (B,), covariates (B, K), and the indices of their cases in the store.
 
-    Where the loader's change makes several views of an image, (V, C, Z, Y, X), images are (B, V, C, Z, Y, X).
+    Where the loader's change makes several views of an image, (V, C, Z, Y, X), images are (B, V, C, Z, Y, X). Indices
+    stay on the CPU: they are names, which seeds are made of and scores are filed under.
     """
 
     images: torch.Tensor
@@ -20,5 +21,6 @@ class Batch(NamedTuple):
     indices: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        """The same on a device, indices apart; from pinned memory without waiting."""
+        images, targets, covariates = (tensor.to(device, non_blocking=True) for tensor in self[:3])
+        return Batch(images, targets, covariates, self.indices)

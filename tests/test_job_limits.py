@@ -2,17 +2,17 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import blosc2
 import numpy as np
 import pytest
 
 from adnext_plugin.cpu_memory import available_memory_bytes, memory_bytes
-from adnext_plugin.data import store
+from adnext_plugin.data import loading_processes, store
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.job_limits import MemoryLimit, memory_limit, processor_limit
 from adnext_plugin.parallel import processes_that_fit
-from adnext_plugin.trainers import fold_data
 
 GIB = 1 << 30
 NO_LIMIT = "9223372036854771712\n"
@@ -158,6 +158,25 @@ def test_volumes_are_kept_in_memory_where_half_of_the_job_s_holds_them_for_every
 def test_loaders_are_as_many_as_the_job_has_processors_for_each_training_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for processors, processes, workers in ((64, 1, 8), (6, 1, 6), (6, 2, 3), (2, 4, 1)):
-        monkeypatch.setattr(fold_data, "usable_cpus", lambda processors=processors: processors)
-        assert fold_data._most_workers(processes) == workers
+    for processors, processes, count in ((64, 1, 8), (6, 1, 6), (6, 2, 3), (2, 4, 1)):
+        monkeypatch.setattr(loading_processes, "usable_cpus", lambda processors=processors: processors)
+        found = loading_processes.loading_processes(lambda: 1, on_gpu=True, processes=processes)
+        assert (found.count, found.line) == (count, None)
+    assert loading_processes.loading_processes(lambda: 1, on_gpu=False).count == 0
+
+
+def test_loaders_are_no_more_than_shared_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading_processes, "usable_cpus", lambda: 8)
+    batch = 4 * 4 * 128**3  # 4 scans of 128³ in float32, 32 MiB
+    found = {}
+    for free_mib in (64, 128, 192, 575, 576):  # 64: a container of Docker's, if nobody asked for more
+        usage = SimpleNamespace(free=free_mib << 20)
+        monkeypatch.setattr(loading_processes.shutil, "disk_usage", lambda _, usage=usage: usage)
+        found[free_mib] = loading_processes.loading_processes(lambda: batch, on_gpu=True)
+    assert {free: one.count for free, one in found.items()} == {64: 0, 128: 1, 192: 2, 575: 7, 576: 8}
+    line = "/dev/shm has 128 MiB left, room for 1 of 8 processes that load data; all of them need 576 MiB"
+    assert found[128].line == f"{line} (in a container: --shm-size or --ipc=host)" and found[576].line is None
+    # what the user asks for by name does not fit, either
+    monkeypatch.setenv("nnUNet_n_proc_DA", "3")
+    assert loading_processes.loading_processes(lambda: batch, on_gpu=True, processes=2).count == 3
+    assert loading_processes.loading_processes(lambda: batch, on_gpu=True, processes=4).count == 1

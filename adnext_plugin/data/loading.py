@@ -5,6 +5,7 @@ image's augmentation from (seed, epoch, case). A run that was interrupted, or th
 processes, therefore sees exactly the batches of one that was not.
 """
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -37,6 +38,10 @@ class CaseDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self._store)
+
+    def bytes_of_case(self) -> int:
+        """What a case takes as it is served, with all its views."""
+        return self[0, 0].images.nbytes
 
     def __getitem__(self, address: tuple[int, int]) -> Batch:
         epoch, index = address
@@ -98,6 +103,7 @@ class EpochLoader:
             dataset,
             batch_sampler=sampler,
             num_workers=workers,
+            multiprocessing_context=_context() if workers else None,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
         )
@@ -119,3 +125,11 @@ class EpochLoader:
 
     def __next__(self) -> Batch:
         return next(self._batches)
+
+
+def _context() -> str | None:
+    """Linux's way to start processes that share what is in memory already, whatever Python's default is.
+
+    Elsewhere they are given a copy of the dataset, without the volumes, which they read from disk.
+    """
+    return "fork" if sys.platform == "linux" else None

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,10 @@ class CaseStore:
 
     def __len__(self) -> int:
         return len(self.cases)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the volumes: a process that is given a copy reads them from disk, where they lie already."""
+        return {**self.__dict__, "_images": None}
 
     def __getitem__(self, index: int) -> np.ndarray:
         """The case's image, (1, Z, Y, X), float16; not to be written to."""

@@ -37,6 +37,7 @@ from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.shared_settings import shared
 from adnext_plugin.training.states import newest_state
+from adnext_plugin.training.step_results import load_optimizer
 from adnext_plugin.training.weights import not_finite, read_checkpoint, with_plain_names
 
 
@@ -217,7 +218,7 @@ class ResumableRun(nnUNetTrainer, ABC):
             self._plain_network().load_state_dict(checkpoint["network_weights"])
         except RuntimeError as error:
             raise WeightsError(f"{where} is of another network than the plan's {self.plan.network.name}") from error
-        self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+        load_optimizer(self.optimizer, checkpoint["optimizer_state"])
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
         self.logger.load_checkpoint(checkpoint["logging"])

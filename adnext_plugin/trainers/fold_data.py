@@ -1,5 +1,7 @@
 """The cases of one fold as a trainer sees them: which part they belong to, their targets, and loaders of them."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +12,8 @@ import pandas as pd
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from adnext_plugin.data.loading import CaseDataset, Change, EpochLoader, EpochSampler
+from adnext_plugin.data.loading_processes import LoadingProcesses, loading_processes
 from adnext_plugin.data.store import CaseStore
-from adnext_plugin.environment import usable_cpus, worker_count
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_object, require_file
 from adnext_plugin.paths import plans_file
@@ -23,7 +25,9 @@ from adnext_plugin.splits.folds import ensure_splits, require_every_class, take_
 from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file
 from adnext_plugin.task import task_of
 
-MOST_WORKERS = 8
+
+def _say_nothing(line: str) -> None:
+    """For those who want no line on what loaders lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +111,7 @@ class FoldData:
         on_gpu: bool = False,
         rank: int = 0,
         processes: int = 1,
+        tell: Callable[[str], None] = _say_nothing,
     ) -> EpochLoader:
         """A loader of some cases, in the order given or shuffled; by default without covariates and fitted steps."""
         if covariates is None:
@@ -122,8 +127,13 @@ class FoldData:
             rank=rank,
             processes=processes,
         )
-        workers = worker_count(_most_workers(processes) if on_gpu else 0) if shuffle else 0
-        return EpochLoader(dataset, sampler, workers=workers, pin_memory=on_gpu)
+        loaders = LoadingProcesses(count=0)
+        if shuffle:
+            share = math.ceil(min(settings.batch_size, len(cases)) / processes)
+            loaders = loading_processes(lambda: share * dataset.bytes_of_case(), on_gpu=on_gpu, processes=processes)
+        if loaders.line is not None:
+            tell(loaders.line)
+        return EpochLoader(dataset, sampler, workers=loaders.count, pin_memory=on_gpu)
 
     def fit_steps(self, training: list[str]) -> FittedSteps | None:
         """The plan's fitted steps, fitted on some cases and no others; None where the plan has none."""
@@ -184,8 +194,3 @@ def open_data(
         plan=replace(plan, task=task),
         stored_spacing_mm=tuple(planned.spacing),
     )
-
-
-def _most_workers(processes: int) -> int:
-    """Loaders of one of several training processes, which share the processors of the job."""
-    return max(1, min(MOST_WORKERS, usable_cpus() // processes))

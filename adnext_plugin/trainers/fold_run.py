@@ -144,6 +144,7 @@ class FoldRun(ResumableRun):
             on_gpu=self.device.type == "cuda",
             rank=self.local_rank if shared else 0,
             processes=number_of_processes() if shared else 1,
+            tell=self.print_to_log_file,
         )
 
     def _describe_corpus(self) -> Corpus:

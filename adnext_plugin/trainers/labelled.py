@@ -149,11 +149,11 @@ class ADNeXtTrainer(RunTrainer):
             settle_batch_norms(self._plain_network(), self.validation_step, batches)
 
     def validation_step(self, batch: Batch) -> dict:
-        """Outputs of one batch, in float32 on the CPU."""
+        """Outputs of one batch, in float32."""
         batch = batch.to(self.device)
         with autocast(self.device):
             outputs = self._outputs(batch)
-        return {"indices": batch.indices.cpu(), "outputs": outputs.float().cpu()}
+        return {"indices": batch.indices, "outputs": outputs.float()}
 
     def epoch_scores(self, outputs: list[dict]) -> dict[str, float]:
         """Loss and the scores of the task."""

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from adnext_plugin.batch import Batch
 from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import EpochLoader
-from adnext_plugin.errors import AdnextError, WeightsError
+from adnext_plugin.errors import WeightsError
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import without_links
 from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
@@ -35,6 +35,7 @@ from adnext_plugin.training.precision import autocast
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.states import mend_best
+from adnext_plugin.training.step_results import numbers, on_cpu, require_finite
 from adnext_plugin.training.weights import load_encoder
 
 SECONDS_BETWEEN_FIGURES = 20  # a figure of progress takes as long as an epoch of a small cohort
@@ -55,7 +56,7 @@ class RunTrainer(FoldRun):
 
     @abstractmethod
     def validation_step(self, batch: Batch) -> dict:
-        """What `epoch_scores` needs to know of one batch, on the CPU, with `indices` of its cases."""
+        """What `epoch_scores` needs to know of one batch, with `indices` of its cases; on whatever device."""
 
     @abstractmethod
     def epoch_scores(self, outputs: list[dict]) -> dict[str, float]:
@@ -94,6 +95,8 @@ class RunTrainer(FoldRun):
         if settings.optimizer == "sgd":
             return torch.optim.SGD(self.parameter_groups(), momentum=settings.momentum, **shared)
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+        if self.device.type == "cuda":
+            shared["fused"] = True  # one kernel for all parameters
         return kind(self.parameter_groups(), betas=settings.betas, amsgrad=settings.amsgrad, **shared)
 
     def parameter_groups(self) -> list[dict]:
@@ -204,17 +207,18 @@ class RunTrainer(FoldRun):
         self.logger.log("lrs", self.optimizer.param_groups[0]["lr"], self.current_epoch)
 
     def train_step(self, batch: Batch) -> dict:
-        """One optimizer step.
+        """One optimizer step; its loss stays on the device.
 
         Raises:
-            AdnextError: the loss is no longer finite.
+            AdnextError: the loss is no longer finite; where that can only be told by waiting for the device, or for
+                other processes, `on_train_epoch_end` tells it.
         """
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device):
             loss = self.batch_loss(batch)
-        if not torch.isfinite(loss):
-            raise AdnextError(f"the loss became {loss.item()} in epoch {self.current_epoch}; lower the learning rate")
+        if self._knows_losses_at_once():
+            require_finite(numbers([loss]), self.current_epoch)
         if self.grad_scaler is None:
             loss.backward()
             self.optimizer.step()
@@ -222,11 +226,16 @@ class RunTrainer(FoldRun):
             self.grad_scaler.scale(loss).backward()
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
-        return {"loss": float(loss.detach())}
+        return {"loss": loss.detach()}
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """Log the mean training loss."""
-        losses = [output["loss"] for output in from_all_processes(train_outputs)]
+        """Log the mean training loss.
+
+        Raises:
+            AdnextError: a loss of the epoch is not finite.
+        """
+        losses = from_all_processes(numbers([output["loss"] for output in train_outputs]))
+        require_finite(losses, self.current_epoch)
         self.logger.log("train_losses", float(np.mean(losses)), self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:
@@ -238,7 +247,7 @@ class RunTrainer(FoldRun):
         """Log how well the epoch does on the cases epochs are compared on."""
         scores = dict.fromkeys(("loss", *self.score_names), float("nan"))
         if self._selection_cases:
-            scores = self.epoch_scores(from_all_processes(val_outputs))
+            scores = self.epoch_scores(from_all_processes(on_cpu(val_outputs)))
         self.logger.log("val_losses", scores["loss"], self.current_epoch)
         for name in self.score_names:
             self.logger.log(f"val_{name}", scores[name], self.current_epoch)
@@ -282,11 +291,14 @@ class RunTrainer(FoldRun):
 
     # ------------------------------------------------------------------ private
 
+    def _knows_losses_at_once(self) -> bool:
+        return self.device.type == "cpu" and not self.is_ddp
+
     @torch.no_grad()
     def _validate(self, loader: EpochLoader) -> list[dict]:
         """Outputs of validation steps for the cases of a loader, in their order."""
         self.network.eval()
-        return from_all_processes([self.validation_step(batch) for batch in loader.batches(epoch=0)])
+        return from_all_processes(on_cpu([self.validation_step(batch) for batch in loader.batches(epoch=0)]))
 
     def _is_out_of_patience(self) -> bool:
         patience = self.settings.patience_epochs

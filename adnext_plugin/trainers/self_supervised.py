@@ -160,7 +160,7 @@ class SelfSupervisedTrainer(RunTrainer):
         batch = batch.to(self.device)
         with autocast(self.device):
             outputs = self._fitted.outputs(self._plain_network(), batch, self._seeds(batch, FIXED))
-        return {"indices": batch.indices.cpu(), **outputs}
+        return {"indices": batch.indices, **outputs}
 
     def epoch_scores(self, outputs: list[dict]) -> dict[str, float]:
         """The objective's."""

@@ -1,5 +1,7 @@
 """The order of batches and the augmentation depend on seed, epoch and case alone."""
 
+import pickle
+
 import blosc2
 import numpy as np
 import pytest
@@ -70,6 +72,19 @@ def test_processes_share_out_each_batch_without_overlap(processes: int) -> None:
     ]
     everything = [address for share in shares for address in share]
     assert sorted(everything) == [(0, index) for index in range(12)]
+
+
+@pytest.mark.parametrize("name", registered_names(AUGMENTATIONS))
+def test_processes_that_share_no_memory_read_the_same_from_disk(folder, name: str) -> None:
+    store = CaseStore(folder, CASES, SIZE, is_own=False)
+    assert store.keep_in_memory()
+    dataset = CaseDataset(store, np.arange(7), np.zeros((7, 2), dtype=np.float32), Augmentation(name, SIZE), seed=3)
+    sent = pickle.dumps(dataset)  # what a process is given where it is not forked
+    assert store[0].tobytes() not in sent
+    for address in ((0, 4), (2, 1)):
+        served, expected = pickle.loads(sent)[address], dataset[address]
+        assert all(torch.equal(one, other) for one, other in zip(served, expected, strict=True))
+    assert store.keep_in_memory() and store[0] is store[0]  # here they stay
 
 
 def test_fewer_cases_than_a_batch_still_make_one_batch() -> None:

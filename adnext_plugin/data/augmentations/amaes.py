@@ -56,6 +56,14 @@ def _noise(random: np.random.RandomState, shape: Shape) -> dict[str, Any]:
     return {"noise_zyx": random.normal(0, sigma, shape).astype(np.float32)}
 
 
+def _width(random: np.random.RandomState, shape: Shape) -> dict[str, Any]:
+    return {"sigma": random.uniform(0, 1)}
+
+
+def _centre(random: np.random.RandomState, shape: Shape) -> dict[str, Any]:
+    return {"centre_zyx": [random.randint(length) for length in shape]}
+
+
 def _zoom(random: np.random.RandomState, shape: Shape) -> dict[str, Any]:
     return {"zoom": [random.uniform(0.5, 1) if random.uniform() < 0.33 else 1.0 for _ in shape]}
 
@@ -79,7 +87,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation(
         probability=0.2,
         per_channel=0.5,
-        draw=lambda random, _: {"sigma": random.uniform(0, 1)},
+        draw=_width,
         formula=gaussian_filter,
     ),
     Degradation(probability=0.2, draw=_noise, formula=artefacts.multiplicative_noise),
@@ -88,7 +96,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation(probability=0.2, per_channel=0.5, draw=_zoom, formula=artefacts.low_resolution),
     Degradation(
         probability=0.33,
-        draw=lambda random, shape: {"centre_zyx": [random.randint(length) for length in shape]},
+        draw=_centre,
         formula=artefacts.bias_field,
     ),
     Degradation(probability=0.2, draw=_gamma, formula=artefacts.gamma),

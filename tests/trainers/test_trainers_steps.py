@@ -1,0 +1,120 @@
+"""What a training step costs beside its arithmetic: what it reads, what becomes of losses, how an optimizer goes on."""
+
+import copy
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from adnext_plugin.batch import Batch
+from adnext_plugin.errors import AdnextError
+from adnext_plugin.paths import hook_dir
+from adnext_plugin.trainers.lifecycle import RunTrainer
+from adnext_plugin.training.step_results import load_optimizer, numbers, on_cpu
+
+# what a GPU is waited for: a value as a number, a size that depends on values
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
+
+
+class _Reads(TorchDispatchMode):
+    """Counts operations by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _trainer(monkeypatch: pytest.MonkeyPatch, name: str, **settings) -> RunTrainer:
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"epochs": 2, "warmup_epochs": 0, **settings}))
+    dataset = "Dataset301_Toy"
+    return get_trainer_from_args(dataset, "3d_fullres", 0, name, "ADNeXtPlans", False, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["ADNeXtTrainer_T", "ADNeXtTrainer_T_Small"])
+def test_a_training_step_waits_for_no_value_and_an_epoch_reads_its_losses_at_its_end(toy, monkeypatch, name) -> None:
+    trainer = _trainer(monkeypatch, name, batch_size=4)
+    # as on a GPU, which is not to be waited for
+    monkeypatch.setattr(RunTrainer, "_knows_losses_at_once", lambda _: False)
+    trainer.on_train_start()
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    outputs = []
+    for _ in range(2):
+        batch = next(trainer.dataloader_train)
+        with _Reads() as reads:
+            outputs.append(trainer.train_step(batch))
+        found = {name: count for name, count in reads.counts.items() if name in WAITS}
+        # AdamW without `fused` reads its count of steps from the CPU, where it lies
+        steps = len([parameter for parameter in trainer.network.parameters() if parameter.grad is not None])
+        assert found.pop("_local_scalar_dense", 0) <= steps and not found
+        assert reads.counts["convolution"] and isinstance(outputs[-1]["loss"], torch.Tensor)
+    trainer.on_train_epoch_end(outputs)
+    logged = trainer.logger.local_logger.my_fantastic_logging["train_losses"]
+    assert logged == [pytest.approx(sum(float(output["loss"]) for output in outputs) / 2, rel=1e-12)]
+
+
+@pytest.mark.parametrize("is_told_at_once", [True, False])
+def test_a_loss_that_is_not_finite_ends_the_run_in_its_epoch_and_nothing_of_it_is_saved(
+    toy, monkeypatch, is_told_at_once: bool
+) -> None:
+    trainer = _trainer(monkeypatch, "ADNeXtTrainer_T", learning_rate=1e-3)
+    trainer.on_train_start()
+    trainer.run_epoch()
+    saved = {path: path.read_bytes() for path in Path(trainer.output_folder).glob("*.pth")}
+    assert saved
+    monkeypatch.setattr(RunTrainer, "_knows_losses_at_once", lambda _: is_told_at_once)
+    loss_of, steps = trainer.batch_loss, []
+
+    def batch_loss(batch: Batch) -> torch.Tensor:
+        steps.append(batch)
+        return loss_of(batch) * (float("inf") if len(steps) == 1 else 1)
+
+    monkeypatch.setattr(trainer, "batch_loss", batch_loss)
+    with pytest.raises(AdnextError, match=r"^the loss became inf in epoch 1; lower the learning rate$"):
+        trainer.run_epoch()
+    assert len(steps) == (1 if is_told_at_once else trainer.num_iterations_per_epoch)
+    assert {path: path.read_bytes() for path in Path(trainer.output_folder).glob("*.pth")} == saved
+
+
+def test_numbers_are_those_of_tensors_and_outputs_come_to_the_cpu() -> None:
+    assert numbers([torch.tensor(0.1), torch.tensor(2.0)]) == [torch.tensor(0.1).item(), 2.0]
+    assert numbers([0.5, torch.tensor(2.0)]) == [0.5, 2.0] and numbers([]) == []
+    outputs = on_cpu([{"scores": torch.zeros(2), "who": ["a", "b"]}])
+    assert outputs[0]["scores"].device.type == "cpu" and outputs[0]["who"] == ["a", "b"]
+
+
+def _optimizer(network: nn.Module, **options) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(network.parameters(), lr=0.1, **options)
+
+
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    optimizer.zero_grad()
+    network(torch.ones(2, 3)).square().sum().backward()
+    optimizer.step()
+    return network.weight.detach().clone()
+
+
+def test_an_optimizer_goes_on_from_a_state_of_another_device_in_its_own_way() -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(3, 2)
+    fused = _optimizer(network, fused=True)  # as on a GPU
+    _step(network, fused)
+    state, weights = copy.deepcopy(fused.state_dict()), copy.deepcopy(network.state_dict())
+    expected = _step(network, fused)
+    for options in ({}, {"fused": True}):
+        network.load_state_dict(weights)
+        optimizer = _optimizer(network, **options)
+        load_optimizer(optimizer, given := copy.deepcopy(state))
+        assert given["param_groups"][0]["fused"] is True  # what was read is left as it is
+        assert optimizer.param_groups[0]["fused"] is (True if options else None)
+        torch.testing.assert_close(_step(network, optimizer), expected)
