@@ -24,3 +24,8 @@ class Batch(NamedTuple):
         """The same on a device, indices apart; from pinned memory without waiting."""
         images, targets, covariates = (tensor.to(device, non_blocking=True) for tensor in self[:3])
         return Batch(images, targets, covariates, self.indices)
+
+
+def runs_on_device(change: Change | None) -> bool:
+    """Whether a change takes images on another device than the CPU, as its attribute `runs_on_device` says."""
+    return change is None or getattr(change, "runs_on_device", False)

@@ -50,6 +50,9 @@ class RunSettings:
     augmentation: str = "paper"
     pretrained_weights: str | None = None  # checkpoint whose encoder to start from; {fold} stands for the fold
     seed: int = 42
+    # keep all volumes on the GPU and change them there; auto: where they fit and the augmentation can be done there.
+    # Means nothing on a CPU
+    data_on_gpu: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

@@ -9,9 +9,10 @@ wrapped in a transform that is `Randomizable` and seeds them from its own state 
 from collections.abc import Sequence
 
 import torch
-from monai.transforms import CenterSpatialCrop, Compose, RandSpatialCrop
+from monai.transforms import CenterSpatialCrop, RandSpatialCrop
 
 from adnext_plugin.named_transforms import named_transforms
+from adnext_plugin.on_device.change import SeededChange
 
 
 class Augmentation:
@@ -32,24 +33,23 @@ class Augmentation:
         transforms = named_transforms(name, input_size_voxels)
         if crop_voxels is not None:
             transforms = [RandSpatialCrop(crop_voxels, random_size=False), *transforms]
-        self._chain = Compose(transforms)
+        self._change = SeededChange(transforms)
+        self.runs_on_device = self._change.runs_on_device
 
     def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
         """Return a changed copy of an image (C, Z, Y, X); equal seeds give equal changes."""
-        self._chain.set_random_state(seed=seed)
-        return _plain(self._chain(image_czyx))
+        return self._change(image_czyx, seed)
 
 
 class CentreCrop:
     """Cuts the middle out of an image (C, Z, Y, X), whatever the seed."""
+
+    runs_on_device = True
 
     def __init__(self, crop_voxels: Sequence[int]) -> None:
         self._crop = CenterSpatialCrop(crop_voxels)
 
     def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
         """Return the cut."""
-        return _plain(self._crop(image_czyx))
-
-
-def _plain(image: torch.Tensor) -> torch.Tensor:
-    return image.as_tensor() if hasattr(image, "as_tensor") else image
+        cut = self._crop(image_czyx)
+        return cut.as_tensor() if hasattr(cut, "as_tensor") else cut

@@ -7,6 +7,7 @@ processes, therefore sees exactly the batches of one that was not.
 
 import sys
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,24 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from adnext_plugin.batch import Batch, Change
 from adnext_plugin.data.store import CaseStore
+
+
+class Loader(Protocol):
+    """What serves batches with `next`, one epoch at a time."""
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        ...
+
+    def start(self, epoch: int) -> None:
+        """Begin an epoch."""
+        ...
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """All batches of an epoch."""
+        ...
+
+    def __next__(self) -> Batch: ...
 
 
 class CaseDataset(Dataset):
@@ -25,14 +44,17 @@ class CaseDataset(Dataset):
         covariates: (N, K) float32.
         change: applied to each image (C, Z, Y, X) with a seed of its own; None to leave images as they are.
         seed: of the run.
+
+    Attributes:
+        targets, covariates: as tensors.
     """
 
     def __init__(
         self, store: CaseStore, targets: np.ndarray, covariates: np.ndarray, change: Change | None, seed: int
     ) -> None:
         self._store = store
-        self._targets = torch.tensor(targets, dtype=torch.int64 if targets.dtype.kind == "i" else torch.float32)
-        self._covariates = torch.from_numpy(covariates)
+        self.targets = torch.tensor(targets, dtype=torch.int64 if targets.dtype.kind == "i" else torch.float32)
+        self.covariates = torch.from_numpy(covariates)
         self._change = change
         self._seed = seed
 
@@ -45,11 +67,19 @@ class CaseDataset(Dataset):
 
     def __getitem__(self, address: tuple[int, int]) -> Batch:
         epoch, index = address
-        image_czyx = torch.from_numpy(self._store[index].astype(np.float32))
-        if self._change is not None:
-            seeds = np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)
-            image_czyx = self._change(image_czyx, int(seeds[0]))
-        return Batch(image_czyx, self._targets[index], self._covariates[index], torch.tensor(index))
+        image_czyx = self.changed(torch.from_numpy(self._store[index].astype(np.float32)), epoch, index)
+        return Batch(image_czyx, self.targets[index], self.covariates[index], torch.tensor(index))
+
+    def changed(self, image_czyx: torch.Tensor, epoch: int, index: int) -> torch.Tensor:
+        """A case's image as it is served in an epoch."""
+        if self._change is None:
+            return image_czyx
+        seeds = np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)
+        return self._change(image_czyx, int(seeds[0]))
+
+    def volumes_on(self, device: torch.device) -> torch.Tensor:
+        """All volumes on a device, (N, 1, Z, Y, X) float16."""
+        return self._store.on_device(device)
 
 
 class EpochSampler(Sampler):

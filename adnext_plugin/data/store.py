@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from adnext_plugin.cpu_memory import available_memory_bytes, memory_bytes
 from adnext_plugin.errors import AdnextWarning, PathsError, SettingsError
@@ -57,13 +58,14 @@ class CaseStore:
                 "run adnext_plan_and_preprocess"
             )
         self._images: list[np.ndarray] | None = None
+        self._resident: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the volumes: a process that is given a copy reads them from disk, where they lie already."""
-        return {**self.__dict__, "_images": None}
+        return {**self.__dict__, "_images": None, "_resident": None}
 
     def __getitem__(self, index: int) -> np.ndarray:
         """The case's image, (1, Z, Y, X), float16; not to be written to."""
@@ -89,6 +91,15 @@ class CaseStore:
             return False
         self._images = [self._read(case) for case in self.cases]
         return True
+
+    def on_device(self, device: torch.device) -> torch.Tensor:
+        """All volumes on a device, (N, 1, Z, Y, X) float16; copied there once."""
+        if self._resident is None or self._resident.device != device:
+            resident = torch.empty(len(self), *self._shape, dtype=torch.float16, device=device)
+            for index in range(len(self)):
+                resident[index] = torch.from_numpy(self[index])
+            self._resident = resident
+        return self._resident
 
     def _read(self, case: str) -> np.ndarray:
         path = volume_file(self._folder, case)

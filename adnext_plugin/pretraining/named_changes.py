@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from monai.transforms import Compose
 
+from adnext_plugin.on_device.change import SeededChange
 from adnext_plugin.registry import AUGMENTATIONS, load
 
 
@@ -21,11 +21,10 @@ class NamedChange:
     """
 
     def __init__(self, name: str, stream: int) -> None:
-        self._chain = Compose(load(AUGMENTATIONS, name)())
+        self._change = SeededChange(load(AUGMENTATIONS, name)())
+        self.runs_on_device = self._change.runs_on_device
         self._stream = stream
 
     def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
         """Return a changed copy of an image (C, Z, Y, X); equal seeds give equal changes."""
-        self._chain.set_random_state(seed=int(np.random.SeedSequence((seed, self._stream)).generate_state(1)[0]))
-        changed = self._chain(image_czyx)
-        return changed.as_tensor() if hasattr(changed, "as_tensor") else changed
+        return self._change(image_czyx, int(np.random.SeedSequence((seed, self._stream)).generate_state(1)[0]))

@@ -9,10 +9,12 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
+import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from adnext_plugin.data.loading import CaseDataset, Change, EpochLoader, EpochSampler
+from adnext_plugin.data.loading import CaseDataset, Change, EpochLoader, EpochSampler, Loader
 from adnext_plugin.data.loading_processes import LoadingProcesses, loading_processes
+from adnext_plugin.data.resident import ResidentLoader
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_object, require_file
@@ -109,15 +111,30 @@ class FoldData:
         covariates: np.ndarray | None = None,
         fitted: FittedSteps | None = None,
         on_gpu: bool = False,
+        resident_on: torch.device | None = None,
         rank: int = 0,
         processes: int = 1,
         tell: Callable[[str], None] = _say_nothing,
-    ) -> EpochLoader:
-        """A loader of some cases, in the order given or shuffled; by default without covariates and fitted steps."""
+    ) -> Loader:
+        """A loader of some cases, in the order given or shuffled; by default without covariates and fitted steps.
+
+        Args:
+            cases: to serve.
+            settings: batch size and seed.
+            change: of each image; None: none.
+            shuffle: whether to train on them.
+            covariates: (N, K).
+            fitted: steps that were fitted on cases to train on.
+            on_gpu: whether batches go to a GPU.
+            resident_on: where all volumes are to be kept, and changed; None: in the memory of the machine.
+            rank, processes: which share of every batch.
+            tell: is told what loaders lack.
+        """
         if covariates is None:
             covariates = np.zeros((len(cases), 0), dtype=np.float32)
         store = self.store(cases, fitted)
-        store.keep_in_memory(processes)
+        if resident_on is None:
+            store.keep_in_memory(processes)
         dataset = CaseDataset(store, self.targets(cases), covariates, change, settings.seed)
         sampler = EpochSampler(
             len(cases),
@@ -127,6 +144,8 @@ class FoldData:
             rank=rank,
             processes=processes,
         )
+        if resident_on is not None:
+            return ResidentLoader(dataset, sampler, resident_on)
         loaders = LoadingProcesses(count=0)
         if shuffle:
             share = math.ceil(min(settings.batch_size, len(cases)) / processes)

@@ -1,15 +1,19 @@
 """The data of a run: what of the fold is trained on and compared on, how it is served, and whom the network sees."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from adnext_plugin.batch import Change
+from adnext_plugin.batch import Change, runs_on_device
 from adnext_plugin.builtin.weights import weights_file
 from adnext_plugin.data.augmentation import Augmentation
-from adnext_plugin.data.loading import EpochLoader
+from adnext_plugin.data.loading import Loader
+from adnext_plugin.data.resident import fits
+from adnext_plugin.errors import SettingsError
 from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 from adnext_plugin.preprocessing.chain import fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, read_states, with_states, write_states
@@ -19,7 +23,7 @@ from adnext_plugin.run_records import Corpus
 from adnext_plugin.trained_on import write_trained_on
 from adnext_plugin.trainers.checkpointing import ResumableRun
 from adnext_plugin.trainers.fold_data import FoldData
-from adnext_plugin.trainers.processes import number_of_processes
+from adnext_plugin.trainers.processes import number_of_processes, of_first_process
 from adnext_plugin.training.checkpoint_notes import find_notes
 from adnext_plugin.training.corpus import describe_corpus, joined
 from adnext_plugin.training.weights import read_checkpoint
@@ -62,13 +66,15 @@ class FoldRun(ResumableRun):
         """
         return self._data.parts["train"], self._data.parts["selection"]
 
-    def get_dataloaders(self) -> tuple[EpochLoader, EpochLoader]:
+    def get_dataloaders(self) -> tuple[Loader, Loader]:
         """Loaders of the training cases and of those the epoch is chosen on."""
         training, selection = self.do_split()
         self._selection_cases = selection
         self.prepare_loss()
         self.print_to_log_file(f"{len(training)} cases to train on, {len(selection)} to choose the epoch on")
-        train_loader = self._loader(training, augmentation=self.build_augmentation())
+        augmentation = self.build_augmentation()
+        self._settle_where_volumes_are(augmentation)
+        train_loader = self._loader(training, augmentation=augmentation)
         selection_loader = self._loader(selection)
         self.num_iterations_per_epoch = len(train_loader)
         self.num_val_iterations_per_epoch = len(selection_loader)
@@ -132,7 +138,30 @@ class FoldRun(ResumableRun):
             write_states(fitted, path)
         return fitted
 
-    def _loader(self, cases: list[str], augmentation: Change | None = None, *, shared: bool = True) -> EpochLoader:
+    def _settle_where_volumes_are(self, augmentation: Change) -> None:
+        """Decide once for a run whether all volumes are kept on the GPU, as noise is not the same there.
+
+        Raises:
+            SettingsError: they are to be, and what changes them cannot be done there.
+        """
+        asked = self.settings.data_on_gpu
+        if self.device.type != "cuda" or asked == "off":
+            return
+        can_be = runs_on_device(augmentation) and runs_on_device(self.unchanged_view())
+        if asked == "on" and not can_be:
+            raise SettingsError(
+                f"data_on_gpu=on: augmentation {self.settings.augmentation!r} runs on processors only; leave "
+                "data_on_gpu out, or choose another augmentation (adnext_list augmentations)"
+            )
+        if asked == "auto":
+            cases, size = sum(map(len, self._data.parts.values())), self.plan.preprocessing.input_size_voxels
+            free_bytes, _ = torch.cuda.mem_get_info(self.device)
+            is_on = of_first_process(can_be and fits(cases, size, free_bytes))
+            self._use(replace(self.settings, data_on_gpu="on" if is_on else "off"))
+            where = "on the GPU, and changed there" if is_on else "in the memory of this machine"
+            self.print_to_log_file(f"Volumes are kept {where} (data_on_gpu)")
+
+    def _loader(self, cases: list[str], augmentation: Change | None = None, *, shared: bool = True) -> Loader:
         """A loader of some cases, in random order where they are augmented; of this process's share of every batch."""
         return self._data.loader(
             cases,
@@ -142,6 +171,7 @@ class FoldRun(ResumableRun):
             covariates=self.covariates(cases),
             fitted=self._fitted_steps,
             on_gpu=self.device.type == "cuda",
+            resident_on=self.device if self.device.type == "cuda" and self.settings.data_on_gpu == "on" else None,
             rank=self.local_rank if shared else 0,
             processes=number_of_processes() if shared else 1,
             tell=self.print_to_log_file,

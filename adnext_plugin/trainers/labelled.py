@@ -13,7 +13,7 @@ from torch import nn
 
 from adnext_plugin.batch import Batch, Change
 from adnext_plugin.data.augmentation import Augmentation, CentreCrop
-from adnext_plugin.data.loading import EpochLoader
+from adnext_plugin.data.loading import Loader
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_planned_network
 from adnext_plugin.networks.with_covariates import network_of_images
@@ -245,14 +245,14 @@ class ADNeXtTrainer(RunTrainer):
             write_predictions({"val": predictions}, self.fold, self._data.subjects, self.task, path)
 
     @cached_property
-    def _unchanged_training_cases(self) -> EpochLoader:
+    def _unchanged_training_cases(self) -> Loader:
         # mixed as in training: by name, a batch would be of one cohort, and what tells cohorts apart no spread at all
         training = sorted(self.do_split()[0])
         order = np.random.default_rng(self.settings.seed).permutation(len(training))
         return self._loader([training[place] for place in order])
 
     @cached_property
-    def _held_out_loader(self) -> EpochLoader:
+    def _held_out_loader(self) -> Loader:
         return self._loader(self._data.parts["val"])
 
     def _outputs(self, batch: Batch) -> torch.Tensor:

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adnext_plugin.batch import Batch
 from adnext_plugin.builtin.weights import name_of_file
-from adnext_plugin.data.loading import EpochLoader
+from adnext_plugin.data.loading import Loader
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import without_links
@@ -295,7 +295,7 @@ class RunTrainer(FoldRun):
         return self.device.type == "cpu" and not self.is_ddp
 
     @torch.no_grad()
-    def _validate(self, loader: EpochLoader) -> list[dict]:
+    def _validate(self, loader: Loader) -> list[dict]:
         """Outputs of validation steps for the cases of a loader, in their order."""
         self.network.eval()
         return from_all_processes(on_cpu([self.validation_step(batch) for batch in loader.batches(epoch=0)]))

@@ -18,6 +18,7 @@ PlanKey = Literal["training", "pretraining"]
 Layer = tuple[Mapping[str, Any], str]  # settings as JSON, and where they stand
 
 DEFAULT_NETWORK = "adnext_b"
+AUTO = "auto"  # of a setting that a run decides when it begins
 CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with", *REASONS}
 
 
@@ -76,7 +77,9 @@ def settings_for_resume(saved: SettingsType, where: str, fold: int | str) -> Set
     Raises:
         SettingsError: the change would make it another run.
     """
-    continued = with_overrides(saved, settings_from_environment(), "ADNEXT_SETTINGS")
+    # what a run was to decide when it began is decided
+    asked = {name: value for name, value in settings_from_environment().items() if value != AUTO}
+    continued = with_overrides(saved, asked, "ADNEXT_SETTINGS")
     # of the file to begin with, a run remembers name and content alone
     before, now = _flat(shared(saved, fold)), _flat(shared(continued, fold))
     changed = sorted(name for name in now if now[name] != before.get(name) and name not in CHANGEABLE_ON_RESUME)

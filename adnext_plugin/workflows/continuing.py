@@ -131,7 +131,8 @@ def _values(settings: RunSettings) -> dict[str, Any]:
 
 
 def _asked_values(settings: RunSettings) -> dict[str, Any]:
-    values = _values(settings)
+    # what is decided when a run begins fits whatever was decided
+    values = {name: value for name, value in _values(settings).items() if value != "auto"}
     if not isinstance(settings, PretrainingSettings):
         return values
     # what an objective is to find out when a run begins is None until then

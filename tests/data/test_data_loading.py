@@ -9,6 +9,7 @@ import torch
 
 from adnext_plugin.data.augmentation import Augmentation, CentreCrop
 from adnext_plugin.data.loading import CaseDataset, EpochLoader, EpochSampler
+from adnext_plugin.data.resident import ResidentLoader, fits
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import PathsError, SettingsError, UnknownNameError
 from adnext_plugin.registry import AUGMENTATIONS, registered_names
@@ -72,6 +73,27 @@ def test_processes_share_out_each_batch_without_overlap(processes: int) -> None:
     ]
     everything = [address for share in shares for address in share]
     assert sorted(everything) == [(0, index) for index in range(12)]
+
+
+def test_volumes_that_are_kept_on_the_device_are_served_as_loaders_serve_them(folder) -> None:
+    targets, covariates = np.array([0, 1, 0, 1, 0, 1, 0]), np.random.default_rng(0).normal(size=(7, 2))
+    store = CaseStore(folder, CASES, SIZE, is_own=False)
+    for change, shuffle in ((Augmentation("paper", SIZE), True), (None, False)):
+        dataset = CaseDataset(store, targets, covariates.astype(np.float32), change, seed=3)
+        samplers = [EpochSampler(len(CASES), 2, shuffle=shuffle, seed=3) for _ in range(2)]
+        loader, resident = EpochLoader(dataset, samplers[0]), ResidentLoader(dataset, samplers[1], torch.device("cpu"))
+        assert len(loader) == len(resident) == (3 if shuffle else 4)
+        for epoch in (0, 1, 0):
+            for expected, found in zip(loader.batches(epoch), resident.batches(epoch), strict=True):
+                assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+                assert [one.dtype for one in expected] == [one.dtype for one in found]
+    kept = store.on_device(torch.device("cpu"))
+    assert kept.dtype == torch.float16 and store.on_device(torch.device("cpu")) is kept  # once for all loaders
+
+
+def test_volumes_are_kept_on_a_gpu_that_has_four_times_the_room() -> None:
+    assert fits(500, (128, 128, 128), free_bytes=8 * 500 * 128**3)
+    assert not fits(500, (128, 128, 128), free_bytes=8 * 500 * 128**3 - 4)
 
 
 @pytest.mark.parametrize("name", registered_names(AUGMENTATIONS))

@@ -12,10 +12,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adnext_plugin.batch import Batch
-from adnext_plugin.errors import AdnextError
+from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.paths import hook_dir
+from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.trainers.lifecycle import RunTrainer
+from adnext_plugin.training.plan_resolution import settings_for_resume
 from adnext_plugin.training.step_results import load_optimizer, numbers, on_cpu
+from adnext_plugin.workflows.continuing import _asked_values
 
 # what a GPU is waited for: a value as a number, a size that depends on values
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
@@ -84,6 +87,42 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_its_epoch_and_nothing_of_it_i
         trainer.run_epoch()
     assert len(steps) == (1 if is_told_at_once else trainer.num_iterations_per_epoch)
     assert {path: path.read_bytes() for path in Path(trainer.output_folder).glob("*.pth")} == saved
+
+
+@pytest.mark.parametrize(
+    ("asked", "augmentation", "free_gib", "settled"),
+    [
+        ("auto", "paper", 8, "on"),
+        ("auto", "paper", 1e-4, "off"),
+        ("auto", "nnunet", 8, "off"),
+        ("on", "paper", 1e-4, "on"),
+        ("off", "paper", 8, "off"),
+        ("on", "nnunet", 8, None),
+    ],
+)
+def test_a_run_decides_once_where_volumes_are_kept(toy, monkeypatch, asked, augmentation, free_gib, settled) -> None:
+    trainer = _trainer(monkeypatch, "ADNeXtTrainer_T", data_on_gpu=asked, augmentation=augmentation)
+    change = trainer.build_augmentation()
+    trainer._settle_where_volumes_are(change)
+    assert trainer.settings.data_on_gpu == asked  # nothing is decided on a CPU
+    monkeypatch.setattr(trainer, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free_gib * 2**30), 80 * 2**30))
+    if settled is None:
+        with pytest.raises(SettingsError, match="data_on_gpu=on: augmentation 'nnunet' runs on processors only"):
+            trainer._settle_where_volumes_are(change)
+        return
+    trainer._settle_where_volumes_are(change)
+    assert trainer.settings.data_on_gpu == settled == trainer.plan.training["data_on_gpu"]
+
+
+def test_a_run_that_has_decided_is_the_run_that_leaves_it_open(toy, monkeypatch) -> None:
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"data_on_gpu": "auto"}))
+    saved = TrainerSettings(data_on_gpu="on")
+    assert settings_for_resume(saved, "checkpoint", 0).data_on_gpu == "on"
+    assert "data_on_gpu" not in _asked_values(TrainerSettings()) and _asked_values(saved)["data_on_gpu"] == "on"
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"data_on_gpu": "off"}))
+    with pytest.raises(SettingsError, match="was trained with data_on_gpu='on' and cannot continue"):
+        settings_for_resume(saved, "checkpoint", 0)
 
 
 def test_numbers_are_those_of_tensors_and_outputs_come_to_the_cpu() -> None:

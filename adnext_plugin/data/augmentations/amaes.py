@@ -17,8 +17,9 @@ import torch
 from monai.transforms import Randomizable, Transform
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from adnext_plugin.data.augmentations import artefacts
+from adnext_plugin.data.augmentations import amaes_on_device, artefacts
 from adnext_plugin.data.augmentations.deformation import looked_up_at, rotation, smoothed
+from adnext_plugin.on_device.fields import Fields
 
 GIBBS_SIZE = 128  # voxels of the patch that their numbers of kept frequencies are for
 LARGEST_ANGLE = np.pi / 6
@@ -43,17 +44,24 @@ def amaes() -> list[Transform]:
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation:
-    """A fault: how often a scan has it, how often a channel of such a scan, what is drawn, and the formula."""
+    """A fault: how often a scan has it, how often a channel of such a scan, what is drawn, and the formula.
+
+    `noise`: draws the standard deviation where what is drawn is a field of noise, which another device draws itself.
+    """
 
     probability: float
     per_channel: float = 1.0
     draw: Draw
     formula: Callable[..., np.ndarray]
+    noise: Callable[[np.random.RandomState], float] | None = None
+
+
+def _sigma(random: np.random.RandomState) -> float:
+    return random.uniform(1e-4, 1e-3)
 
 
 def _noise(random: np.random.RandomState, shape: Shape) -> dict[str, Any]:
-    sigma = random.uniform(1e-4, 1e-3)
-    return {"noise_zyx": random.normal(0, sigma, shape).astype(np.float32)}
+    return {"noise_zyx": random.normal(0, _sigma(random), shape).astype(np.float32)}
 
 
 def _width(random: np.random.RandomState, shape: Shape) -> dict[str, Any]:
@@ -83,14 +91,14 @@ def _gamma(random: np.random.RandomState, shape: Shape) -> dict[str, Any]:
 
 
 DEGRADATIONS: tuple[Degradation, ...] = (
-    Degradation(probability=0.2, draw=_noise, formula=artefacts.additive_noise),
+    Degradation(probability=0.2, draw=_noise, formula=artefacts.additive_noise, noise=_sigma),
     Degradation(
         probability=0.2,
         per_channel=0.5,
         draw=_width,
         formula=gaussian_filter,
     ),
-    Degradation(probability=0.2, draw=_noise, formula=artefacts.multiplicative_noise),
+    Degradation(probability=0.2, draw=_noise, formula=artefacts.multiplicative_noise, noise=_sigma),
     Degradation(probability=0.2, draw=_ghost, formula=artefacts.motion_ghosting),
     Degradation(probability=0.2, draw=_ringing, formula=artefacts.gibbs_ringing),
     Degradation(probability=0.2, per_channel=0.5, draw=_zoom, formula=artefacts.low_resolution),
@@ -111,12 +119,12 @@ class Degradations(Randomizable, Transform):
     """
 
     def __init__(self, degradations: Sequence[Degradation]) -> None:
-        self._degradations = degradations
+        self.degradations = degradations
 
     def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
         unit = UnitRange(image_czyx.numpy())
         volumes = unit.image_czyx
-        for one in self._degradations:
+        for one in self.degradations:
             if self.R.uniform() >= one.probability:
                 continue
             for channel, volume_zyx in enumerate(volumes):
@@ -124,6 +132,15 @@ class Degradations(Randomizable, Transform):
                     worse = one.formula(volume_zyx, **one.draw(self.R, volume_zyx.shape))
                     volumes[channel] = np.clip(worse, volume_zyx.min(), volume_zyx.max())
         return torch.from_numpy(unit.back(volumes, unit.inside))
+
+    @property
+    def runs_on_device(self) -> bool:
+        """Whether all formulas are known in torch."""
+        return all(one.formula in amaes_on_device.FORMULAS for one in self.degradations)
+
+    def on_device(self, image_czyx: torch.Tensor, fields: Fields) -> torch.Tensor:
+        """The same where the image is."""
+        return amaes_on_device.degraded(self, image_czyx, fields)
 
 
 class Deformation(Randomizable, Transform):
@@ -134,9 +151,8 @@ class Deformation(Randomizable, Transform):
 
     def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
         size = tuple(image_czyx.shape[1:])
-        offsets = self._offsets(size) if self.R.uniform() < 0.33 else None
-        turn = self._turn() if self.R.uniform() < 0.2 else None
-        scale = self.R.uniform(0.9, 1.1) if self.R.uniform() < 0.2 else 1.0
+        offsets = self._offsets(size) if self.has_offsets() else None
+        turn, scale = self.turn_and_scale()
         if offsets is None and turn is None and scale == 1:
             return image_czyx.clone()
         unit = UnitRange(image_czyx.numpy())
@@ -148,8 +164,25 @@ class Deformation(Randomizable, Transform):
         inside = map_coordinates(unit.inside, at, order=0, mode="constant", cval=bool(unit.inside.all()))
         return torch.from_numpy(unit.back(moved, inside))
 
+    def on_device(self, image_czyx: torch.Tensor, fields: Fields) -> torch.Tensor:
+        """The same where the image is."""
+        return amaes_on_device.deformed(self, image_czyx, fields)
+
+    def has_offsets(self) -> bool:
+        """Draw whether there is an elastic deformation."""
+        return self.R.uniform() < 0.33
+
+    def sigma_and_strength(self) -> tuple[float, float]:
+        """Draw the width of what smooths the noise, in voxels, and what it is multiplied by."""
+        return self.R.uniform(20, 30), self.R.uniform(200, 600)
+
+    def turn_and_scale(self) -> tuple[np.ndarray | None, float]:
+        """Draw a rotation of positions, if there is one, and their scale."""
+        turn = self._turn() if self.R.uniform() < 0.2 else None
+        return turn, self.R.uniform(0.9, 1.1) if self.R.uniform() < 0.2 else 1.0
+
     def _offsets(self, size: Sequence[int]) -> np.ndarray:
-        sigma, strength = self.R.uniform(20, 30), self.R.uniform(200, 600)
+        sigma, strength = self.sigma_and_strength()
         return np.stack([strength * smoothed(self.R.uniform(-1, 1, size), sigma) for _ in range(3)])
 
     def _turn(self) -> np.ndarray:

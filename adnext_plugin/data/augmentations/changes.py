@@ -14,6 +14,9 @@ from monai.transforms import (
     Transform,
 )
 
+from adnext_plugin.on_device.fields import Fields
+from adnext_plugin.on_device.forms import done, has_form
+
 Z, Y, X = 0, 1, 2  # spatial axes of (C, Z, Y, X) in RAS orientation: to superior, to anterior, to right
 
 
@@ -25,6 +28,7 @@ class InsideBrain(Randomizable, Transform):
     """
 
     def __init__(self, changes: list[Transform]) -> None:
+        self._changes = changes
         self._chain = Compose(changes)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> "InsideBrain":
@@ -33,6 +37,15 @@ class InsideBrain(Randomizable, Transform):
 
     def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
         return self._chain(image_czyx) * (image_czyx != 0)
+
+    @property
+    def runs_on_device(self) -> bool:
+        """Whether all changes do."""
+        return all(has_form(change) for change in self._changes)
+
+    def on_device(self, image_czyx: torch.Tensor, fields: Fields) -> torch.Tensor:
+        """The same where the image is."""
+        return done(self._changes, image_czyx, fields) * (image_czyx != 0)
 
 
 def mirroring() -> list[Transform]:

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from monai.transforms import GaussianSmooth, RandAxisFlip, RandomizableTransform, Transform
 
+from adnext_plugin.on_device.fields import Fields
+from adnext_plugin.on_device.forms import blurred
+
 HALF = 0.5
 
 
@@ -22,6 +25,15 @@ class Sometimes(RandomizableTransform):
     def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
         self.randomize(None)
         return self.changed(image_czyx) if self._do_transform else image_czyx
+
+    def on_device(self, image_czyx: torch.Tensor, fields: Fields) -> torch.Tensor:
+        """The same where the image is."""
+        self.randomize(None)
+        return self.changed_on_device(image_czyx, fields) if self._do_transform else image_czyx
+
+    def changed_on_device(self, image_czyx: torch.Tensor, fields: Fields) -> torch.Tensor:
+        """`changed` without a copy from or to the device; the same, unless overridden."""
+        return self.changed(image_czyx)
 
     @abstractmethod
     def changed(self, image_czyx: torch.Tensor) -> torch.Tensor:
@@ -38,6 +50,10 @@ class RandIsotropicBlur(Sometimes):
     def changed(self, image_czyx: torch.Tensor) -> torch.Tensor:
         return GaussianSmooth(self.R.uniform(*self._widths))(image_czyx)
 
+    def changed_on_device(self, image_czyx: torch.Tensor, fields: Fields) -> torch.Tensor:
+        """The same by products of matrices."""
+        return blurred(image_czyx, [self.R.uniform(*self._widths)] * 3)
+
 
 class RandNoiseOfSomeSize(Sometimes):
     """Gaussian noise whose standard deviation is drawn from a range."""
@@ -49,6 +65,11 @@ class RandNoiseOfSomeSize(Sometimes):
     def changed(self, image_czyx: torch.Tensor) -> torch.Tensor:
         noise = self.R.normal(0, self.R.uniform(*self._deviations), tuple(image_czyx.shape))
         return image_czyx + torch.from_numpy(noise.astype(np.float32))
+
+    def changed_on_device(self, image_czyx: torch.Tensor, fields: Fields) -> torch.Tensor:
+        """The same with noise that is drawn there."""
+        deviation = self.R.uniform(*self._deviations)
+        return image_czyx + fields.normal(image_czyx.shape, self.R) * deviation
 
 
 class RandCutout(Sometimes):

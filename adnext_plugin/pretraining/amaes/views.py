@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from adnext_plugin.batch import Change
+from adnext_plugin.batch import Change, runs_on_device
 from adnext_plugin.pretraining.named_changes import NamedChange
 
 Size = tuple[int, int, int]
@@ -32,6 +32,7 @@ class RestorationViews:
         self._augmentation = augmentation
         self._reversed = NamedChange(reversed_, stream=REVERSED)
         self._patch = patch_voxels
+        self.runs_on_device = runs_on_device(augmentation) and self._reversed.runs_on_device
 
     def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
         if self._patch is None:
@@ -44,6 +45,8 @@ class RestorationViews:
 
 class UnchangedViews:
     """The middle of an image as input and as target, whatever the seed."""
+
+    runs_on_device = True
 
     def __init__(self, patch_voxels: Size | None) -> None:
         self._patch = patch_voxels

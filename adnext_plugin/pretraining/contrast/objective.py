@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adnext_plugin.batch import Batch, Change
+from adnext_plugin.batch import Batch, Change, runs_on_device
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.plan import Plan
 from adnext_plugin.pretraining.columns import codes_in, numbers_in, require_known, words_in
@@ -37,6 +37,7 @@ class TwoViews:
 
     def __init__(self, change: Change) -> None:
         self._change = change
+        self.runs_on_device = runs_on_device(change)
 
     def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
         """Return the copies; equal seeds give equal copies."""

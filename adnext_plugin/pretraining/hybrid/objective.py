@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from adnext_plugin.batch import Batch, Change
+from adnext_plugin.batch import Batch, Change, runs_on_device
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.named_transforms import named_transforms
 from adnext_plugin.plan import Plan
@@ -42,6 +42,7 @@ class StackedViews:
 
     def __init__(self, masked: Change | None, contrast: Change) -> None:
         self._masked, self._contrast = masked, contrast
+        self.runs_on_device = runs_on_device(masked) and runs_on_device(contrast)
 
     def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
         """Return them; equal seeds give equal views."""

@@ -1,0 +1,1 @@
+"""Changes of images where the images are: on a GPU, without a copy to and fro."""

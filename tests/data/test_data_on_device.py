@@ -1,0 +1,128 @@
+"""Augmentation on the images' device: the CPU's change under the same seed, without a value read on the way."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import RandAffine, RandFlip, RandGaussianSharpen, RandScaleIntensity
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from adnext_plugin.batch import runs_on_device
+from adnext_plugin.data.augmentation import Augmentation, CentreCrop
+from adnext_plugin.named_transforms import named_transforms
+from adnext_plugin.on_device.change import SeededChange
+from adnext_plugin.on_device.fields import FieldsOfDevice
+from adnext_plugin.on_device.forms import done, has_form
+from adnext_plugin.pretraining.amaes.views import RestorationViews, UnchangedViews
+from adnext_plugin.pretraining.contrast.objective import TwoViews
+from adnext_plugin.pretraining.hybrid.objective import StackedViews
+from adnext_plugin.registry import AUGMENTATIONS, registered_names
+
+SIZE = (12, 16, 16)
+CPU = torch.device("cpu")
+ON_THE_CPU_ALONE = {"nnunet"}  # what another library does, in its own way
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "lift_fresh", "lift_fresh_copy"}
+
+
+class _FieldsOfState:
+    """Fields as the CPU draws them, from the transform's own state."""
+
+    def normal(self, shape: Sequence[int], state: np.random.RandomState) -> torch.Tensor:
+        return torch.from_numpy(state.normal(size=tuple(shape)).astype(np.float32))
+
+    def uniform(self, shape: Sequence[int], state: np.random.RandomState) -> torch.Tensor:
+        return torch.from_numpy(state.uniform(-1, 1, size=tuple(shape)).astype(np.float32))
+
+
+class _Reads(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _image(channels: int = 1) -> torch.Tensor:
+    image = torch.randn(channels, *SIZE, generator=torch.Generator().manual_seed(1))
+    image[:, :3] = 0
+    image[:, :, 13:] = 0
+    return image
+
+
+def _on_device(change: SeededChange, image: torch.Tensor, seed: int, fields=None) -> torch.Tensor:
+    change._chain.set_random_state(seed=seed)
+    return done(change._chain.transforms, image, fields or FieldsOfDevice(CPU, seed))
+
+
+def _change(name: str) -> SeededChange:
+    return SeededChange(named_transforms(name, SIZE))
+
+
+def test_every_augmentation_of_ours_has_a_form() -> None:
+    without = {name for name in registered_names(AUGMENTATIONS) if not _change(name).runs_on_device}
+    assert without == ON_THE_CPU_ALONE
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("name", sorted(set(registered_names(AUGMENTATIONS)) - ON_THE_CPU_ALONE))
+def test_a_form_makes_the_change_that_the_cpu_makes(name: str, channels: int) -> None:
+    change, image = _change(name), _image(channels)
+    before, changed = image.clone(), 0
+    for seed in range(30):
+        expected = change(image, seed)
+        found = _on_device(change, image, seed, _FieldsOfState())
+        # AMAES looks voxels up in float64 on the CPU: at the edge of a brain a few fall on the other side
+        is_other = (found - expected).abs() > 1e-4
+        assert found.dtype == torch.float32 and float(is_other.float().mean()) <= ("amaes" in name) * 1e-3, seed
+        changed += not torch.equal(expected, image)
+    assert torch.equal(image, before) and (changed > 3 or name == "none")
+
+
+@pytest.mark.parametrize("name", sorted(set(registered_names(AUGMENTATIONS)) - ON_THE_CPU_ALONE))
+def test_a_form_reads_no_value_and_depends_on_its_seed_alone(name: str) -> None:
+    change, image = _change(name), _image()
+    found = [_on_device(change, image, seed) for seed in range(12)]  # also fills what is kept for a length
+    with _Reads() as reads:
+        again = [_on_device(change, image, seed) for seed in range(12)]
+    assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
+    if name != "affine":  # whose matrix is made on the CPU, from numbers
+        assert not WAITS & set(reads.counts)
+
+
+def test_noise_that_a_device_draws_has_the_deviation_that_the_cpu_draws() -> None:
+    for name, largest in (("anatomical", 0.1), ("dufumier", 1.0)):
+        noise = next(one for one in named_transforms(name, SIZE) if "Noise" in type(one).__name__)
+        change, image = SeededChange([noise]), torch.zeros(1, 32, 32, 32)
+        deviations = [
+            (float(change(image, seed).std()), float(_on_device(change, image, seed).std())) for seed in range(60)
+        ]
+        noisy = [pair for pair in deviations if pair[0] > 0]
+        assert 5 < len(noisy) < 45 and all(0 < one <= largest * 1.05 for one, _ in noisy)
+        assert all(abs(one / other - 1) < 0.03 for one, other in noisy)
+        assert all(other == 0 for one, other in deviations if one == 0)
+
+
+def test_what_is_not_known_stays_on_the_cpu() -> None:
+    class OtherFlip(RandFlip):
+        """Who knows what it does."""
+
+    assert has_form(RandFlip(spatial_axis=0)) and not has_form(OtherFlip(spatial_axis=0))
+    assert not has_form(RandGaussianSharpen()) and not has_form(RandScaleIntensity(0.1, channel_wise=True))
+    assert not has_form(RandAffine(padding_mode="reflection")) and has_form(RandAffine(padding_mode="zeros"))
+    assert not SeededChange([RandFlip(spatial_axis=0), RandGaussianSharpen()]).runs_on_device
+
+
+def test_views_run_where_what_they_are_made_of_runs() -> None:
+    ours, theirs = Augmentation("inside", SIZE), Augmentation("nnunet", SIZE)
+    assert runs_on_device(None) and runs_on_device(ours) and not runs_on_device(theirs)
+    assert not runs_on_device(lambda image, seed: image)  # as of an objective of another package
+    assert runs_on_device(CentreCrop((4, 4, 4))) and runs_on_device(UnchangedViews(None))
+    for one, is_ours in ((ours, True), (theirs, False)):
+        views = (TwoViews(one), StackedViews(None, TwoViews(one)), RestorationViews(one, "amaes_intensity", None))
+        assert all(runs_on_device(view) is is_ours for view in views)
+    assert not runs_on_device(RestorationViews(ours, "nnunet", None))
+    assert Augmentation("none", SIZE, crop_voxels=(8, 8, 8)).runs_on_device
