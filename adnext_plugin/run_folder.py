@@ -38,6 +38,11 @@ class EvaluationFolder:
         return self.path / "report.html"
 
     @property
+    def deviations_file(self) -> Path:
+        """Volumes of regions of held-out people as z-scores, where they were measured."""
+        return self.path / "regions_z.csv"
+
+    @property
     def roc_figure(self) -> Path:
         """Of classes."""
         return self.path / "roc.png"

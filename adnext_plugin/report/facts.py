@@ -22,6 +22,7 @@ class RunFacts:
     run.json, `plan` the `adnext` block of the plans. `learning_curves` are by fold, `roc` and `precision_recall` by
     class: `value`, `low`, `high` over `grid`. `score_lines` say of each score how it is called and where it stands.
     `confusion` counts subjects by true and predicted class; `truth_and_prediction` (2, N) is a regression's.
+    `deviations` are age- and sex-adjusted z-scores of regions, a row for each held-out case; None where there are none.
     `comparison` is what adnext_compare wrote, `explained` what adnext_explain found. `preparation` says what every scan
     went through, a few words a step.
     """
@@ -41,6 +42,7 @@ class RunFacts:
     truth_and_prediction: np.ndarray | None = None
     comparison: Mapping | None = None
     explained: Sequence[ExplainedMethod] = ()
+    deviations: pd.DataFrame | None = None
 
     @property
     def task(self) -> Task:

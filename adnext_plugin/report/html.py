@@ -6,6 +6,7 @@ from adnext_plugin.report.explained import explanations
 from adnext_plugin.report.facts import RunFacts
 from adnext_plugin.report.origin import model_card, provenance
 from adnext_plugin.report.page import Page, render
+from adnext_plugin.report.regions import regions
 
 
 def report_html(facts: RunFacts) -> str:
@@ -20,6 +21,7 @@ def report_html(facts: RunFacts) -> str:
         sections.subgroups(facts),
         trust.confounds(facts),
         sections.baselines(facts),
+        regions(facts),
         trust.seeds(facts),
         trust.inflation(facts),
         *explanations(facts.explained),

@@ -9,7 +9,7 @@ from adnext_plugin.errors import PathsError
 from adnext_plugin.files import require_file
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.run_metrics import RunMetrics, write_metrics
-from adnext_plugin.workflows.baselines import baselines_of, columns_of
+from adnext_plugin.workflows.baselines import baselines_of, columns_of, region_columns
 from adnext_plugin.workflows.common import RunRequest, choose_device, require_resamples
 from adnext_plugin.workflows.evaluation_files import write_evaluation
 from adnext_plugin.workflows.report import write_report
@@ -98,6 +98,7 @@ def evaluate(request: Request, show_scores: Callable[[Result], None] | None = No
     if judged_on is not None:
         write_trained_on(judged_on, scored.folder.data_file)
     write_evaluation(scored.folder, metrics, scored.table, first_repeat(scored.predictions), scored.cohort.task)
+    _write_deviations(scored)
     if show_scores is not None:
         show_scores(scored)
     if request.probes:
@@ -111,6 +112,18 @@ def evaluate(request: Request, show_scores: Callable[[Result], None] | None = No
     except PathsError as error:  # a run without its logs still has its scores
         return replace(scored, report_problem=str(error))
     return replace(scored, report=page)
+
+
+def _write_deviations(scored: Result) -> None:
+    """Write z-scores of regions, where they were measured and can be had; an earlier file goes."""
+    from adnext_plugin.csv_files import write_csv
+    from adnext_plugin.evaluation.studies.normative import deviations
+
+    path = scored.folder.deviations_file
+    path.unlink(missing_ok=True)
+    found = deviations(scored.cohort, region_columns(scored.cohort.subjects))
+    if found is not None:
+        write_csv(found, path)
 
 
 def _score(request: Request, run: RunFolder) -> "tuple[Result, RunMetrics, TrainedOn | None]":

@@ -10,6 +10,7 @@ from adnext_plugin.findings import ScoreLine
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_metrics import read_metrics
 from adnext_plugin.run_records import read_run_info
+from adnext_plugin.workflows.baselines import region_columns
 from adnext_plugin.workflows.common import RunRequest
 from adnext_plugin.workflows.report_explanations import read_explanations
 
@@ -60,6 +61,7 @@ def write_report(run: RunFolder, dataset_folder: Path, page: Path, comparison: P
         PathsError: the run was not trained or evaluated.
     """
     from adnext_plugin.cohort import Cohort
+    from adnext_plugin.evaluation.studies.normative import deviations
     from adnext_plugin.evaluation.subjects.fold_files import read_folds
     from adnext_plugin.plan import read_plan
     from adnext_plugin.preprocessing.chain import preparation_in_words
@@ -80,6 +82,7 @@ def write_report(run: RunFolder, dataset_folder: Path, page: Path, comparison: P
         learning_curves=_learning_curves(run, len(folds)),
         comparison=read_json(comparison) if comparison else None,
         explained=read_explanations(run),
+        deviations=deviations(files.cohort, region_columns(files.cohort.subjects)),
         **_of_predictions(files),
     )
     with replacing(page) as temporary:

@@ -227,3 +227,28 @@ def _seen_by_a_browser(page: str, folder: Path) -> tuple[set[str], set[str]]:
     done = subprocess.run([CHROMIUM, *options, "--dump-dom", str(copy)], capture_output=True, text=True, check=True)
     shown, requested = re.search(r"<title>seen ([^<;]*);([^<]*)</title>", done.stdout).groups()
     return set(shown.split(",")), set(filter(None, requested.split(",")))
+
+
+def test_regions_that_were_measured_are_a_baseline_and_a_section(tmp_path: Path, capsys) -> None:
+    workspace = empty_workspace(tmp_path)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        workspace.use(monkeypatch)
+        _write_run(workspace, TASKS["two"], protocol="honest")
+        folder = workspace.preprocessed / DATASET
+        assert evaluate.main(["401", "-tr", TRAINER, "--resamples", "100", "--baseline", "regions"]) == 2
+        assert f"run adnext_regions -d {DATASET}" in capsys.readouterr().err
+        subjects = pd.read_csv(folder / "subjects.csv")
+        generator = np.random.default_rng(0)
+        loss = 0.8 * (subjects["diagnosis"] == "AD") + generator.normal(0, 0.5, len(subjects))
+        regions = pd.DataFrame({"case_id": subjects["case_id"], "hippocampus_left_grey_ml_per_l": 3 - loss})
+        regions.iloc[2:].to_csv(folder / "regions.csv", index=False)
+        assert evaluate.main(["401", "-tr", TRAINER, "--resamples", "100"]) == 0
+    said = capsys.readouterr().out
+    assert "regions+age+sex" in said and "2 cases could not be measured" in said
+    results = next(workspace.results.rglob("crossval_results"))
+    baselines = {one["name"]: one for one in json.loads((results / "metrics.json").read_text())["baselines"]}
+    assert baselines["regions+age+sex"]["scores"]["auc_mean_of_folds"]["value"] > 0.75
+    table = pd.read_csv(results / "regions_z.csv")
+    assert len(table) == len(subjects) and table["hippocampus_left_grey_ml_per_l"].isna().sum() == 2
+    page = (results / "report.html").read_text()
+    assert "hippocampus left grey" in page and "Mean z-scores of held-out people" in page
