@@ -10,6 +10,8 @@ from adnext_plugin.records import record
 from adnext_plugin.stamps import AUDIT_SKIPPED, OPTIMISTIC, OTHER_PEOPLE
 
 Protocol = Literal["honest", "paper"]
+Precision = Literal["float32", "tf32", "float16", "bfloat16"]
+PrecisionSetting = Literal["auto", "float32", "tf32", "float16", "bfloat16"]
 REASONS = ("skip_audit", "other_people")  # settings whose text is the user's, and may name people
 REASON_GIVEN = "a reason was given"  # all that is shared of it
 
@@ -48,6 +50,7 @@ class RunSettings:
     warmup_epochs: int = 0
     patience_epochs: int | None = None  # stop when as many epochs in a row were no better than the best
     augmentation: str = "paper"
+    precision: PrecisionSetting = "auto"  # of networks, their heads apart; see training/precision.py
     pretrained_weights: str | None = None  # checkpoint whose encoder to start from; {fold} stands for the fold
     seed: int = 42
     # keep all volumes on the GPU and change them there; auto: where they fit and the augmentation can be done there.

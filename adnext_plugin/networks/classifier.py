@@ -20,7 +20,7 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
-        return self.head(self.encoder(x_bczyx))
+        return in_float32(self.head, self.encoder(x_bczyx))
 
 
 class SpatialMean(nn.Module):
@@ -28,6 +28,18 @@ class SpatialMean(nn.Module):
 
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
         return x_bczyx.mean(dim=(2, 3, 4))
+
+
+def in_float32(head: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """What a head makes of features, in float32 also where autocast has the rest of a network compute in 16 bits.
+
+    The 8 bits of bfloat16 leave two people in fifty with equal logits.
+    """
+    device = features.device.type
+    if not torch.is_autocast_enabled(device):
+        return head(features)
+    with torch.autocast(device, enabled=False):
+        return head(features.float())
 
 
 def require_input_size(network: str, input_size_voxels: Sequence[int], smallest: int, multiple: int = 1) -> None:

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from adnext_plugin.networks.classifier import in_float32
+
 
 class WithCovariates(nn.Module):
     """Adds a linear function of covariates to the outputs of a network.
@@ -22,7 +24,7 @@ class WithCovariates(nn.Module):
         nn.init.zeros_(self.covariate_head.weight)
 
     def forward(self, x_bczyx: torch.Tensor, covariates_bk: torch.Tensor) -> torch.Tensor:
-        return self.network(x_bczyx) + self.covariate_head(covariates_bk)
+        return self.network(x_bczyx) + in_float32(self.covariate_head, covariates_bk)
 
 
 def network_of_images(network: nn.Module) -> nn.Module:

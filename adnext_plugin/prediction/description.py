@@ -12,7 +12,7 @@ from pydantic import FiniteFloat
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.plan import Plan
 from adnext_plugin.records import record, with_overrides
-from adnext_plugin.settings import Protocol, TrainerSettings
+from adnext_plugin.settings import Precision, Protocol, TrainerSettings
 from adnext_plugin.task import Task
 from adnext_plugin.training.checkpoint_notes import TargetScale
 from adnext_plugin.training.covariates import CovariateScale
@@ -55,6 +55,7 @@ class FoldDescription:
     """One network of the ensemble."""
 
     name: str  # number of its fold, or "all"
+    precision: Precision | None = None  # that it was trained in, and predicts in; None: by an earlier version
     temperature: FiniteFloat = 1.0  # what logits are divided by
     temperature_at_limit: bool = False
     threshold: FiniteFloat | None = None  # of the calibrated probability of the positive class, with two classes

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from adnext_plugin.data.augmentation import CentreCrop
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.networks.features import encoder_of, pool_of
-from adnext_plugin.training.precision import autocast
+from adnext_plugin.training.precision import Arithmetic
 
 BATCH = 4
 
@@ -34,12 +34,14 @@ def encode(
     encoder, pool = encoder_of(network, type(network).__name__), pool_of(network)
     network.eval().to(torch.device(device))
     cut = None if crop_voxels is None else CentreCrop(crop_voxels)
+    # what sets people apart can be a small part of features
+    arithmetic = Arithmetic(precision="float32", device=torch.device(device))
     found = []
     for start in tqdm(range(0, len(store), BATCH), desc=what, unit="batch"):
         images = [
             torch.from_numpy(store[index].astype(np.float32)) for index in range(len(store))[start : start + BATCH]
         ]
         scans = torch.stack([image if cut is None else cut(image, 0) for image in images]).to(torch.device(device))
-        with autocast(torch.device(device)):
+        with arithmetic():
             found.append(pool(encoder(scans)).float().cpu().double().numpy())
     return np.concatenate(found)

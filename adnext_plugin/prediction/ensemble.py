@@ -75,6 +75,11 @@ class Ensemble:
         return self._networks[0].columns
 
     @property
+    def shortfall(self) -> str | None:
+        """A line for where networks cannot compute as they were trained."""
+        return next((network.arithmetic.shortfall for network in self._networks if network.arithmetic.shortfall), None)
+
+    @property
     def not_checked(self) -> tuple[str, ...]:
         """Which of intensities, size and features cannot be compared with the training scans'."""
         kinds = {name.partition("_")[0] for name in self._model.ranges}

@@ -125,7 +125,12 @@ def _checkpoint(run: RunFolder, name: str, summary: FoldSummary, plan: Plan) -> 
 
 
 def _describe(run: RunFolder, name: str, task: Task, notes: CheckpointNotes, *, calls: bool) -> FoldDescription:
-    fold = FoldDescription(name=name, target_scale=notes.target_scale, covariate_scale=notes.covariate_scale)
+    fold = FoldDescription(
+        name=name,
+        precision=notes.precision,
+        target_scale=notes.target_scale,
+        covariate_scale=notes.covariate_scale,
+    )
     if task.kind == "regression":
         return fold
     temperature = _temperature(run, name, task)

@@ -18,7 +18,7 @@ from adnext_plugin.prediction.description import FoldDescription, ModelDescripti
 from adnext_plugin.prediction.features import FeatureProfile
 from adnext_plugin.preprocessing.fitted import with_states
 from adnext_plugin.training.covariates import plain_columns
-from adnext_plugin.training.precision import autocast
+from adnext_plugin.training.precision import Arithmetic, of_earlier_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,8 @@ class FoldNetwork:
         where = f"what fold {self.description.name} has learned"
         self._fitted = with_states(self._plan.preprocessing, model.folds[index].learned, where)
         self._device = torch.device(device)
+        precision = self.description.precision or of_earlier_version(self._device)
+        self.arithmetic = Arithmetic(precision=precision, device=self._device)
         self._network = _with_weights(model, index)
         self._network.eval().to(self._device)
         crop = self._plan.training.get("crop_voxels")
@@ -89,7 +91,7 @@ class FoldNetwork:
         if self.columns:
             inputs.append(torch.from_numpy(self._covariates(row)).to(self._device))
         self._seen = []
-        with autocast(self._device):
+        with self.arithmetic():
             outputs = self._network(*inputs)
         seen, self._seen = self._seen, None
         features = None

@@ -26,13 +26,13 @@ from adnext_plugin.records import from_json, to_json
 from adnext_plugin.registry import AUGMENTATIONS, registered_names
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.run_records import Corpus, Provenance
-from adnext_plugin.settings import RunSettings
+from adnext_plugin.settings import Precision, RunSettings
 from adnext_plugin.trainers.processes import unwrapped
 from adnext_plugin.training.checkpoint_notes import CheckpointNotes, find_notes
 from adnext_plugin.training.checkpoints import write_checkpoint
 from adnext_plugin.training.logger import RunLogger
 from adnext_plugin.training.plan_resolution import Layer, PlanKey, layered, resolve_plan, settings_for_resume
-from adnext_plugin.training.precision import uses_float16
+from adnext_plugin.training.precision import Arithmetic, of_earlier_version
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.shared_settings import shared
@@ -45,6 +45,7 @@ class ResumableRun(nnUNetTrainer, ABC):
     """A run that can be interrupted at any epoch and go on as if nothing had been."""
 
     network_settings: NetworkSettings | None = None
+    _arithmetic: Arithmetic | None = None  # known when the network is
 
     # ------------------------------------------------------------------ what a subclass says
 
@@ -142,8 +143,6 @@ class ResumableRun(nnUNetTrainer, ABC):
         if self.device.type == "cpu":
             keep_large_buffers()
             torch.set_num_threads(cpu_threads())
-        if not uses_float16(self.device):
-            self.grad_scaler = None
 
     @classmethod
     def build_network_architecture(
@@ -163,6 +162,12 @@ class ResumableRun(nnUNetTrainer, ABC):
             f"{cls.__name__} gives an answer for a whole scan and no segmentation, which is what nnU-Net's prediction "
             "is for; use adnext_predict -i SCANS -o OUTPUT -m FOLDER_OF_THE_RUN"
         )
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How the network computes, once there is one."""
+        assert self._arithmetic is not None
+        return self._arithmetic
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -212,6 +217,7 @@ class ResumableRun(nnUNetTrainer, ABC):
             raise WeightsError(f"{where} was not made by an AD-NeXt trainer; use it with -pretrained_weights")
         saved = self.saved_settings(notes.settings, f"{where}, settings")
         self._use(settings_for_resume(saved, str(where), self.fold))
+        self._compute_in(notes.precision or of_earlier_version(self.device))
         if not self.was_initialized:
             self.initialize()
         try:
@@ -256,10 +262,21 @@ class ResumableRun(nnUNetTrainer, ABC):
             best=self._best,
             best_epoch=self._best_epoch,
             provenance=Provenance(**provenance()),
+            precision=self.arithmetic.precision,
             pretraining_data=self._corpus,
             further=stated,
             **scales,
         )
+
+    def _compute_in(self, precision: Precision) -> None:
+        """Let the networks of the run compute in a precision, as far as the device can."""
+        if self._arithmetic is not None and self._arithmetic.precision == precision:
+            return
+        self._arithmetic = arithmetic = Arithmetic(precision=precision, device=self.device)
+        arithmetic.set_products()
+        self.grad_scaler = torch.amp.GradScaler(self.device.type) if arithmetic.scales_gradients else None
+        if arithmetic.shortfall is not None:
+            self.print_to_log_file(f"WARNING: {arithmetic.shortfall}")
 
     def _use(self, settings: RunSettings) -> None:
         self.settings = settings  # type: ignore[misc]  # a class attribute in every subclass

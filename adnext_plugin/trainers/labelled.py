@@ -25,7 +25,6 @@ from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.layer_rates import parameter_groups
-from adnext_plugin.training.precision import autocast
 from adnext_plugin.training.predictions import Predictions, write_predictions
 from adnext_plugin.training.task_kinds import TASK_KINDS, TaskKind
 
@@ -151,7 +150,7 @@ class ADNeXtTrainer(RunTrainer):
     def validation_step(self, batch: Batch) -> dict:
         """Outputs of one batch, in float32."""
         batch = batch.to(self.device)
-        with autocast(self.device):
+        with self.arithmetic():
             outputs = self._outputs(batch)
         return {"indices": batch.indices, "outputs": outputs.float()}
 

@@ -28,10 +28,10 @@ from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import without_links
 from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
 from adnext_plugin.trainers.fold_run import FoldRun
-from adnext_plugin.trainers.processes import from_all_processes, seed_torch
+from adnext_plugin.trainers.processes import from_all_processes, of_first_process, seed_torch
 from adnext_plugin.training.checkpoints import set_earlier_run_aside
 from adnext_plugin.training.plan_resolution import about_stock_data
-from adnext_plugin.training.precision import autocast
+from adnext_plugin.training.precision import Arithmetic, chosen
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.states import mend_best
@@ -111,6 +111,8 @@ class RunTrainer(FoldRun):
         self.batch_size = self.settings.batch_size
         self.num_input_channels = len(self.dataset_json["channel_names"])
         self.network = self.build_network(self.plan, self.num_input_channels).to(self.device)
+        if self._arithmetic is None:
+            self._choose_precision()
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         if self.is_ddp:
             self.network = DistributedDataParallel(self.network_in_processes(), device_ids=[self.local_rank])
@@ -215,7 +217,7 @@ class RunTrainer(FoldRun):
         """
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device):
+        with self.arithmetic():
             loss = self.batch_loss(batch)
         if self._knows_losses_at_once():
             require_finite(numbers([loss]), self.current_epoch)
@@ -293,6 +295,14 @@ class RunTrainer(FoldRun):
 
     def _knows_losses_at_once(self) -> bool:
         return self.device.type == "cpu" and not self.is_ddp
+
+    def _choose_precision(self) -> None:
+        asked = self.settings.precision
+        precision = of_first_process(chosen(asked, self.network, self.device))
+        if asked != "auto" and precision != asked:
+            self.print_to_log_file(f"WARNING: {Arithmetic(precision=asked, device=self.device).shortfall}")
+        self.print_to_log_file(f"Computes in {precision}")
+        self._compute_in(precision)
 
     @torch.no_grad()
     def _validate(self, loader: Loader) -> list[dict]:

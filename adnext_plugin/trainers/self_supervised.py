@@ -20,7 +20,6 @@ from adnext_plugin.settings import PretrainingSettings, RunSettings
 from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.trainers.processes import LossOf, of_first_process
 from adnext_plugin.training.plan_resolution import Layer
-from adnext_plugin.training.precision import autocast
 
 CASES_SHOWN = 4
 FIXED = -1  # stands for the epoch in seeds that never change
@@ -158,7 +157,7 @@ class SelfSupervisedTrainer(RunTrainer):
     def validation_step(self, batch: Batch) -> dict:
         """What the objective's scores need of one batch, under seeds that are each case's own and never change."""
         batch = batch.to(self.device)
-        with autocast(self.device):
+        with self.arithmetic():
             outputs = self._fitted.outputs(self._plain_network(), batch, self._seeds(batch, FIXED))
         return {"indices": batch.indices, **outputs}
 

@@ -12,6 +12,7 @@ from adnext_plugin.formats import Format
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.records import from_json, record, to_json
 from adnext_plugin.run_records import Corpus, Provenance
+from adnext_plugin.settings import Precision
 from adnext_plugin.training.covariates import CovariateScale
 
 CHECKPOINT = Format(
@@ -39,6 +40,7 @@ class CheckpointNotes:
     best: tuple[float, float]  # rank of the best epoch so far
     best_epoch: int | None
     provenance: Provenance
+    precision: Precision | None = None  # that it was trained in; None: by an earlier version
     pretraining_data: Corpus | None = None  # whom the network has seen; None where it is not known
     target_scale: TargetScale | None = None
     covariate_scale: CovariateScale | None = None
@@ -51,6 +53,7 @@ class CheckpointNotes:
             "settings": self.settings,
             "best": list(self.best),
             "best_epoch": self.best_epoch,
+            **({} if self.precision is None else {"precision": self.precision}),
             "pretraining_data": None if self.pretraining_data is None else to_json(self.pretraining_data),
             **({} if self.target_scale is None else {"target_scale": asdict(self.target_scale)}),
             **({} if scale is None else {"covariate_scale": scale.to_json()}),

@@ -102,6 +102,8 @@ def predict(request: Request, tell: Tell) -> Result:
     if inputs.left_out:
         tell(f"{len(inputs.left_out)} images or rows of {request.input} were left out: {inputs.left_out[0]}, ...")
     _tell_model(model, ensemble.not_checked, device, tell)
+    if ensemble.shortfall is not None:
+        tell(ensemble.shortfall)
     if is_builtin(request.model):
         _tell_worth(str(request.model), tell)
     maps = None if request.explain is None else NewMaps(request.explain, model, device, request.output / "explanations")

@@ -24,6 +24,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.networks.classifier import in_float32
 from adnext_plugin.networks.layers.activation import GeluResponseNorm
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.norms import ChannelNorm
@@ -175,10 +176,10 @@ class ADNeXt(nn.Module):
 
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
         if self.training or not self.mirror:
-            return self.head(self.encoder(x_bczyx))
+            return in_float32(self.head, self.encoder(x_bczyx))
         # the scan itself comes last, so that hooks on a layer are left with its features
-        mirrored = self.head(self.encoder(x_bczyx.flip(-1)))
-        return (mirrored + self.head(self.encoder(x_bczyx))) / 2
+        mirrored = in_float32(self.head, self.encoder(x_bczyx.flip(-1)))
+        return (mirrored + in_float32(self.head, self.encoder(x_bczyx))) / 2
 
 
 def initialise(network: nn.Module, init: Init) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.networks.classifier import in_float32
 
 Norm = Literal["instance", "batch"]
 
@@ -93,7 +94,7 @@ class LiuCNN(nn.Module):
         if self.age is not None:
             assert age_years_b1 is not None  # `columns` says so
             features = self.dropout(features + self.age(age_years_b1[:, 0]))
-        return self.head(features)
+        return in_float32(self.head, features)
 
 
 def liu_cnn(
