@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d, forward_kernel_is_faster
@@ -118,12 +119,14 @@ class _Halo(VisibleDepthwise):
 
 class _Function(torch.autograd.Function):
     @staticmethod
+    @custom_fwd(device_type="cpu")
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, way: VisibleDepthwise) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.way = way
         return way.convolve(x, weight, bias)
 
     @staticmethod
+    @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
