@@ -1,0 +1,96 @@
+"""LayerNorm over the channels of tokens, as an operator of torch in Triton with its gradient."""
+
+import torch
+
+from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, power_of_two
+
+VALUES = 2048  # that a program holds at a time
+PROGRAMS = 264  # that keep a GPU busy
+WARPS = 4
+
+
+@torch.library.custom_op("adnext::layer_norm", mutates_args=())
+def layer_norm(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `torch.nn.functional.layer_norm` over the last axis, computed in float32.
+
+    Args:
+        x: tokens (..., C).
+        weight, bias: (C,).
+        eps: added to the variance.
+        dtype: of the result.
+
+    Returns:
+        The result, and each token's mean and reciprocal standard deviation in float32.
+    """
+    from adnext_plugin.networks.kernels.layer_norm_triton import normalise
+
+    x = x.contiguous()
+    channels, count, rows = _work(x)
+    out = torch.empty_like(x, dtype=dtype)
+    mean, inverse = (torch.empty(count, dtype=torch.float32, device=x.device) for _ in range(2))
+    with on_device_of(x):
+        normalise[(ceil_div(count, rows),)](
+            x, weight, bias, out, mean, inverse, count, eps, channels, rows, power_of_two(channels), num_warps=WARPS
+        )
+    return out, mean, inverse
+
+
+@torch.library.custom_op("adnext::layer_norm_backward", mutates_args=())
+def layer_norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, inverse: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of tokens, weight and bias."""
+    from adnext_plugin.networks.kernels.layer_norm_triton import gradients
+
+    x, grad = x.contiguous(), grad.contiguous()
+    channels, count, rows = _work(x)
+    programs = min(PROGRAMS, ceil_div(count, rows))
+    partial = torch.empty(2, programs, channels, dtype=torch.float32, device=x.device)
+    grad_x = torch.empty_like(x)
+    with on_device_of(x):
+        gradients[(programs,)](
+            x, grad, weight, mean, inverse, grad_x, partial, count, channels, rows, power_of_two(channels),
+            num_warps=WARPS,
+        )  # fmt: skip
+    return grad_x, partial[0].sum(dim=0), partial[1].sum(dim=0)
+
+
+@layer_norm.register_fake
+def _(x, weight, bias, eps, dtype):  # type: ignore[no-untyped-def]
+    count = x.numel() // x.shape[-1]
+    out = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
+    return out, x.new_empty(count, dtype=torch.float32), x.new_empty(count, dtype=torch.float32)
+
+
+@layer_norm_backward.register_fake
+def _(grad, x, weight, mean, inverse):  # type: ignore[no-untyped-def]
+    return (
+        torch.empty_like(x, memory_format=torch.contiguous_format),
+        mean.new_empty(x.shape[-1]),
+        mean.new_empty(x.shape[-1]),
+    )
+
+
+def _keep(ctx, inputs, output) -> None:
+    x, weight, _, _, _ = inputs
+    ctx.save_for_backward(x, weight, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx, grad: torch.Tensor | None, *_: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 5
+    x, weight, mean, inverse = ctx.saved_tensors
+    return *layer_norm_backward(grad, x, weight, mean, inverse), None, None
+
+
+layer_norm.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _work(x: torch.Tensor) -> tuple[int, int, int]:
+    """Channels, tokens, and tokens that a program takes at a time."""
+    channels = x.shape[-1]
+    return channels, x.numel() // channels, max(1, min(32, VALUES // power_of_two(channels)))

@@ -1,0 +1,124 @@
+"""GELU followed by global response norm, as an operator of torch in Triton with its gradient.
+
+Tokens are (N, ..., C) in any precision; weights, sums and the norm that is kept are float32.
+"""
+
+import torch
+
+from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, power_of_two
+
+ROWS, WIDTH = 16, 64  # tokens and channels that a program takes at a time
+WARPS = 4
+PROGRAMS = 512  # that keep a GPU busy
+
+
+@torch.library.custom_op("adnext::gelu_response_norm", mutates_args=())
+def gelu_response_norm(
+    x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, offsets: torch.Tensor | None, samples: int, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`beta + a (1 + gamma N)` with a = gelu(x) and N as in `GlobalResponseNorm`.
+
+    Args:
+        x: tokens (N, ..., C), sample after sample.
+        gamma, beta: (C,).
+        offsets: where the first axis counts patches, the first one of each sample and at the end their number,
+            (samples + 1,) in int32; None where it counts samples.
+        samples: how many there are.
+        eps: added to the mean norm.
+
+    Returns:
+        The result, and the norms (samples, C) in float32.
+    """
+    from adnext_plugin.networks.kernels import response_norm_triton as kernels
+
+    x = x.contiguous()
+    channels, tokens, grid = _work(x, samples, offsets)
+    partial = _sums(x, samples, grid[1], channels)
+    norm, scale = _sums(x, 2, samples, channels).unbind()
+    out, ragged = torch.empty_like(x), offsets is not None
+    places = offsets if offsets is not None else gamma
+    with on_device_of(x):
+        kernels.squares[grid](x, places, partial, tokens, channels, ROWS, WIDTH, ragged, num_warps=WARPS)
+        whole = power_of_two(channels)
+        kernels.scale[(samples,)](partial, gamma, norm, scale, eps, grid[1], channels, whole, num_warps=WARPS)
+        kernels.apply[grid](x, scale, beta, out, places, tokens, channels, ROWS, WIDTH, ragged, num_warps=WARPS)
+    return out, norm.clone()
+
+
+@torch.library.custom_op("adnext::gelu_response_norm_backward", mutates_args=())
+def gelu_response_norm_backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    gamma: torch.Tensor,
+    norm: torch.Tensor,
+    offsets: torch.Tensor | None,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of tokens, gamma and beta."""
+    from adnext_plugin.networks.kernels import response_norm_triton as kernels
+
+    x, grad = x.contiguous(), grad.contiguous()
+    samples = len(norm)
+    channels, tokens, grid = _work(x, samples, offsets)
+    partial = _sums(x, 2, samples, grid[1], channels)
+    scale, through, of_gamma, of_beta = _sums(x, 4, samples, channels).unbind()
+    grad_x, ragged = torch.empty_like(x), offsets is not None
+    places = offsets if offsets is not None else gamma
+    with on_device_of(x):
+        kernels.grad_sums[grid](x, grad, places, partial, tokens, channels, ROWS, WIDTH, ragged, num_warps=WARPS)
+        kernels.grad_scale[(samples,)](
+            partial, gamma, norm, scale, through, of_gamma, eps, grid[1], channels, power_of_two(channels),
+            num_warps=WARPS,
+        )  # fmt: skip
+        kernels.grad_apply[grid](
+            x, grad, scale, through, grad_x, places, tokens, channels, ROWS, WIDTH, ragged, num_warps=WARPS
+        )
+    return grad_x, of_gamma.sum(dim=0), of_beta.sum(dim=0)
+
+
+@gelu_response_norm.register_fake
+def _(x, gamma, beta, offsets, samples, eps):  # type: ignore[no-untyped-def]
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return out, x.new_empty(samples, x.shape[-1], dtype=torch.float32)
+
+
+@gelu_response_norm_backward.register_fake
+def _(grad, x, gamma, norm, offsets, eps):  # type: ignore[no-untyped-def]
+    return (
+        torch.empty_like(x, memory_format=torch.contiguous_format),
+        norm.new_empty(x.shape[-1]),
+        norm.new_empty(x.shape[-1]),
+    )
+
+
+def _keep(ctx, inputs, output) -> None:
+    x, gamma, _, offsets, _, eps = inputs
+    ctx.save_for_backward(x, gamma, output[1], offsets)
+    ctx.eps = eps
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx, grad: torch.Tensor | None, _: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 6
+    x, gamma, norm, offsets = ctx.saved_tensors
+    grad_x, grad_gamma, grad_beta = gelu_response_norm_backward(grad, x, gamma, norm, offsets, ctx.eps)
+    return grad_x, grad_gamma, grad_beta, None, None, None
+
+
+gelu_response_norm.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _work(x: torch.Tensor, samples: int, offsets: torch.Tensor | None) -> tuple[int, int, tuple[int, int, int]]:
+    """Channels, tokens of a sample (or of a patch), and the grid: samples, pieces of each, blocks of channels."""
+    channels = x.shape[-1]
+    tokens = x[0].numel() // channels if offsets is not None else x.numel() // channels // samples
+    blocks = ceil_div(channels, WIDTH)
+    longest = ceil_div(x.numel() // channels, samples)
+    chunks = max(1, min(ceil_div(longest, ROWS), ceil_div(PROGRAMS, samples * blocks)))
+    return channels, tokens, (samples, chunks, blocks)
+
+
+def _sums(x: torch.Tensor, *shape: int) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.float32, device=x.device)

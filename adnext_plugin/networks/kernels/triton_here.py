@@ -1,0 +1,85 @@
+"""Whether kernels in Triton can be used, and what happens where one fails."""
+
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib.util import find_spec
+from typing import TypeVar
+
+import torch
+
+from adnext_plugin.errors import SettingsError
+
+Value = TypeVar("Value")
+
+SWITCH = "ADNEXT_KERNELS"
+CHOICES = ("auto", "triton", "stock")
+TYPES = (torch.float32, torch.float16, torch.bfloat16)
+LARGEST = 2**31  # places are counted in 32 bits
+
+_failed: list[str] = []
+
+
+def switch() -> str:
+    """What `ADNEXT_KERNELS` says: `auto` (measure, then choose), `triton` (do not measure) or `stock` (PyTorch's).
+
+    Raises:
+        SettingsError: something else.
+    """
+    value = os.environ.get(SWITCH) or "auto"
+    if value not in CHOICES:
+        raise SettingsError(f"{SWITCH}={value!r} is not on offer; set it to one of {', '.join(CHOICES)}")
+    return value
+
+
+def usable(x: torch.Tensor) -> bool:
+    """Whether tokens can go through kernels in Triton."""
+    return x.is_cuda and x.dtype in TYPES and 0 < x.numel() < LARGEST and switch() != "stock" and _is_installed()
+
+
+def or_stock(run: Callable[[], Value], stock: Callable[[], Value]) -> Value:
+    """What a kernel gives; PyTorch's answer, and one warning, where Triton cannot compile or start it.
+
+    From the first failure on, all is PyTorch's.
+    """
+    if not _failed:
+        try:
+            return run()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a compiler may fail in any way
+            words = str(error).strip().splitlines() or [""]
+            _failed.append(f"{type(error).__name__}: {words[0]}")
+            warnings.warn(
+                f"a kernel in Triton cannot be used here ({_failed[0]}); PyTorch's own are used instead, which is "
+                f"slower. {SWITCH}=stock does without this attempt.",
+                stacklevel=2,
+            )
+    return stock()
+
+
+def failure() -> str | None:
+    """Why kernels in Triton are no longer tried in this process."""
+    return _failed[0] if _failed else None
+
+
+def on_device_of(x: torch.Tensor) -> AbstractContextManager:
+    """Triton starts kernels on the current device, which need not be the tensor's."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def ceil_div(dividend: int, divisor: int) -> int:
+    """Quotient, rounded up."""
+    return -(-dividend // divisor)
+
+
+def power_of_two(least: int) -> int:
+    """The smallest power of two that is not smaller."""
+    return 1 << max(0, least - 1).bit_length()
+
+
+@cache
+def _is_installed() -> bool:
+    return find_spec("triton") is not None
