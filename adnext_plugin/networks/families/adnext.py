@@ -25,11 +25,12 @@ from torchvision.ops import StochasticDepth
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.classifier import in_float32
+from adnext_plugin.networks.kernels.triton_here import wanted
 from adnext_plugin.networks.layers.activation import GeluResponseNorm
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.norms import ChannelNorm
 from adnext_plugin.networks.layers.stems import STEM_STRIDE, ConvolutionalStem, PatchStem
-from adnext_plugin.networks.layers.tokens import to_tokens, to_volume
+from adnext_plugin.networks.layers.tokens import mean_of_pairs, to_tokens, to_volume
 
 Downsampling = Literal["avg", "max", "strided"]
 Init = Literal["paper", "fan_in"]
@@ -45,7 +46,7 @@ class Block(nn.Module):
     def __init__(self, width: int, kernel_size: int, drop_path_rate: float) -> None:
         super().__init__()
         self.depthwise = DepthwiseConv3d(width, kernel_size)
-        self.norm = ChannelNorm(width)
+        self.norm = ChannelNorm(width, for_linear=True)
         self.expand = nn.Linear(width, 4 * width)
         self.activation = GeluResponseNorm(4 * width)
         self.project = nn.Linear(4 * width, width)
@@ -62,6 +63,7 @@ class Transition(nn.Module):
     def __init__(self, width_in: int, width_out: int, downsampling: Downsampling) -> None:
         super().__init__()
         self.norm = ChannelNorm(width_in)
+        self._halves_on_gpu = downsampling == "avg" and wanted()
         self.pool: nn.Module
         self.project: nn.Module
         if downsampling == "strided":
@@ -75,7 +77,10 @@ class Transition(nn.Module):
         self.project = nn.Linear(width_in, width_out)
 
     def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
-        return self.project(to_tokens(self.pool(to_volume(self.norm(x_bzyxc)))))
+        x = self.norm(x_bzyxc)
+        if self._halves_on_gpu and x.is_cuda and not any(size % 2 for size in x.shape[1:4]):
+            return self.project(mean_of_pairs(x))
+        return self.project(to_tokens(self.pool(to_volume(x))))
 
 
 class ADNeXtEncoder(nn.Module):

@@ -77,9 +77,7 @@ def weight_tile(tile: WeightTile, size: Sequence[int], channels: int, batch: int
     work = batch * size[0] * ceil_div(size[1], tile.rows) * ceil_div(size[2], tile.tokens)
     wanted = ceil_div(2 * processors, 7 * ceil_div(channels, tile.channels))
     chunks = max(1, min(work, wanted))
-    return WeightTile(
-        tokens=tile.tokens, rows=tile.rows, channels=tile.channels, chunks=chunks, merge=tile.merge
-    )
+    return WeightTile(tokens=tile.tokens, rows=tile.rows, channels=tile.channels, chunks=chunks, merge=tile.merge)
 
 
 @torch.library.custom_op("adnext::depthwise3d", mutates_args=())
@@ -154,7 +152,9 @@ def _convolved(
         if flip:
             found = conv3d_input(volume.shape, weight, volume, padding=padding, groups=channels)
         else:
-            found = F.conv3d(volume, weight, None if bias is None else bias.to(x.dtype), padding=padding, groups=channels)
+            found = F.conv3d(
+                volume, weight, None if bias is None else bias.to(x.dtype), padding=padding, groups=channels
+            )
         return found.permute(0, 2, 3, 4, 1).contiguous()
 
     def ours() -> torch.Tensor:

@@ -34,9 +34,24 @@ def switch() -> str:
     return value
 
 
+def wanted() -> bool:
+    """Whether networks built now are to use kernels in Triton on GPUs.
+
+    Raises:
+        SettingsError: `ADNEXT_KERNELS` says something that is not on offer.
+    """
+    return switch() != "stock" and _is_installed()
+
+
 def usable(x: torch.Tensor) -> bool:
-    """Whether tokens can go through kernels in Triton."""
-    return x.is_cuda and x.dtype in TYPES and 0 < x.numel() < LARGEST and switch() != "stock" and _is_installed()
+    """Whether kernels in Triton can take these tokens."""
+    return x.dtype in TYPES and 0 < x.numel() < LARGEST
+
+
+def computed_in(x: torch.Tensor) -> torch.dtype:
+    """The precision in which autocast lets a convolution or a linear layer compute, the tensor's own without."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def or_stock(run: Callable[[], Value], stock: Callable[[], Value]) -> Value:

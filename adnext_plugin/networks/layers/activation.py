@@ -1,17 +1,19 @@
-"""GELU followed by global response norm, as one step that needs little memory in training on a CPU.
+"""GELU followed by global response norm, as one step that needs little memory in training.
 
 The widest tensors of the network lie between these two. Done one after the other they leave four of that size in
 memory, most of them fresh from the system, page by page; together, in pieces that stay in the processor's cache, only
-the result is new, and the gradient keeps nothing but the input.
+the result is new, and the gradient keeps nothing but the input. On a GPU, kernels of our own read and write them as
+rarely (`networks.kernels.response_norm`).
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
+from adnext_plugin.networks.kernels.triton_here import usable, wanted
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm, relative_response
+from adnext_plugin.networks.layers.patch_counts import PatchCounts
 
 PIECE_BYTES = 1 << 21
 
@@ -23,14 +25,18 @@ class GeluResponseNorm(nn.Module):
         super().__init__()
         self.gelu = nn.GELU()
         self.norm = GlobalResponseNorm(channels)
+        self._kernels_wanted = wanted()
 
-    def forward(self, x_bzyxc: torch.Tensor, patches_per_sample: Sequence[int] | None = None) -> torch.Tensor:
+    def forward(self, x_bzyxc: torch.Tensor, patches: PatchCounts | None = None) -> torch.Tensor:
         """Like `GlobalResponseNorm.forward`."""
+        norm = self.norm
+        if self._kernels_wanted and x_bzyxc.is_cuda and usable(x_bzyxc):
+            offsets, samples = (None, len(x_bzyxc)) if patches is None else (patches.offsets, len(patches.per_sample))
+            return gelu_response_norm(x_bzyxc, norm.gamma, norm.beta, offsets, samples, norm.eps)[0]
         if self.training and x_bzyxc.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            return _GeluResponseNormFunction.apply(
-                x_bzyxc, self.norm.gamma, self.norm.beta, self.norm.eps, patches_per_sample
-            )
-        return self.norm(self.gelu(x_bzyxc), patches_per_sample)
+            sizes = None if patches is None else patches.per_sample
+            return _GeluResponseNormFunction.apply(x_bzyxc, norm.gamma, norm.beta, norm.eps, sizes)
+        return norm(self.gelu(x_bzyxc), patches)
 
 
 class _GeluResponseNormFunction(torch.autograd.Function):
@@ -43,11 +49,11 @@ class _GeluResponseNormFunction(torch.autograd.Function):
         gamma: torch.Tensor,
         beta: torch.Tensor,
         eps: float,
-        patches_per_sample: Sequence[int] | None,
+        sizes: tuple[int, ...] | None,
     ) -> torch.Tensor:
         x = x.contiguous()
         out = torch.empty_like(x)
-        sizes = tuple(patches_per_sample or [1] * len(x))
+        sizes = sizes or (1,) * len(x)
         norm = torch.empty(len(sizes), x.shape[-1], dtype=x.dtype)
         for sample, (source, target) in enumerate(zip(_samples(x, sizes), _samples(out, sizes), strict=True)):
             squares = torch.zeros_like(norm[sample])

@@ -1,4 +1,4 @@
-"""A depthwise 3D convolution whose gradients are fast on a CPU.
+"""A depthwise 3D convolution that is fast in training, on a CPU and on a GPU.
 
 PyTorch hands the forward pass of a depthwise convolution to a fast oneDNN kernel, but the backward pass to a generic
 one that takes most of a training step. Both gradients are convolutions themselves, so they can take the forward kernel:
@@ -6,7 +6,7 @@ with y = x ∗ w (cross-correlation, stride 1, "same" padding p = k // 2, one fi
 
     dL/dx = g ∗ flip(w),    dL/dw = x ∗ g    (each sample's g as the filter, padding p),    dL/db = sum of g,
 
-which equals PyTorch's gradient up to rounding.
+which equals PyTorch's gradient up to rounding. On a GPU, kernels of our own take its place (`networks.kernels`).
 """
 
 import torch
@@ -14,6 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
+
+from adnext_plugin.networks.kernels.depthwise import default_plan, depthwise3d, filters_of
+from adnext_plugin.networks.kernels.triton_here import computed_in, usable, wanted
+from adnext_plugin.networks.layers.tokens import to_tokens, to_volume
 
 
 class DepthwiseConv3d(nn.Module):
@@ -30,11 +34,22 @@ class DepthwiseConv3d(nn.Module):
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        self.plan: list[int] | None = None  # of the kernels, where one was chosen by measurement
+        self._kernels_wanted = wanted()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self._kernels_wanted and x.is_cuda and usable(x):
+            return to_volume(self.of_tokens(to_tokens(x)))
         if self.training and forward_kernel_is_faster(x.device):
             return _DepthwiseFunction.apply(x, self.conv.weight, self.conv.bias)
         return self.conv(x)
+
+    def of_tokens(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
+        """The convolution by kernels for GPUs, of tokens (B, Z, Y, X, C) to tokens."""
+        x = x_bzyxc.to(computed_in(x_bzyxc))
+        plan = self.plan or default_plan(x.shape[1:4], x.shape[4], x.shape[0]).numbers()
+        bias = None if self.conv.bias is None else self.conv.bias.float()
+        return depthwise3d(x, filters_of(self.conv.weight).float(), bias, plan)
 
 
 def forward_kernel_is_faster(device: torch.device) -> bool:

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, Block, Transition
+from adnext_plugin.networks.layers.patch_counts import PatchCounts
 from adnext_plugin.pretraining.masks import mask_voxels
 
 try:
@@ -53,7 +54,7 @@ def _hidden(block: Block, x: "ME.SparseTensor") -> torch.Tensor:
     hidden = block.activation.gelu(block.expand(block.norm(y.F)))
     samples = x.C[:, 0].long()
     order = torch.argsort(samples, stable=True)
-    counts = torch.bincount(samples).tolist()
+    counts = PatchCounts.of(torch.bincount(samples).tolist(), samples.device)
     # tokens as patches of one voxel, sample after sample
     normed = block.activation.norm(hidden[order][:, None, None, None], counts).flatten(1)
     return torch.empty_like(normed).index_copy(0, order, normed)

@@ -5,6 +5,8 @@ from functools import cached_property
 
 import torch
 
+from adnext_plugin.networks.layers.patch_counts import PatchCounts
+
 
 @dataclass(frozen=True)
 class VisiblePatches:
@@ -20,6 +22,11 @@ class VisiblePatches:
     def per_sample(self) -> tuple[int, ...]:
         """Visible patches of each sample."""
         return tuple(self.visible.flatten(1).sum(1).tolist())
+
+    @cached_property
+    def counts(self) -> PatchCounts:
+        """The same, for layers."""
+        return PatchCounts.of(self.per_sample, self.visible.device)
 
     @cached_property
     def count(self) -> int:
