@@ -1,9 +1,9 @@
 """Depthwise 3D convolution of channels-last tokens (B, Z, Y, X, C) in Triton: stride 1, "same" size, sums in float32.
 
 A program takes R rows of tokens along X, one for each warp, and BC channels of them, and keeps the results of TX (x TZ)
-tokens in registers. Whatever a row at (z + dz, y + dy) holds is read once and serves all taps along X. What lies outside
-of the volume costs nothing along Z and X, where the loops leave it out; along Y the filter is set to zero, so that no
-load of tokens needs a mask. Shapes are constants, so that addresses are immediates.
+tokens in registers. Whatever a row at (z + dz, y + dy) holds is read once and serves all taps along X. What lies
+outside of the volume costs nothing along Z and X, where the loops leave it out; along Y the filter is set to zero, so
+that no load of tokens needs a mask. Shapes are constants, so that addresses are immediates.
 
 The order in which an output's products are added is that of the taps, whatever the tile: results do not depend on it.
 The gradient of the input is the same convolution with the filter reversed (FLIP). The gradient of the filter is a
@@ -119,7 +119,7 @@ def _one_row(
 def weight_gradient(
     x_ptr,
     grad_ptr,
-    partial_ptr,  # (chunks or, if not MERGE, chunks · R, K³ + 1, C); the last tap is the sum of the gradient, the bias's
+    partial_ptr,  # (chunks or, if not MERGE, chunks · R, K³ + 1, C); the last tap is the bias's
     batch,
     chunks,
     Z: tl.constexpr,

@@ -58,14 +58,14 @@ def layer_norm_backward(
 
 
 @layer_norm.register_fake
-def _(x, weight, bias, eps, dtype):  # type: ignore[no-untyped-def]
+def _(x, weight, bias, eps, dtype):
     count = x.numel() // x.shape[-1]
     out = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
     return out, x.new_empty(count, dtype=torch.float32), x.new_empty(count, dtype=torch.float32)
 
 
 @layer_norm_backward.register_fake
-def _(grad, x, weight, mean, inverse):  # type: ignore[no-untyped-def]
+def _(grad, x, weight, mean, inverse):
     return (
         torch.empty_like(x, memory_format=torch.contiguous_format),
         mean.new_empty(x.shape[-1]),

@@ -77,13 +77,13 @@ def gelu_response_norm_backward(
 
 
 @gelu_response_norm.register_fake
-def _(x, gamma, beta, offsets, samples, eps):  # type: ignore[no-untyped-def]
+def _(x, gamma, beta, offsets, samples, eps):
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     return out, x.new_empty(samples, x.shape[-1], dtype=torch.float32)
 
 
 @gelu_response_norm_backward.register_fake
-def _(grad, x, gamma, norm, offsets, eps):  # type: ignore[no-untyped-def]
+def _(grad, x, gamma, norm, offsets, eps):
     return (
         torch.empty_like(x, memory_format=torch.contiguous_format),
         norm.new_empty(x.shape[-1]),
