@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.job_limits import ROOT, processor_limit
 from adnext_plugin.names import whole_number
 from adnext_plugin.paths import hook_dir
+
+HOW_THREADS_WAIT = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # of OpenMP, GNU's and LLVM's
 
 
 def settings_from_environment() -> dict:
@@ -62,6 +65,22 @@ def cpu_threads() -> int:
     another process, on two processors, an epoch of DenseNet121 took 58 s with two threads and 10 s with one.
     """
     return _number("OMP_NUM_THREADS") or usable_cpus()
+
+
+def let_threads_sleep() -> bool:
+    """Have threads that wait for one another sleep, not spin, unless the user has said how they are to wait.
+
+    OpenMP's threads spin, so that all processors are busy and none of them with the thread that is waited for. Beside
+    as many other busy processes as there are processors, a training step takes tens of times as long; with threads that
+    sleep, its fair share. OpenMP reads the variable when torch is loaded; processes that are started inherit it.
+
+    Returns:
+        Whether it was done; it is too late once torch has been loaded.
+    """
+    if "torch" in sys.modules or any(name in os.environ for name in HOW_THREADS_WAIT):
+        return False
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    return True
 
 
 def may_tune_allocator() -> bool:

@@ -1,6 +1,8 @@
 """What a container or a batch job may use is what its control groups and Slurm say, not what the machine has."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import pytest
 
 from adnext_plugin.cpu_memory import available_memory_bytes, memory_bytes
 from adnext_plugin.data import loading_processes, store
-from adnext_plugin.environment import usable_cpus
+from adnext_plugin.environment import let_threads_sleep, usable_cpus
 from adnext_plugin.job_limits import MemoryLimit, memory_limit, processor_limit
 from adnext_plugin.parallel import processes_that_fit
 
@@ -180,3 +182,31 @@ def test_loaders_are_no_more_than_shared_memory_has_room_for(monkeypatch: pytest
     monkeypatch.setenv("nnUNet_n_proc_DA", "3")
     assert loading_processes.loading_processes(lambda: batch, on_gpu=True, processes=2).count == 3
     assert loading_processes.loading_processes(lambda: batch, on_gpu=True, processes=4).count == 1
+
+
+def test_threads_sleep_while_they_wait_unless_the_user_or_a_loaded_torch_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.setenv(name, "")  # put back afterwards
+        monkeypatch.delenv(name)
+    assert not let_threads_sleep() and "OMP_WAIT_POLICY" not in os.environ  # torch is loaded here
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    assert not let_threads_sleep() and "OMP_WAIT_POLICY" not in os.environ
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    assert let_threads_sleep() and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert not let_threads_sleep()  # it is set
+
+
+def test_a_command_has_its_threads_sleep_before_it_loads_torch() -> None:
+    program = """
+import os, sys
+from adnext_plugin.cli import train
+assert "torch" not in sys.modules
+train.main(["1", "3d_fullres", "0", "-tr", "A", "--continue", "--restart"])
+print(os.environ["OMP_WAIT_POLICY"])
+"""
+    environment = {name: value for name, value in os.environ.items() if "OMP_" not in name}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout == "PASSIVE\n" and "--restart begins anew" in done.stderr

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from adnext_plugin.cli.printable import printing_safely
+from adnext_plugin.environment import let_threads_sleep
 from adnext_plugin.errors import AdnextError, AdnextWarning
 
 Main = Callable[[Sequence[str] | None], int]
@@ -51,6 +52,7 @@ def command(main: Main) -> Main:
     @printing_safely()
     def wrapped(argv: Sequence[str] | None = None) -> int:
         _Debug.is_on = False
+        let_threads_sleep()
         try:
             with _warnings_of_one_line(), _terminable():
                 return main(argv)

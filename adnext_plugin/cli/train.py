@@ -51,6 +51,18 @@ def build_parser() -> ArgumentParser:
         "folders seed_SEED of nnUNet_results, and adnext_evaluate reports their spread",
     )
     parser.add_argument(
+        "--gpus",
+        metavar="0,1,...",
+        help="with cv: train several folds (and seeds) at once, one on each of these GPUs; the results are the same",
+    )
+    parser.add_argument(
+        "--executor",
+        metavar="local:N|slurm|dask",
+        help="with cv: train several folds (and seeds) at once: N on this machine, each as a job of Slurm "
+        "(slurm:KEY=VALUE,... with options of sbatch), or on a Dask cluster (dask://HOST:PORT); a fold that is killed "
+        "goes on",
+    )
+    parser.add_argument(
         "--inflation-meter",
         action="store_true",
         default=None,
@@ -145,12 +157,18 @@ def _request(arguments: Namespace) -> Request:
         seeds=getattr(arguments, "seeds", None),
         device=arguments.device,
         num_gpus=arguments.num_gpus,
+        gpus=_names(getattr(arguments, "gpus", None)),
+        executor=getattr(arguments, "executor", None),
         resume=arguments.resume,
         restart=arguments.restart,
         only_validate=arguments.val,
         validate_best=arguments.val_best,
         disable_checkpointing=arguments.disable_checkpointing,
     )
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _settings(arguments: Namespace) -> dict[str, Any]:

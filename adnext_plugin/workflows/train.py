@@ -5,9 +5,9 @@ Pre-training is the same with a trainer that needs no labels.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.builtin.weights import absolute, is_builtin, weights_file
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
@@ -23,6 +23,9 @@ from adnext_plugin.workflows.common import Fold, RunRequest, Tell, choose_device
 from adnext_plugin.workflows.continuing import AskedRun, Standing, is_finished, name_as_nnunet_does
 from adnext_plugin.workflows.trainer_lookup import check_settings, find_trainer, require_names
 
+if TYPE_CHECKING:
+    from adnext_plugin.workflows.fold_tasks import Executor, FoldTask
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request(RunRequest):
@@ -34,7 +37,8 @@ class Request(RunRequest):
     all of it. A run that was interrupted goes on, and what is finished is left alone, where all settings are the same;
     a run with others is set aside. `resume`: go on in any case, with the settings that the run began with and changes
     that `settings` make to epochs and judging. `restart`: set aside whatever is there and begin anew. `only_validate`:
-    predict the held-out part of a finished run. `device`: cpu, cuda or mps; None for a GPU where there is one.
+    predict the held-out part of a finished run. `device`: cpu, cuda or mps; None for a GPU where there is one. `gpus`:
+    with "cv", train a fold at a time on each of them; `executor`: several at once elsewhere, as `executor_of` says.
     """
 
     fold: Fold
@@ -43,6 +47,8 @@ class Request(RunRequest):
     seeds: int | None = None
     device: str | None = None
     num_gpus: int = 1
+    gpus: tuple[str, ...] = ()
+    executor: str | None = None
     resume: bool = False
     restart: bool = False
     only_validate: bool = False
@@ -57,6 +63,10 @@ class Request(RunRequest):
             raise SettingsError(f"--restart begins anew and {other}; give one of them")
         if self.seeds is not None and (self.seeds < 1 or self.fold != "cv"):
             raise SettingsError(f"--seeds {self.seeds}: give a number from 1 on, and 'cv' instead of a fold")
+        if (self.gpus or self.executor) and self.fold != "cv":
+            raise SettingsError("--gpus and --executor train several folds at once; give 'cv' instead of a fold")
+        if self.gpus and (self.executor or self.num_gpus > 1 or self.device not in (None, "cuda")):
+            raise SettingsError("--gpus trains a fold on each GPU; leave out --executor, --num-gpus and --device")
         if self.resume and self.pretrained_weights:
             raise WeightsError("--c goes on with its own weights; give -pretrained_weights only at the start of a run")
 
@@ -153,13 +163,11 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
         )
     if (request.seeds or 1) > 1 and not is_ours:
         raise SettingsError(f"--seeds: {request.trainer} takes no seed; use one of AD-NeXt's trainers")
-    _train_folds(job, trainer if is_ours else None, tell)
-    further = {}
-    for seed, variables in _further_seeds(job):
-        tell(f"The same cross-validation with seed {seed}")
-        with environment_with(**variables):
-            _train_folds(job, trainer if is_ours else None, tell)
-            further[seed] = job.run
+    executor = _executor(job)
+    if executor is not None:
+        further = _train_at_once(job, executor, tell)
+    else:
+        further = _train_in_turn(job, trainer if is_ours else None, tell)
     evaluation = None
     if job.is_cross_validation and is_labelled:
         which = evaluate.Request(
@@ -170,6 +178,77 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
         )
         evaluation = evaluate.evaluate(which, show_scores)
     return Result(run=run, folds=job.folds, further_seeds=further, evaluation=evaluation)
+
+
+def train_fold(request: Request, tell: Tell = say_nothing) -> None:
+    """Train one fold in the environment that `train` has made, and leave to it what is of the whole run.
+
+    Args:
+        request: whose fold is a number.
+        tell: is told how far the fold is.
+    """
+    job = _look_up(request)
+    trainer = find_trainer(request.trainer)
+    is_ours, _ = check_settings(trainer, job.overrides)
+    _train_folds(job, trainer if is_ours else None, tell)
+
+
+def _train_in_turn(job: _Job, trainer: type | None, tell: Tell) -> dict[int, RunFolder]:
+    """One fold after the other, then those of further seeds."""
+    _train_folds(job, trainer, tell)
+    further = {}
+    for seed, variables in _further_seeds(job):
+        tell(f"The same cross-validation with seed {seed}")
+        with environment_with(**variables):
+            _train_folds(job, trainer, tell)
+            further[seed] = job.run
+    return further
+
+
+def _executor(job: _Job) -> "Executor | None":
+    request = job.request
+    if not request.gpus and request.executor is None:
+        return None
+    from adnext_plugin.workflows.executors import executor_of, folds_on_gpus
+
+    if request.gpus:
+        import torch
+
+        return folds_on_gpus(request.gpus, torch.cuda.device_count())
+    return executor_of(str(request.executor), results_dir().absolute() / "jobs")
+
+
+def _train_at_once(job: _Job, executor: "Executor", tell: Tell) -> dict[int, RunFolder]:
+    """All folds at once, then all folds of all further seeds: the first run knows what those have in common."""
+    tell(f"{len(job.folds)} folds at once; each has its log in its own folder")
+    executor.run(_tasks(job, ""), lambda task: tell(f"{task.name} is finished"))
+    further, tasks = {}, []
+    for seed, variables in _further_seeds(job):
+        with environment_with(**variables):
+            tasks += _tasks(job, f" of seed {seed}")
+            further[seed] = job.run
+    if tasks:
+        tell(f"The same cross-validation with {len(further)} further seeds")
+        executor.run(tasks, lambda task: tell(f"{task.name} is finished"))
+    return further
+
+
+def _tasks(job: _Job, which: str) -> "list[FoldTask]":
+    from adnext_plugin.workflows.fold_tasks import FoldTask
+
+    request = job.request
+    if request.restart:  # once: a fold that is killed is to go on
+        from adnext_plugin.training.checkpoints import set_earlier_run_aside
+
+        for fold in job.folds:
+            if job.run.fold(fold).path.is_dir():
+                set_earlier_run_aside(job.run.fold(fold).path)
+    # settings, which hold the first weights by now, come through the environment
+    common = {
+        **asdict(replace(request, settings={}, pretrained_weights=None, seeds=None, gpus=(), executor=None, fold=0)),
+        "restart": False,
+    }
+    return [FoldTask.of(f"fold {fold}{which}", {**common, "fold": fold}) for fold in job.folds]
 
 
 def _refuse_other_data(job: _Job) -> None:

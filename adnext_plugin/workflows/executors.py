@@ -1,0 +1,279 @@
+"""What folds are trained on at once: GPUs or processors of this machine, a Dask cluster, a batch system."""
+
+import importlib.util
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adnext_plugin.environment import usable_cpus
+from adnext_plugin.errors import AdnextError, SettingsError
+from adnext_plugin.names import whole_number
+from adnext_plugin.workflows.fold_tasks import (
+    MOST_TRIES,
+    Executor,
+    FoldTask,
+    TaskProcess,
+    killed_too_often,
+    run_task,
+)
+
+LOCAL, DASK, SLURM = "local", "dask", "slurm"
+POLL_SECONDS = 1
+DAY_MINUTES = "1440"  # that a job may take, if nothing else is asked for
+KILLED = "killed"
+
+
+def executor_of(name: str, logs: Path) -> Executor:
+    """What `--executor` names.
+
+    Args:
+        name: "local:N", N folds at once on this machine; "dask", a cluster of this machine, or dask://HOST:PORT of a
+            scheduler; "slurm", or slurm:KEY=VALUE,... with options of `sbatch`.
+        logs: where a batch system keeps what its jobs say.
+
+    Raises:
+        SettingsError: there is no such thing, or what it needs is not installed.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == LOCAL:
+        count = whole_number(rest)
+        if not count:
+            raise SettingsError(f"--executor {name}: say how many folds at once, e.g. local:2")
+        return LocalFolds(shares_of_processors(count))
+    if kind == DASK:
+        if importlib.util.find_spec("distributed") is None:
+            raise SettingsError(f"--executor {name} needs Dask: pip install 'adnext_plugin[dask]'")
+        return DaskFolds(name)
+    if kind == SLURM:
+        if importlib.util.find_spec("submitit") is None:
+            raise SettingsError(f"--executor {name} needs submitit: pip install 'adnext_plugin[slurm]'")
+        return BatchFolds(SLURM, _options(name, rest), logs)
+    raise SettingsError(f"--executor {name}: give local:N, slurm, dask, or dask://HOST:PORT of a scheduler")
+
+
+def folds_on_gpus(gpus: Sequence[str], there_are: int) -> Executor:
+    """One fold at a time on each GPU.
+
+    Args:
+        gpus: numbers, as torch counts them.
+        there_are: how many GPUs torch sees.
+
+    Raises:
+        SettingsError: there is no such GPU.
+    """
+    numbers = [whole_number(gpu) for gpu in gpus]
+    for gpu, number in zip(gpus, numbers, strict=True):
+        if number is None or number >= there_are or gpus.count(gpu) > 1:
+            seen = f"torch sees {there_are}, counted from 0" if there_are else "torch sees no GPU here"
+            raise SettingsError(f"--gpus {','.join(gpus)}: {seen}; use --executor local:N for folds on processors")
+    # those that torch sees may be some of the machine's
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    names = [named[number] if named else str(number) for number in numbers if number is not None]
+    shares = shares_of_processors(len(names), on_gpu=True)
+    return LocalFolds([{**share, "CUDA_VISIBLE_DEVICES": name} for name, share in zip(names, shares, strict=True)])
+
+
+def shares_of_processors(count: int, *, on_gpu: bool = False) -> list[dict[str, str]]:
+    """Variables that give each of some processes its share of the processors, unless the user has shared them out.
+
+    Args:
+        count: of processes.
+        on_gpu: whether each loads data by further processes.
+    """
+    each = str(max(1, usable_cpus() // count))
+    names = ("OMP_NUM_THREADS", "nnUNet_n_proc_DA") if on_gpu else ("OMP_NUM_THREADS",)
+    return [{name: each for name in names if name not in os.environ} for _ in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Running:
+    """Processes that are to be ended when one of them has failed."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    processes: set[TaskProcess] = field(default_factory=set)
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+
+class LocalFolds:
+    """As many tasks at once as there are places, each with variables of its own.
+
+    Args:
+        places: variables of each.
+    """
+
+    def __init__(self, places: Sequence[Mapping[str, str]]) -> None:
+        self._places = list(places)
+
+    def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
+        """As `Executor` says; when a task fails, those that run are ended, and go on with the next command."""
+        running, free = _Running(), list(self._places)
+        with ThreadPoolExecutor(len(self._places)) as pool:
+            futures = [pool.submit(self._run, task, running, free, done) for task in tasks]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                running.is_over.set()
+                for future in futures:
+                    future.cancel()
+                with running.lock:
+                    left = list(running.processes)
+                for process in left:
+                    process.end()
+        for future in futures:
+            if not future.cancelled():
+                future.result()
+
+    def _run(
+        self,
+        task: FoldTask,
+        running: _Running,
+        free: list[Mapping[str, str]],
+        done: Callable[[FoldTask], None],
+    ) -> None:
+        with running.lock:
+            place = free.pop()
+        try:
+            for _ in range(MOST_TRIES):
+                with running.lock:
+                    if running.is_over.is_set():
+                        return
+                    process = TaskProcess(task, place)
+                    running.processes.add(process)
+                if process.is_finished():
+                    done(task)
+                    return
+                with running.lock:
+                    running.processes.discard(process)
+                if running.is_over.is_set():
+                    return
+            raise AdnextError(killed_too_often(task))
+        finally:
+            with running.lock:
+                free.append(place)
+
+
+class DaskFolds:
+    """Tasks on a Dask cluster; the task of a worker that died goes to another one.
+
+    Args:
+        name: "dask", or dask://HOST:PORT.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
+        """As `Executor` says."""
+        from adnext_plugin.dask_cluster import open_cluster
+
+        workers = max(1, min(len(tasks), usable_cpus()))
+        with open_cluster(self._name, workers) as cluster:
+            share = shares_of_processors(workers)[0] if cluster.is_local else {}
+            arguments = [(task, share) for task in tasks]
+            for index, problem in cluster.each(_problem_of, arguments, workers):
+                if isinstance(problem, AdnextError):  # workers died of it
+                    raise AdnextError(killed_too_often(tasks[index])) from problem
+                if problem is not None:
+                    raise AdnextError(problem)
+                done(tasks[index])
+
+
+class BatchFolds:
+    """Tasks as jobs of a batch system, by submitit; a job that is killed is submitted again.
+
+    Args:
+        cluster: submitit's name of it.
+        options: of its submission, as `sbatch` names them.
+        logs: folder for what jobs say.
+    """
+
+    def __init__(self, cluster: str, options: Mapping[str, str], logs: Path) -> None:
+        self._cluster, self._options, self._logs = cluster, {"time": DAY_MINUTES, **options}, logs
+
+    def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
+        """As `Executor` says; when a task fails, jobs of the others are cancelled, and go on with the next command."""
+        import submitit
+
+        try:
+            executor = submitit.AutoExecutor(folder=self._logs, cluster=self._cluster)
+        except RuntimeError as error:
+            raise SettingsError(f"--executor {self._cluster}: {error}") from error
+        executor.update_parameters(name="adnext", slurm_additional_parameters=self._options)
+        jobs = {executor.submit(BatchJob(task)): (task, 1) for task in tasks}
+        try:
+            while jobs:
+                ended = [job for job in jobs if job.done()]
+                for job in ended:
+                    task, tries = jobs.pop(job)
+                    problem = self._problem(job)
+                    if problem is None:
+                        done(task)
+                    elif problem != KILLED:
+                        raise AdnextError(problem)
+                    elif tries == MOST_TRIES:
+                        raise AdnextError(f"{killed_too_often(task)} (its logs are in {self._logs})")
+                    else:
+                        jobs[executor.submit(BatchJob(task))] = (task, tries + 1)
+                if not ended:
+                    time.sleep(POLL_SECONDS)
+        finally:
+            for job in jobs:
+                job.cancel()
+
+    def _problem(self, job: Any) -> str | None:
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+
+        try:
+            return job.result()
+        except FailedJobError:
+            raise
+        except UncompletedJobError:
+            return KILLED
+
+
+class BatchJob:
+    """A fold as a job that may be preempted, or run out of its time, and is then queued again.
+
+    Args:
+        task: the fold.
+    """
+
+    def __init__(self, task: FoldTask) -> None:
+        self._task = task
+
+    def __call__(self) -> str | None:
+        """Train the fold; what is to be mended, if anything."""
+        return _problem_of((self._task, {}))
+
+    def checkpoint(self) -> Any:
+        """What is queued again: the same, which goes on from what has been saved."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _problem_of(argument: tuple[FoldTask, Mapping[str, str]]) -> str | None:
+    """Train a fold, and say what is to be mended; called on another machine."""
+    task, variables = argument
+    try:
+        run_task(task, variables)
+    except AdnextError as error:
+        return str(error)
+    return None
+
+
+def _options(name: str, text: str) -> dict[str, str]:
+    options = {}
+    for item in filter(None, text.split(",")):
+        key, is_given, value = item.partition("=")
+        if not is_given:
+            raise SettingsError(
+                f"--executor {name}: write options as KEY=VALUE, e.g. slurm:partition=gpu,gpus=1,time=720"
+            )
+        options[key] = value
+    return options

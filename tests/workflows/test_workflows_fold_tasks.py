@@ -1,0 +1,157 @@
+"""Folds in processes of their own, on this machine, on Dask and as jobs: killed ones go on, errors are one line."""
+
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from adnext_plugin.cli import train
+from adnext_plugin.errors import AdnextError, SettingsError
+from adnext_plugin.training.weights import read_checkpoint
+from adnext_plugin.workflows import executors
+from adnext_plugin.workflows import train as training
+from adnext_plugin.workflows.executors import BatchFolds, LocalFolds, executor_of, folds_on_gpus
+from adnext_plugin.workflows.fold_tasks import FoldTask, run_task
+from adnext_plugin.workflows.train import Request
+
+HERE = Path(__file__).parent
+FOLDS = (0, 1)
+
+
+def _task(folder: Path, fold: int = 0, **request) -> FoldTask:
+    content = {"folder": str(folder), "fold": fold, **request}
+    return FoldTask(name=f"fold {fold}", request=content, variables={"PYTHONPATH": str(HERE)}, module="quick_fold")
+
+
+def _tries(folder: Path, fold: int) -> int:
+    return len((folder / f"{fold}.tries").read_text())
+
+
+def test_a_killed_task_is_tried_again_and_given_up_after_three_times(tmp_path: Path) -> None:
+    run_task(_task(tmp_path, 0, is_killed=2))
+    assert (tmp_path / "0.json").is_file() and _tries(tmp_path, 0) == 3
+    with pytest.raises(AdnextError, match=r"^fold 1 was killed 3 times, most likely because memory ran out"):
+        run_task(_task(tmp_path, 1, is_killed=3))
+    assert not (tmp_path / "1.json").exists() and _tries(tmp_path, 1) == 3
+
+
+def test_what_is_to_be_mended_is_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(AdnextError, match=r"^fold 0: the loss became nan$"):
+        run_task(_task(tmp_path, 0, mend="the loss became nan"))
+    with pytest.raises(AdnextError, match=r"(?s)^fold 1 ended with exit code 1:.*ValueError: a fault$"):
+        run_task(_task(tmp_path, 1, fails=True))
+    assert _tries(tmp_path, 0) == _tries(tmp_path, 1) == 1
+
+
+def test_folds_at_once_have_a_place_each_and_all_are_done(tmp_path: Path) -> None:
+    done: list[str] = []
+    tasks = [_task(tmp_path, fold, seconds=0.3, is_killed=int(fold == 1)) for fold in range(5)]
+    LocalFolds([{"PLACE": "a"}, {"PLACE": "b"}]).run(tasks, lambda task: done.append(task.name))
+    assert sorted(done) == [f"fold {fold}" for fold in range(5)] and _tries(tmp_path, 1) == 2
+    found = [json.loads((tmp_path / f"{fold}.json").read_text()) for fold in range(5)]
+    for place in ("a", "b"):
+        spans = sorted((one["begun"], one["ended"]) for one in found if one["place"] == place)
+        assert spans and all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
+    assert {one["place"] for one in found} == {"a", "b"}
+
+
+def test_when_a_fold_fails_those_that_run_are_ended_and_no_other_begins(tmp_path: Path) -> None:
+    tasks = [_task(tmp_path, 0, waits=True), _task(tmp_path, 1, mend="lower the rate"), _task(tmp_path, 2)]
+    with pytest.raises(AdnextError, match=r"^fold 1: lower the rate$"):
+        LocalFolds([{}, {}]).run(tasks, lambda task: None)
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_the_fold_of_a_dask_worker_that_was_killed_goes_to_another(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    monkeypatch.setattr(executors, "usable_cpus", lambda: 2)
+    done: list[str] = []
+    tasks = [_task(tmp_path, fold, kills_caller=int(fold == 0)) for fold in range(3)]
+    executor_of("dask", tmp_path).run(tasks, lambda task: done.append(task.name))
+    assert sorted(done) == ["fold 0", "fold 1", "fold 2"] and _tries(tmp_path, 0) == 2
+    with pytest.raises(AdnextError, match=r"^fold 4: lower the rate$"):
+        executor_of("dask", tmp_path).run([_task(tmp_path, 4, mend="lower the rate")], lambda task: None)
+
+
+def test_a_job_of_a_batch_system_that_was_killed_is_submitted_again(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    monkeypatch.setattr(executors, "POLL_SECONDS", 0.1)
+    done: list[str] = []
+    batch = BatchFolds("local", {}, tmp_path / "jobs")
+    batch.run([_task(tmp_path, 0, kills_caller=1), _task(tmp_path, 1)], lambda task: done.append(task.name))
+    assert sorted(done) == ["fold 0", "fold 1"] and _tries(tmp_path, 0) == 2
+    with pytest.raises(AdnextError, match=r"^fold 2: lower the rate$"):
+        batch.run([_task(tmp_path, 2, mend="lower the rate")], lambda task: None)
+
+
+def test_executors_and_gpus_that_do_not_exist_are_refused(tmp_path: Path, monkeypatch) -> None:
+    for name, said in (
+        ("local", "say how many"),
+        ("local:0", "say how many"),
+        ("moon", "give local:N, slurm, dask"),
+        ("slurm:gpu", "write options as KEY=VALUE"),
+    ):
+        with pytest.raises(SettingsError, match=f"--executor {name}: {said}"):
+            executor_of(name, tmp_path)
+    for gpus, there_are, said in ((("0", "2"), 2, "torch sees 2"), (("0",), 0, "no GPU here"), (("0", "0"), 2, "sees")):
+        with pytest.raises(SettingsError, match=said):
+            folds_on_gpus(gpus, there_are)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-abc")
+    places = folds_on_gpus(("1", "0"), 2)._places
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == ["GPU-abc", "5"]
+    shared = {"dataset": "1", "trainer": "T"}
+    for wrong in ({"fold": 0, "gpus": ("0",)}, {"fold": "all", "executor": "dask"}):
+        with pytest.raises(SettingsError, match="give 'cv' instead of a fold"):
+            Request(**shared, **wrong)
+    for wrong in ({"num_gpus": 2}, {"executor": "dask"}, {"device": "cpu"}):
+        with pytest.raises(SettingsError, match="--gpus trains a fold on each GPU"):
+            Request(**shared, fold="cv", gpus=("0", "1"), **wrong)
+
+
+def _kill_one_that_trains(run: Path, killed: list[int]) -> None:
+    """Kill the first process that has begun to train its fold."""
+    end = time.monotonic() + 120
+    while not killed and time.monotonic() < end:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"adnext_plugin.cli.fold_task" in words:
+                request = json.loads(words[words.index(b"adnext_plugin.cli.fold_task") + 1])
+                if (run / f"fold_{request['fold']}" / "run.json").is_file() and request["dataset"] == "301":
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+                    killed.append(request["fold"])
+                    return
+        time.sleep(0.02)
+
+
+def test_folds_at_once_one_of_them_killed_are_those_of_a_serial_run(trained, tmp_path, monkeypatch, capsys) -> None:
+    serial, workspace = trained.run, trained.workspace
+    # two folds will do, and what comes after all of them is the same either way
+    monkeypatch.setattr(training, "_folds", lambda *_: FOLDS)
+    monkeypatch.setattr(training.evaluate, "evaluate", lambda *_: None)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "at_once"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run = tmp_path / "at_once" / serial.relative_to(workspace.results)
+    killed: list[int] = []
+    killer = threading.Thread(target=_kill_one_that_trains, args=(run, killed))
+    killer.start()
+    settings = ["epochs=1", "learning_rate=1e-2", "augmentation=none", 'covariates=["age","sex"]']
+    options = [word for setting in settings for word in ("--set", setting)]
+    command = ["301", "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", *options]
+    assert train.main([*command, "--executor", "local:2"]) == 0
+    killer.join()
+    out = capsys.readouterr().out
+    assert len(killed) == 1 and all(f"fold {fold} is finished" in out for fold in FOLDS)
+    for fold in FOLDS:
+        one, other = (read_checkpoint(folder / f"fold_{fold}" / "checkpoint_best.pth") for folder in (run, serial))
+        assert all(torch.equal(one["network_weights"][name], value) for name, value in other["network_weights"].items())
+        names = [{path.name for path in folder.glob(f"fold_{fold}/*.[jc]s*")} for folder in (run, serial)]
+        assert names[0] == names[1] and "run.json" in names[0]
