@@ -20,6 +20,13 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--effect", type=float, default=1.0, help="size of the disease; 0: none (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the cohort and the training (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=30, help="default: %(default)s")
+    parser.add_argument(
+        "--device",
+        "-device",
+        choices=["cuda", "cpu", "mps"],
+        default="cpu",
+        help="default: %(default)s, on any machine",
+    )
     return parser
 
 

@@ -27,13 +27,17 @@ PRESET: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A folder for everything; how many people, how ill half of them are, the seed of all, and how long to train."""
+    """A folder for everything; how many people, how ill half of them are, the seed of all, how long to train, where.
+
+    `device` is the CPU unless one is named, as the demo's figures are the CPU's.
+    """
 
     output: Path = Path("adnext_demo")
     subjects: int = 120
     effect: float = 1.0
     seed: int = 0
     epochs: int = 30
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.subjects < 16:
@@ -83,7 +87,7 @@ def run_demo(request: Request, tell: Tell, show_scores: Callable[[evaluate.Resul
 def _claim(request: Request, output: Path) -> None:
     """Remember what the folder is for, so that a demo with other settings cannot be mixed into it."""
     path = output / "demo.json"
-    settings = {key: value for key, value in asdict(request).items() if key != "output"}
+    settings = {key: value for key, value in asdict(request).items() if key not in ("output", "device")}
     if path.is_file():
         if read_json(path) != settings:
             raise PathsError(f"{output} holds a demo with other settings; give another --output, or delete it")
@@ -120,14 +124,15 @@ def _prepare(output: Path, tell: Tell) -> None:
 
 def _train(request: Request, tell: Tell, show_scores: Callable[[evaluate.Result], None] | None) -> train.Result:
     options = (
-        f"{NUMBER} 3d_fullres cv -tr {TRAINER} -device cpu --c --set epochs={request.epochs} --seed {request.seed}"
+        f"{NUMBER} 3d_fullres cv -tr {TRAINER} -device {request.device} --c --set epochs={request.epochs} "
+        f"--seed {request.seed}"
     )
     with _stage("train", "train", options, tell):
         which = train.Request(
             dataset=NUMBER,
             fold="cv",
             trainer=TRAINER,
-            device="cpu",
+            device=request.device,
             resume=True,
             settings={"epochs": request.epochs, "seed": request.seed},
         )

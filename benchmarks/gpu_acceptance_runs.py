@@ -1,0 +1,103 @@
+"""Whole runs through the commands a user types, on the device: the demo, OASIS-1, nnU-Net's own command, brains."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from pipeline import dataset_folder, run_of
+
+from adnext_plugin.paths import PLANS_NAME
+from adnext_plugin.trainers.variants.adnext import ADNeXtTrainer_T
+
+TRAINER = ADNeXtTrainer_T.__name__
+OASIS_TRAINER = "ADNeXtTrainer_T_Small"
+
+
+def demo(device: str, tiny: bool, folder: Path) -> dict:
+    """AUC of the demo's network, which the CPU reaches as well."""
+    size = ("--subjects", "16", "--epochs", "3") if tiny else ()
+    seconds = _command("adnext_demo", "--output", str(folder / "demo"), "-device", device, *size)
+    return {"seconds": seconds, **_auc(folder / "demo" / "nnUNet_results" / "Dataset999_Demo" / run_of(TRAINER))}
+
+
+def oasis(device: str, tiny: bool, folder: Path) -> dict:
+    """Sex from OASIS-1, 4 folds, where the prepared dataset is at hand."""
+    prepared = os.environ.get("ADNEXT_ACCEPTANCE_OASIS")
+    if not prepared or tiny:
+        return {"not_run": "no --oasis"}
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        os.environ[name] = str(Path(prepared).absolute() / name)
+    os.environ["nnUNet_results"] = str(folder / "nnUNet_results")
+    seconds = _command("adnext_train", "203", "3d_fullres", "cv", "-tr", OASIS_TRAINER, "--c", "-device", device)
+    run = folder / "nnUNet_results" / dataset_folder(203, "OasisSex") / run_of(OASIS_TRAINER)
+    return {"seconds": seconds, **_auc(run)}
+
+
+def stock_command(device: str, tiny: bool, folder: Path) -> dict:
+    """`nnUNetv2_train … -num_gpus 1` finds the trainer, trains a fold, and its checkpoint predicts."""
+    _command("adnext_demo", "--output", str(folder / "demo"), "--subjects", "16", "--epochs", "3", "-device", device)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        os.environ[name] = str(folder / "demo" / name)
+    os.environ["nnUNet_results"] = str(folder / "nnUNet_results")
+    hook = subprocess.run([_path_of("adnext_ext_path")], capture_output=True, text=True, check=True).stdout.strip()
+    os.environ |= {"nnUNet_extTrainer": hook, "ADNEXT_SETTINGS": json.dumps({"epochs": 3})}
+    which = ("999", "3d_fullres", "0", "-tr", TRAINER, "-p", PLANS_NAME)
+    seconds = _command("nnUNetv2_train", *which, "-num_gpus", "1", "-device", device)
+    fold = folder / "nnUNet_results" / "Dataset999_Demo" / run_of(TRAINER) / "fold_0"
+    summary = json.loads((fold / "validation" / "summary.json").read_text())
+    return {"seconds": seconds, "held_out": summary["metrics"]["val"], "device": _device_of(fold)}
+
+
+def brain_extraction(device: str, tiny: bool, folder: Path) -> dict:
+    """deepbet on a raw head, on the device and on the CPU: seconds, and how alike the masks are (Dice)."""
+    head = _head()
+    if head is None or tiny:
+        return {"not_run": "no folder ADNEXT_TEST_DATA with a raw head"}
+    from adnext_plugin.images import read_volume, reorient_to_ras
+    from adnext_plugin.plan import PreprocessingSettings
+    from adnext_plugin.preprocessing.brains.brain_networks import extract_brain
+
+    volume = reorient_to_ras(read_volume(head))
+    masks, seconds = {}, {}
+    for name in (device, "cpu"):
+        for _ in range(2):  # the first loads the networks
+            started = time.perf_counter()
+            masks[name] = extract_brain(volume, PreprocessingSettings(brain_extraction="deepbet"), 4, name)
+            seconds[name] = round(time.perf_counter() - started, 2)
+    first, second = masks[device], masks["cpu"]
+    dice = 2 * np.logical_and(first, second).sum() / (first.sum() + second.sum())
+    return {"seconds": seconds, "dice": float(dice), "brain_ml": float(first.sum() * np.prod(volume.spacing_mm) / 1e3)}
+
+
+def _head() -> Path | None:
+    data = os.environ.get("ADNEXT_TEST_DATA")
+    return next(iter(sorted(Path(data).rglob("*_T1w.nii.gz"))), None) if data else None
+
+
+def _command(*words: str) -> float:
+    started = time.monotonic()
+    subprocess.run([_path_of(words[0]), *words[1:]], check=True)
+    return round(time.monotonic() - started, 1)
+
+
+def _path_of(command: str) -> str:
+    beside = Path(sys.executable).parent / command
+    found = str(beside) if beside.exists() else shutil.which(command)
+    if found is None:
+        raise FileNotFoundError(f"{command} is not installed")
+    return found
+
+
+def _auc(run: Path) -> dict:
+    metrics = json.loads((run / "crossval_results" / "metrics.json").read_text())
+    score = metrics["scores"]["auc_mean_of_folds"]
+    return {"auc": score["value"], "interval": [score["low"], score["high"]], "device": _device_of(run / "fold_0")}
+
+
+def _device_of(fold: Path) -> str:
+    return json.loads((fold / "run.json").read_text())["device"]

@@ -1,0 +1,190 @@
+"""The machine, and training steps on it: AD-NeXt of this package beside the same network from PyTorch's own modules."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import torch
+from side_by_side import SIZES
+from stock_adnext import StockADNeXt
+
+from adnext_plugin.networks.families.adnext import build
+from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
+from adnext_plugin.pretraining.masks import draw_visible
+
+WIDTHS = {**SIZES, "L": ((3, 3, 27, 3), (128, 256, 512, 512))}
+PRECISIONS = ("bfloat16", "tf32", "float32")
+SECONDS_AN_ARM = 1.0
+Step = Callable[[], None]
+
+
+def machine(device: str, tiny: bool, folder: Path) -> dict:
+    """What the card can do: memory bandwidth by a copy, float32 and bfloat16 rates by matrix products."""
+    sizes = (1 << 20, 512) if tiny else (1 << 30, 8192)
+    source, target = (torch.empty(sizes[0], dtype=torch.uint8, device=device) for _ in range(2))
+    found: dict = {"copy_gb_per_s": round(2 * sizes[0] / _seconds(lambda: target.copy_(source), device) / 1e9, 1)}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        left, right = (torch.randn(sizes[1], sizes[1], dtype=dtype, device=device) for _ in range(2))
+        seconds = _seconds(partial(torch.mm, left, right), device)
+        found[f"matrix_product_{name}_tflop_per_s"] = round(2 * sizes[1] ** 3 / seconds / 1e12, 2)
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        found |= {"name": properties.name, "memory_gib": round(properties.total_memory / 2**30, 1)}
+        found |= {"multiprocessors": properties.multi_processor_count, "cuda": torch.version.cuda}
+        found["cudnn"] = torch.backends.cudnn.version()
+    return found
+
+
+def steps(device: str, tiny: bool, folder: Path) -> dict:
+    """Forward, loss, backward and AdamW: milliseconds and peak memory of every size, batch and precision."""
+    rows = []
+    for size in ("T",) if tiny else ("B", "T", "S", "L"):
+        for batch in (2,) if tiny else (4, 16):
+            for precision in PRECISIONS:
+                # what takes a second a step says nothing that the others do not
+                slow = precision != "bfloat16" and (size == "L" or batch == 16)
+                arms = ["ours"] if slow else ["stock_contiguous", "stock_channels_last", "ours"]
+                row: dict = {"size": size, "batch": batch, "precision": precision, "milliseconds": {}, "peak_gib": {}}
+                for arm in arms:
+                    _guarded(row, arm, partial(_training_step, size, batch, arm, device, tiny), precision, device)
+                rows.append(row)
+    return {"rows": rows}
+
+
+def compiled_steps(device: str, tiny: bool, folder: Path) -> dict:
+    """The same under `torch.compile`, batch 4, bfloat16; the first step, which compiles, by itself."""
+    rows = []
+    for size in ("T",) if tiny else ("B", "T"):
+        row: dict = {"size": size, "batch": 2 if tiny else 4, "precision": "bfloat16", "milliseconds": {}}
+        row |= {"peak_gib": {}, "seconds_to_compile": {}}
+        for arm in ("ours", "stock_channels_last"):
+            make = partial(_training_step, size, row["batch"], arm, device, tiny, compiled=not tiny)
+            _guarded(row, arm, make, "bfloat16", device)
+        rows.append(row)
+    return {"rows": rows}
+
+
+def sparse_steps(device: str, tiny: bool, folder: Path) -> dict:
+    """The encoder forward and backward in masked pre-training, bfloat16: what is visible only, and all of it."""
+    rows = []
+    for size in ("T",) if tiny else ("T", "B"):
+        torch.manual_seed(0)
+        ours = build(*WIDTHS[size], 1, 2, drop_path_rate=0.0).to(device).train()
+        stock = StockADNeXt(*WIDTHS[size])
+        stock.load_state_dict(ours.state_dict())
+        stock.to(device).to(memory_format=torch.channels_last_3d)
+        batch, edge = (1, 64) if tiny else (4, 128)
+        images = torch.randn(batch, 1, edge, edge, edge, device=device)
+        for ratio in (0.6,) if tiny else (0.6, 0.75, 0.9):
+            visible = draw_visible((edge // 32,) * 3, ratio, [(0, i) for i in range(batch)])
+            with _computing("bfloat16", device):
+                ways = fastest_ways(ours.encoder, visible.to(device), 32)
+            arms = {
+                "gathered": partial(encode_with("gathered", ways), ours.encoder, images, visible.to(device)),
+                "dense": partial(ours.encoder, images),
+                "stock_masked_dense": partial(stock.encode, images, visible.to(device)),
+            }
+            row: dict = {"size": size, "batch": batch, "mask_ratio": ratio, "ways": list(map(str, ways))}
+            row |= {"milliseconds": {}, "peak_gib": {}}
+            for arm, encode in arms.items():
+                network = stock if arm.startswith("stock") else ours
+                make = partial(partial, _encode, encode, network, device)
+                _guarded(row, arm, make, "bfloat16", device)
+            rows.append(row)
+    return {"rows": rows}
+
+
+def _encode(encode: Callable[[], torch.Tensor], network: torch.nn.Module, device: str) -> None:
+    network.zero_grad(set_to_none=True)
+    with _computing("bfloat16", device):
+        total = encode().float().sum()
+    total.backward()
+
+
+def _training_step(size: str, batch: int, arm: str, device: str, tiny: bool, *, compiled: bool = False) -> Step:
+    depths, widths = WIDTHS[size]
+    torch.manual_seed(0)
+    network: torch.nn.Module
+    if arm == "ours":
+        network = build(depths, widths, 1, 2, drop_path_rate=0.0)
+    else:
+        network = StockADNeXt(depths, widths)
+        if arm == "stock_channels_last":
+            network = network.to(memory_format=torch.channels_last_3d)
+    network = network.to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), fused=device == "cuda")
+    forward = torch.compile(network) if compiled else network
+    edge = 32 if tiny else 128
+    images = torch.randn(batch, 1, edge, edge, edge, device=device)
+    targets = torch.arange(batch, device=device) % 2
+
+    def step(precision: str = "bfloat16") -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with _computing(precision, device):
+            loss = torch.nn.functional.cross_entropy(forward(images), targets)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _guarded(row: dict, arm: str, make: Callable[[], Step], precision: str, device: str) -> None:
+    """Measure one arm into a row; where it fails, say why there."""
+    try:
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        tf32 = precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        step = make()
+        if arm in ("ours", "stock_contiguous", "stock_channels_last"):
+            step = partial(step, precision)
+        started = time.perf_counter()
+        step()
+        _wait(device)
+        if "seconds_to_compile" in row:
+            row["seconds_to_compile"][arm] = round(time.perf_counter() - started, 1)
+        row["milliseconds"][arm] = round(1e3 * _seconds(step, device), 3)
+        if device == "cuda":
+            row["peak_gib"][arm] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    except Exception as error:
+        row.setdefault("failed", {})[arm] = f"{type(error).__name__}: {error}"[:300]
+    finally:
+        step = None
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _computing(precision: str, device: str) -> AbstractContextManager:
+    if precision != "bfloat16":
+        return nullcontext()
+    return torch.autocast(device, dtype=torch.bfloat16)
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    """Median of runs after two to warm up; on a GPU by its own events."""
+    work(), work()
+    _wait(device)
+    began, times = time.perf_counter(), []
+    while len(times) < 3 or (device == "cuda" and len(times) < 20 and time.perf_counter() - began < SECONDS_AN_ARM):
+        if device == "cuda":
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            work()
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end) / 1e3)
+        else:
+            started = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
