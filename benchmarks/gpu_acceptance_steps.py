@@ -43,15 +43,20 @@ def steps(device: str, tiny: bool, folder: Path) -> dict:
     """Forward, loss, backward and AdamW: milliseconds and peak memory of every size, batch and precision."""
     rows = []
     for size in ("T",) if tiny else ("B", "T", "S", "L"):
-        for batch in (2,) if tiny else (4, 16):
-            for precision in PRECISIONS:
+        of_size = [
+            {"size": size, "batch": batch, "precision": precision, "milliseconds": {}, "peak_gib": {}}
+            for batch in ((2,) if tiny else (4, 16))
+            for precision in PRECISIONS
+        ]
+        for arm in ("ours", "stock_contiguous", "stock_channels_last"):
+            trained = _trained(size, arm, device)
+            for row in of_size:
                 # what takes a second a step says nothing that the others do not
-                slow = precision != "bfloat16" and (size == "L" or batch == 16)
-                arms = ["ours"] if slow else ["stock_contiguous", "stock_channels_last", "ours"]
-                row: dict = {"size": size, "batch": batch, "precision": precision, "milliseconds": {}, "peak_gib": {}}
-                for arm in arms:
-                    _guarded(row, arm, partial(_training_step, size, batch, arm, device, tiny), precision, device)
-                rows.append(row)
+                is_slow = row["precision"] != "bfloat16" and (size == "L" or row["batch"] == 16)
+                if arm == "ours" or not is_slow:
+                    make = partial(_step, *trained, row["batch"], row["precision"], device, tiny)
+                    _guarded(row, arm, make, device)
+        rows += of_size
     return {"rows": rows}
 
 
@@ -61,9 +66,10 @@ def compiled_steps(device: str, tiny: bool, folder: Path) -> dict:
     for size in ("T",) if tiny else ("B", "T"):
         row: dict = {"size": size, "batch": 2 if tiny else 4, "precision": "bfloat16", "milliseconds": {}}
         row |= {"peak_gib": {}, "seconds_to_compile": {}}
-        for arm in ("ours", "stock_channels_last"):
-            make = partial(_training_step, size, row["batch"], arm, device, tiny, compiled=not tiny)
-            _guarded(row, arm, make, "bfloat16", device)
+        for arm in ("ours", "stock_contiguous"):
+            network, optimizer = _trained(size, arm, device)
+            compiled = network if tiny else torch.compile(network)
+            _guarded(row, arm, partial(_step, compiled, optimizer, row["batch"], "bfloat16", device, tiny), device)
         rows.append(row)
     return {"rows": rows}
 
@@ -92,8 +98,7 @@ def sparse_steps(device: str, tiny: bool, folder: Path) -> dict:
             row |= {"milliseconds": {}, "peak_gib": {}}
             for arm, encode in arms.items():
                 network = stock if arm.startswith("stock") else ours
-                make = partial(partial, _encode, encode, network, device)
-                _guarded(row, arm, make, "bfloat16", device)
+                _guarded(row, arm, partial(partial, _encode, encode, network, device), device)
             rows.append(row)
     return {"rows": rows}
 
@@ -105,43 +110,50 @@ def _encode(encode: Callable[[], torch.Tensor], network: torch.nn.Module, device
     total.backward()
 
 
-def _training_step(size: str, batch: int, arm: str, device: str, tiny: bool, *, compiled: bool = False) -> Step:
-    depths, widths = WIDTHS[size]
+def _trained(size: str, arm: str, device: str) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     network: torch.nn.Module
     if arm == "ours":
-        network = build(depths, widths, 1, 2, drop_path_rate=0.0)
+        network = build(*WIDTHS[size], 1, 2, drop_path_rate=0.0)
     else:
-        network = StockADNeXt(depths, widths)
+        network = StockADNeXt(*WIDTHS[size])
         if arm == "stock_channels_last":
             network = network.to(memory_format=torch.channels_last_3d)
     network = network.to(device).train()
-    optimizer = torch.optim.AdamW(network.parameters(), fused=device == "cuda")
-    forward = torch.compile(network) if compiled else network
+    return network, torch.optim.AdamW(network.parameters(), fused=device == "cuda")
+
+
+def _step(
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: int,
+    precision: str,
+    device: str,
+    tiny: bool,
+) -> Step:
     edge = 32 if tiny else 128
     images = torch.randn(batch, 1, edge, edge, edge, device=device)
     targets = torch.arange(batch, device=device) % 2
 
-    def step(precision: str = "bfloat16") -> None:
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with _computing(precision, device):
-            loss = torch.nn.functional.cross_entropy(forward(images), targets)
+            loss = torch.nn.functional.cross_entropy(network(images), targets)
         loss.backward()
         optimizer.step()
 
     return step
 
 
-def _guarded(row: dict, arm: str, make: Callable[[], Step], precision: str, device: str) -> None:
+def _guarded(row: dict, arm: str, make: Callable[[], Step], device: str) -> None:
     """Measure one arm into a row; where it fails, say why there."""
+    step: Step | None = None
     try:
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        tf32 = precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        is_tf32 = row.get("precision") == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = is_tf32
         step = make()
-        if arm in ("ours", "stock_contiguous", "stock_channels_last"):
-            step = partial(step, precision)
         started = time.perf_counter()
         step()
         _wait(device)
@@ -153,21 +165,21 @@ def _guarded(row: dict, arm: str, make: Callable[[], Step], precision: str, devi
     except Exception as error:
         row.setdefault("failed", {})[arm] = f"{type(error).__name__}: {error}"[:300]
     finally:
-        step = None
+        del step
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
 
 
 def _computing(precision: str, device: str) -> AbstractContextManager:
-    if precision != "bfloat16":
+    if precision != "bfloat16" or device == "cpu":  # most processors only emulate it
         return nullcontext()
     return torch.autocast(device, dtype=torch.bfloat16)
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:
-    """Median of runs after two to warm up; on a GPU by its own events."""
-    work(), work()
+    """Median of runs after one to warm up; on a GPU by its own events."""
+    work()
     _wait(device)
     began, times = time.perf_counter(), []
     while len(times) < 3 or (device == "cuda" and len(times) < 20 and time.perf_counter() - began < SECONDS_AN_ARM):
