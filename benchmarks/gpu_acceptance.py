@@ -6,8 +6,8 @@
 Each part runs in a process of its own, with a limit of time, so that neither a failure nor a broken device hides the
 rest: what is timed one after the other, then what is not timed at once. `--device cpu --tiny` is a dry run of the
 benchmark's own logic, and `--device cpu --parts demo oasis --result benchmarks/results/gpu_acceptance_on_cpu.json` made
-what AUCs on a GPU are compared with. ADNEXT_TEST_DATA names the folder of real scans for the parts that want some; without it they say
-so. `--oasis` names a folder of work in which benchmarks/oasis_ad.py has already prepared `sex`.
+what AUCs on a GPU are compared with. ADNEXT_TEST_DATA names the folder of real scans for the parts that want some;
+without it they say so. `--oasis` names a folder of work in which benchmarks/oasis_ad.py has already prepared `sex`.
 
 Prints JSON and writes it to benchmarks/results/gpu_acceptance.json unless --dry: what each part found or how it failed,
 and `acceptance`: each line that a release has to hold, with its figure. Ends with 1 if a part failed.
