@@ -7,6 +7,7 @@ from monai.transforms import Compose, Transform
 
 from adnext_plugin.on_device.fields import FieldsOfDevice
 from adnext_plugin.on_device.forms import done, has_form
+from adnext_plugin.on_device.seeding import seed_all
 
 
 class SeededChange:
@@ -21,11 +22,12 @@ class SeededChange:
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self._chain = Compose(transforms)
+        self._chain.set_random_state(seed=0)
         self.runs_on_device = all(has_form(transform) for transform in transforms)
 
     def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
         """Return a changed image; equal seeds give equal changes, on two devices up to rounding and noise."""
-        self._chain.set_random_state(seed=seed)
+        seed_all(self._chain, seed)
         if image_czyx.device.type != "cpu":
             return done(self._chain.transforms, image_czyx, FieldsOfDevice(image_czyx.device, seed))
         changed = self._chain(image_czyx)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from monai.transforms import RandAffine, RandFlip, RandGaussianSharpen, RandScaleIntensity
+from monai.transforms import Compose, RandAffine, RandFlip, RandGaussianSharpen, RandScaleIntensity
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adnext_plugin.batch import runs_on_device
@@ -91,6 +91,14 @@ def test_a_form_reads_no_value_and_depends_on_its_seed_alone(name: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
     if name != "affine":  # whose matrix is made on the CPU, from numbers
         assert not WAITS & set(reads.counts)
+
+
+@pytest.mark.parametrize("name", registered_names(AUGMENTATIONS))
+def test_seeds_are_those_that_monai_gives(name: str) -> None:
+    image, change, theirs = _image(), _change(name), Compose(named_transforms(name, SIZE))
+    for seed in (3, 2**32 - 1, 3, 0):
+        theirs.set_random_state(seed=seed)
+        assert torch.equal(change(image, seed), torch.as_tensor(theirs(image)))
 
 
 def test_noise_that_a_device_draws_has_the_deviation_that_the_cpu_draws() -> None:

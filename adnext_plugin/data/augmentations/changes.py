@@ -16,6 +16,7 @@ from monai.transforms import (
 
 from adnext_plugin.on_device.fields import Fields
 from adnext_plugin.on_device.forms import done, has_form
+from adnext_plugin.on_device.seeding import seed_all
 
 Z, Y, X = 0, 1, 2  # spatial axes of (C, Z, Y, X) in RAS orientation: to superior, to anterior, to right
 
@@ -32,7 +33,10 @@ class InsideBrain(Randomizable, Transform):
         self._chain = Compose(changes)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> "InsideBrain":
-        self._chain.set_random_state(seed, state)
+        if seed is None or "R" not in self._chain.__dict__:
+            self._chain.set_random_state(seed, state)
+        else:
+            seed_all(self._chain, seed)
         return self
 
     def __call__(self, image_czyx: torch.Tensor) -> torch.Tensor:
