@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,18 @@ def replacing(path: Path, beside: Path | None = None) -> Iterator[Path]:
         with partial_file(folder, path.name) as temporary:
             yield temporary
             # temporary files are private; give the result the permissions of an ordinary new file
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+            temporary.chmod(0o666 & ~_umask())
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
+
+
+@cache
+def _umask() -> int:
+    # it can be read only by setting it, which would be felt by files that other threads make just then
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 @contextmanager

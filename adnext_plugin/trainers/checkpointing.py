@@ -13,7 +13,6 @@ from torch import nn
 from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.environment import cpu_threads
 from adnext_plugin.errors import (
-    AdnextError,
     SegmentationError,
     SettingsError,
     UnknownNameError,
@@ -29,7 +28,7 @@ from adnext_plugin.run_records import Corpus, Provenance
 from adnext_plugin.settings import Precision, RunSettings
 from adnext_plugin.trainers.processes import unwrapped
 from adnext_plugin.training.checkpoint_notes import CheckpointNotes, find_notes
-from adnext_plugin.training.checkpoints import write_checkpoint
+from adnext_plugin.training.checkpoint_saver import CheckpointSaver
 from adnext_plugin.training.logger import RunLogger
 from adnext_plugin.training.plan_resolution import Layer, PlanKey, layered, resolve_plan, settings_for_resume
 from adnext_plugin.training.precision import Arithmetic, of_earlier_version
@@ -38,7 +37,7 @@ from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.shared_settings import shared
 from adnext_plugin.training.states import newest_state
 from adnext_plugin.training.step_results import load_optimizer
-from adnext_plugin.training.weights import not_finite, read_checkpoint, with_plain_names
+from adnext_plugin.training.weights import read_checkpoint, with_plain_names
 
 
 class ResumableRun(nnUNetTrainer, ABC):
@@ -138,6 +137,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         self.enable_deep_supervision = False
         self._best = (float("-inf"), float("-inf"))
         self._best_epoch: int | None = None
+        self._saver = CheckpointSaver(in_background=self.device.type == "cuda")
         self._drawn_at = float("-inf")  # when the figure of progress was drawn last, on the monotonic clock
         self._corpus: Corpus | None = None  # whom the network has seen; of the first process only
         if self.device.type == "cpu":
@@ -171,19 +171,28 @@ class ResumableRun(nnUNetTrainer, ABC):
 
     # ------------------------------------------------------------------ checkpoints
 
-    def save_checkpoint(self, filename: str) -> None:
+    def save_checkpoint(self, filename: str, same_as: str | None = None) -> None:
         """Write everything a resumed run needs, in nnU-Net's layout plus an `adnext` block, in one piece.
 
+        On a GPU it is written while training goes on; `wait_for_checkpoints` returns when it is.
+
+        Args:
+            filename: file to write.
+            same_as: file that the very same state has just been saved to.
+
         Raises:
-            AdnextError: weights are no longer finite; what was saved before is left as it is.
+            AdnextError: weights are no longer finite, of this state or on a GPU of the one before; what was saved
+                before is left as it is.
         """
         if self.local_rank != 0 or self.disable_checkpointing:
             return
-        weights = self._plain_network().state_dict()
-        if (name := not_finite(weights)) is not None:
-            raise AdnextError(f"{name} is no longer finite after epoch {self.current_epoch}; lower the learning rate")
+        folder, path = FoldFolder(Path(filename).parent), Path(filename)
+        earlier = folder.checkpoint_previous if path == folder.checkpoint_latest else None
+        if same_as is not None:
+            self._saver.save_again(Path(same_as), path, earlier)
+            return
         checkpoint = {
-            "network_weights": weights,
+            "network_weights": self._plain_network().state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
             "logging": self.logger.get_checkpoint(),
@@ -194,8 +203,15 @@ class ResumableRun(nnUNetTrainer, ABC):
             "inference_allowed_mirroring_axes": None,
             BLOCK: self._notes().block(),
         }
-        folder, path = FoldFolder(Path(filename).parent), Path(filename)
-        write_checkpoint(checkpoint, path, folder.checkpoint_previous if path == folder.checkpoint_latest else None)
+        self._saver.save(checkpoint, path, earlier, self.current_epoch)
+
+    def wait_for_checkpoints(self) -> None:
+        """Return when all that was saved is written.
+
+        Raises:
+            AdnextError: it could not be.
+        """
+        self._saver.wait()
 
     def load_checkpoint(self, filename_or_checkpoint: str | dict) -> None:
         """Continue from a checkpoint of this trainer.
@@ -206,6 +222,7 @@ class ResumableRun(nnUNetTrainer, ABC):
             WeightsError: it is damaged, or was made by another kind of trainer or for another network.
             SettingsError: the settings asked for now would make it another run.
         """
+        self.wait_for_checkpoints()
         where: Path | str = "the checkpoint"
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, dict):

@@ -168,6 +168,7 @@ class RunTrainer(FoldRun):
         self.current_epoch -= 1  # a state says after which epoch it was saved
         self.save_checkpoint(str(self._folder.checkpoint_final))
         self.current_epoch += 1
+        self.wait_for_checkpoints()
         if self.local_rank == 0 and not self.disable_checkpointing:
             for path in (self._folder.checkpoint_latest, self._folder.checkpoint_previous):
                 path.unlink(missing_ok=True)
@@ -259,10 +260,12 @@ class RunTrainer(FoldRun):
         """Report, and save: first the best so far, then the state to resume from."""
         self.logger.log("epoch_end_timestamps", time.time(), self.current_epoch)
         self.print_to_log_file(self.logger.local_logger.describe_epoch(self.num_epochs, self.compared_on()))
+        best = None
         if self._selection_cases and self.rank_of_epoch(self._scores) > self._best:
             self._best, self._best_epoch = self.rank_of_epoch(self._scores), self.current_epoch
-            self.save_checkpoint(str(self._folder.checkpoint_best))
-        self.save_checkpoint(str(self._folder.checkpoint_latest))
+            best = str(self._folder.checkpoint_best)
+            self.save_checkpoint(best)
+        self.save_checkpoint(str(self._folder.checkpoint_latest), same_as=best)
         if time.monotonic() - self._drawn_at > SECONDS_BETWEEN_FIGURES:
             self._draw_progress()
         self.current_epoch += 1

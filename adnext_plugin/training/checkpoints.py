@@ -46,12 +46,23 @@ def write_checkpoint(checkpoint: dict, path: Path, earlier: Path | None = None) 
             if shutil.disk_usage(path.parent).free < sum(_tensor_bytes(checkpoint)):
                 raise disk_full(path) from error
             raise
-        if earlier is not None and path.is_file():
-            earlier.unlink(missing_ok=True)
-            try:
-                os.link(path, earlier)
-            except OSError:  # a file system without hard links
-                path.replace(earlier)
+        _keep(path, earlier)
+
+
+def copy_checkpoint(source: Path, path: Path, earlier: Path | None = None) -> None:
+    """Write a checkpoint that is the same as another once more, as a file of its own: damage to one leaves the other.
+
+    Args:
+        source: a checkpoint that was just written.
+        path: file to write.
+        earlier: where to keep what has been in its place.
+
+    Raises:
+        PathsError: the disk is full; the earlier checkpoint is still whole.
+    """
+    with replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
+        _keep(path, earlier)
 
 
 def require_undamaged(path: Path) -> bool:
@@ -116,6 +127,15 @@ def set_earlier_run_aside(fold_folder: Path) -> Path | None:
     for path in [*about, *results]:
         path.rename(aside / path.name)
     return aside
+
+
+def _keep(path: Path, earlier: Path | None) -> None:
+    if earlier is not None and path.is_file():
+        earlier.unlink(missing_ok=True)
+        try:
+            os.link(path, earlier)
+        except OSError:  # a file system without hard links
+            path.replace(earlier)
 
 
 def _seal(archive: Path) -> None:

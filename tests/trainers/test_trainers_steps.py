@@ -16,8 +16,10 @@ from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.trainers.lifecycle import RunTrainer
+from adnext_plugin.training.checkpoint_saver import CheckpointSaver
 from adnext_plugin.training.plan_resolution import settings_for_resume
 from adnext_plugin.training.step_results import load_optimizer, numbers, on_cpu
+from adnext_plugin.training.weights import read_checkpoint
 from adnext_plugin.workflows.continuing import _asked_values
 
 # what a GPU is waited for: a value as a number, a size that depends on values
@@ -123,6 +125,21 @@ def test_a_run_that_has_decided_is_the_run_that_leaves_it_open(toy, monkeypatch)
     monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"data_on_gpu": "off"}))
     with pytest.raises(SettingsError, match="was trained with data_on_gpu='on' and cannot continue"):
         settings_for_resume(saved, "checkpoint", 0)
+
+
+def test_a_run_whose_states_are_written_beside_it_leaves_what_any_run_leaves(toy, monkeypatch) -> None:
+    found = []
+    for in_background in (False, True):
+        trainer = _trainer(monkeypatch, "ADNeXtTrainer_T", learning_rate=1e-3, epochs=3)
+        trainer._saver = CheckpointSaver(in_background=in_background)
+        trainer.run_training()
+        folder = Path(trainer.output_folder)
+        states = {path.name: read_checkpoint(path)["network_weights"] for path in folder.glob("*.pth")}
+        assert set(states) == {"checkpoint_best.pth", "checkpoint_final.pth"}
+        found.append(states)
+        trainer.perform_actual_validation()  # reads the best
+    for name, weights in found[0].items():
+        assert all(torch.equal(found[1][name][key], value) for key, value in weights.items())
 
 
 def test_numbers_are_those_of_tensors_and_outputs_come_to_the_cpu() -> None:

@@ -1,0 +1,127 @@
+"""Checkpoints written at once, or beside the training that goes on.
+
+A GPU trains an epoch of a small cohort in the time that its state takes to be written. So the state is copied, on the
+device, and a thread brings it to the CPU, looks at it and writes it. What is written is whole at any moment, as ever;
+until it is, the state before is what there is.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adnext_plugin.errors import AdnextError
+from adnext_plugin.training.checkpoints import copy_checkpoint, write_checkpoint
+from adnext_plugin.training.weights import not_finite
+
+
+class CheckpointSaver:
+    """Writes the checkpoints of a run, one after the other.
+
+    Args:
+        in_background: beside the training; an error is then raised by what is called next.
+    """
+
+    def __init__(self, *, in_background: bool) -> None:
+        self._in_background = in_background
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")  # starts none before it is needed
+        self._pending: list[Future[None]] = []
+
+    def save(self, checkpoint: dict[str, Any], path: Path, earlier: Path | None, epoch: int) -> None:
+        """Write a state, which may change as soon as this returns.
+
+        Args:
+            checkpoint: what to write, with `network_weights` among it.
+            path: file to write.
+            earlier: where to keep what has been in its place.
+            epoch: for messages.
+
+        Raises:
+            AdnextError: weights are not finite; what was saved before is left as it is.
+            PathsError: the disk is full.
+        """
+        self.wait()  # so that no more than one state is kept beside the run's own
+        if not self._in_background:
+            _write(checkpoint, path, earlier, epoch)
+            return
+        state, bring = _copy_of(checkpoint)
+        self._pending.append(self._threads.submit(lambda: _write(bring(state), path, earlier, epoch)))
+
+    def save_again(self, source: Path, path: Path, earlier: Path | None) -> None:
+        """Write the state that was saved last a second time, as a file of its own."""
+        if self._in_background:
+            self._pending.append(self._threads.submit(copy_checkpoint, source, path, earlier))
+        else:
+            copy_checkpoint(source, path, earlier)
+
+    def wait(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            AdnextError: something could not be.
+        """
+        pending, self._pending = self._pending, []
+        for written in pending:
+            written.result()
+
+
+def _write(checkpoint: dict[str, Any], path: Path, earlier: Path | None, epoch: int) -> None:
+    if (name := not_finite(checkpoint["network_weights"])) is not None:
+        raise AdnextError(f"{name} is no longer finite after epoch {epoch}; lower the learning rate")
+    write_checkpoint(checkpoint, path, earlier)
+
+
+def _copy_of(checkpoint: dict[str, Any]) -> tuple[Any, Callable[[Any], Any]]:
+    """A copy on the same device, and what brings that to the CPU in another thread."""
+    try:
+        state = _with_tensors(checkpoint, torch.Tensor.clone)
+    except torch.OutOfMemoryError:
+        return _with_tensors(checkpoint, lambda tensor: tensor.to("cpu", copy=True)), lambda copy: copy
+    if not torch.cuda.is_available():
+        return state, lambda copy: copy
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def bring(copy: Any) -> Any:
+        # on a stream of its own, beside the kernels of the training
+        stream = torch.cuda.Stream()
+        stream.wait_event(copied)
+        with torch.cuda.stream(stream):
+            found = _with_tensors(copy, torch.Tensor.cpu)
+        stream.synchronize()
+        return found
+
+    return state, bring
+
+
+def _with_tensors(content: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same content with changed tensors; lists, which a run appends to, are copied, too.
+
+    A tensor that stands in two places, as tied weights do, stays one.
+    """
+    seen: dict[int, torch.Tensor] = {}
+
+    def visited(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            if id(value) not in seen:
+                seen[id(value)] = change(value.detach())
+            return seen[id(value)]
+        if isinstance(value, Mapping):
+            copy = {key: visited(item) for key, item in value.items()}
+            return copy if type(value) is dict else _like(value, copy)
+        if type(value) in (list, tuple):
+            return type(value)(visited(item) for item in value)
+        return value
+
+    with torch.no_grad():
+        return visited(content)
+
+
+def _like(mapping: Mapping[Any, Any], copy: dict[Any, Any]) -> Any:
+    """A copy of the kind of mapping that `state_dict` gives, whose versions stand in an attribute."""
+    found = type(mapping)(copy)  # type: ignore[call-arg]
+    if hasattr(mapping, "_metadata"):
+        found._metadata = mapping._metadata  # type: ignore[attr-defined]
+    return found

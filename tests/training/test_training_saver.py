@@ -1,0 +1,80 @@
+"""Checkpoints written beside the training: as the state was, one after the other, and errors are not lost."""
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+
+from adnext_plugin.errors import AdnextError
+from adnext_plugin.training import checkpoint_saver
+from adnext_plugin.training.checkpoint_saver import CheckpointSaver
+from adnext_plugin.training.checkpoints import require_undamaged
+
+
+def _state(value: float) -> dict:
+    weights = OrderedDict(a=torch.full((3,), value), b=torch.zeros(2))
+    weights["tied"] = weights["a"]
+    return {"network_weights": weights, "optimizer_state": {"state": {0: {"m": weights["a"] * 2}}}, "log": [value]}
+
+
+@pytest.mark.parametrize("in_background", [True, False])
+def test_a_state_is_written_as_it_was_however_it_changes_afterwards(tmp_path: Path, in_background: bool) -> None:
+    saver, state, path = CheckpointSaver(in_background=in_background), _state(1.0), tmp_path / "a.pth"
+    saver.save(state, path, None, epoch=0)
+    state["network_weights"]["a"].fill_(5)
+    state["optimizer_state"]["state"][0]["m"].fill_(5)
+    state["log"].append(5.0)
+    saver.wait()
+    found = torch.load(path, weights_only=False)
+    assert found["network_weights"]["a"].tolist() == [1, 1, 1] and found["log"] == [1.0]
+    assert type(found["network_weights"]) is OrderedDict
+    assert found["optimizer_state"]["state"][0]["m"].tolist() == [2, 2, 2]
+    assert found["network_weights"]["tied"].data_ptr() == found["network_weights"]["a"].data_ptr()
+    assert require_undamaged(path)
+
+
+@pytest.mark.parametrize("in_background", [True, False])
+def test_a_second_file_of_a_state_is_its_own_and_what_was_there_is_kept(tmp_path: Path, in_background: bool) -> None:
+    saver, best, latest, previous = CheckpointSaver(in_background=in_background), *map(tmp_path.joinpath, "blp")
+    saver.save(_state(1.0), latest, previous, epoch=0)
+    saver.save(_state(2.0), best, None, epoch=1)
+    saver.save_again(best, latest, previous)
+    saver.wait()
+    assert best.read_bytes() == latest.read_bytes() and best.stat().st_ino != latest.stat().st_ino
+    assert torch.load(previous, weights_only=False)["log"] == [1.0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "l", "p"]
+
+
+def test_training_goes_on_while_a_state_is_written_and_the_next_one_waits(tmp_path: Path, monkeypatch) -> None:
+    may_write, order = threading.Event(), []
+
+    def slowly(checkpoint: dict, path: Path, earlier: Path | None) -> None:
+        may_write.wait(30)
+        order.append(path.name)
+
+    monkeypatch.setattr(checkpoint_saver, "write_checkpoint", slowly)
+    saver = CheckpointSaver(in_background=True)
+    saver.save(_state(1.0), tmp_path / "first", None, epoch=0)
+    assert order == []  # it has not been waited for
+    second = threading.Thread(target=saver.save, args=(_state(2.0), tmp_path / "second", None, 1))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive() and order == []
+    may_write.set()
+    second.join(30)
+    saver.wait()
+    assert order == ["first", "second"]
+
+
+def test_what_goes_wrong_beside_the_training_stops_it(tmp_path: Path) -> None:
+    saver, path = CheckpointSaver(in_background=True), tmp_path / "a.pth"
+    saver.save(_state(1.0), path, None, epoch=6)
+    saver.wait()
+    before = path.read_bytes()
+    saver.save(_state(float("nan")), path, None, epoch=7)
+    with pytest.raises(AdnextError, match=r"^a is no longer finite after epoch 7; lower the learning rate$"):
+        saver.save(_state(1.0), path, None, epoch=8)
+    assert path.read_bytes() == before
+    saver.wait()  # it has been said
