@@ -121,9 +121,9 @@ def tile_of(tokens: int, **others: int) -> ConvolutionTile:
 BF16 = torch.bfloat16
 STOCK = [DepthwisePlan(forward=kind, grad_input=kind, grad_weight=kind) for kind in (CONTIGUOUS, CHANNELS_LAST)]
 CUT = DepthwisePlan(  # tiles that end neither with the volume nor with the channels
-    forward=tile_of(2, planes=2),
-    grad_input=tile_of(4, unroll=True),
-    grad_weight=WeightTile(tokens=2, rows=2, channels=4, chunks=3, merge=False),
+    forward=tile_of(2, planes=2, schedule=2),
+    grad_input=tile_of(4, schedule=1),
+    grad_weight=WeightTile(tokens=2, rows=2, channels=4, filter_rows=2, chunks=3, merge=True),
 )
 CASES: dict[str, Callable[[], list[float]]] = {
     "k3": lambda: convolution((2, 3, 5, 4), 6, 3, None),

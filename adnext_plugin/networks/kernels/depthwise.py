@@ -14,6 +14,8 @@ from torch.nn.grad import conv3d_input, conv3d_weight
 from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, or_stock, power_of_two
 from adnext_plugin.records import record
 
+ROWS = 4  # along Y that a program computes, one for each warp
+SMALLEST_WIDTH = 16
 CONTIGUOUS, CHANNELS_LAST = "contiguous", "channels_last"
 
 
@@ -23,9 +25,9 @@ class ConvolutionTile:
 
     tokens: int  # along X
     planes: int = 1  # along Z
-    rows: int = 4  # along Y, a warp each
+    rows: int = ROWS  # along Y, a warp each
     channels: int = 64
-    unroll: bool = False
+    schedule: int = 0  # as in `convolve`
 
 
 @record
@@ -33,10 +35,11 @@ class WeightTile:
     """What a program of the filter's gradient takes at a time, and how many share the work."""
 
     tokens: int
-    rows: int = 4
+    rows: int = ROWS
     channels: int = 64
+    filter_rows: int = 7  # of the filter, along Y, in one program
     chunks: int = 1
-    merge: bool = True  # sum up over a program's rows before writing
+    merge: bool = False  # sum up over a program's rows before writing
 
 
 @record
@@ -48,36 +51,62 @@ class DepthwisePlan:
     grad_weight: WeightTile | str
 
     def numbers(self) -> list[int]:
-        """As the operators take it: five numbers each, of PyTorch's 0 and whether channels come last."""
-        return [number for part in (self.forward, self.grad_input, self.grad_weight) for number in _numbers(part)]
+        """As the operators take it: five, five and six numbers, of PyTorch's 0 and whether channels come last."""
+        return [*_numbers(self.forward, 5), *_numbers(self.grad_input, 5), *_numbers(self.grad_weight, 6)]
 
 
 def default_plan(size: Sequence[int], channels: int, batch: int, processors: int = 132) -> DepthwisePlan:
-    """A plan that is good for most GPUs.
+    """The plan of all candidates that come first."""
+    tile = convolution_tiles(size, channels)[0]
+    weight = weight_tiles(size, channels, batch, processors)[0]
+    return DepthwisePlan(forward=tile, grad_input=tile, grad_weight=weight)
+
+
+def convolution_tiles(size: Sequence[int], channels: int) -> list[ConvolutionTile]:
+    """Tiles that are fast on some GPU, the best of an H100 first.
 
     Args:
         size: tokens along Z, Y and X.
         channels: C.
-        batch: B.
-        processors: multiprocessors of the GPU.
     """
-    width = min(64, max(16, power_of_two(channels)))
-    along = size[2] if size[2] <= 32 else 16
-    tile = ConvolutionTile(tokens=along, channels=width, unroll=along <= 8)
-    short = size[2] if size[2] <= 16 else 8
-    return DepthwisePlan(
-        forward=tile,
-        grad_input=tile,
-        grad_weight=weight_tile(WeightTile(tokens=short, channels=width), size, channels, batch, processors),
-    )
+    width = _width(channels)
+    along = size[2]
+    if along > 16:
+        along = along if along <= 32 else 16
+        found = [(along, 1, width, 0), (16, 1, width, 2), (along, 1, width // 2, 2), (along, 1, width, 2)]
+    elif along > 8:
+        found = [(along, 1, width, 1), (along, 1, width, 2), (along, 1, 2 * width, 0), (along, 2, width, 2)]
+    else:
+        planes = 2 if along > 4 else 1
+        found = [(along, planes, width, 1), (along, planes, width, 2), (along, 1, width, 2), (along, 2, width, 2)]
+    tiles = [
+        ConvolutionTile(tokens=tokens, planes=planes, channels=wide, schedule=schedule)
+        for tokens, planes, wide, schedule in found
+        if SMALLEST_WIDTH <= wide <= max(width, channels)
+    ]
+    return list(dict.fromkeys(tiles))
 
 
-def weight_tile(tile: WeightTile, size: Sequence[int], channels: int, batch: int, processors: int) -> WeightTile:
-    """The tile with as many chunks as keep a GPU busy, but no more than there is work for."""
-    work = batch * size[0] * ceil_div(size[1], tile.rows) * ceil_div(size[2], tile.tokens)
-    wanted = ceil_div(2 * processors, 7 * ceil_div(channels, tile.channels))
-    chunks = max(1, min(work, wanted))
-    return WeightTile(tokens=tile.tokens, rows=tile.rows, channels=tile.channels, chunks=chunks, merge=tile.merge)
+def weight_tiles(size: Sequence[int], channels: int, batch: int, processors: int) -> list[WeightTile]:
+    """As `convolution_tiles`, for batches of B on a GPU with so many processors."""
+    width = _width(channels)
+    if size[2] > 16:
+        found = [(8, 7, 4), (8, 4, 8), (16, 4, 8)]
+    elif size[2] > 8:
+        found = [(size[2], 7, 2), (8, 7, 2), (size[2], 4, 4)]
+    else:
+        found = [(size[2], 7, 2), (size[2], 4, 4), (size[2], 4, 2)]
+    tiles = []
+    for tokens, filter_rows, programs in found:
+        work = batch * size[0] * ceil_div(size[1], ROWS) * ceil_div(size[2], tokens)
+        wanted = ceil_div(programs * processors, 7 * ceil_div(7, filter_rows) * ceil_div(channels, width))
+        chunks = max(1, min(work, wanted))
+        tiles.append(WeightTile(tokens=tokens, channels=width, filter_rows=filter_rows, chunks=chunks))
+    return list(dict.fromkeys(tiles))
+
+
+def _width(channels: int) -> int:
+    return min(64, max(SMALLEST_WIDTH, power_of_two(channels)))
 
 
 @torch.library.custom_op("adnext::depthwise3d", mutates_args=())
@@ -90,13 +119,13 @@ def depthwise3d(x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | Non
 @torch.library.custom_op("adnext::depthwise3d_backward", mutates_args=())
 def depthwise3d_backward(
     grad: torch.Tensor, x: torch.Tensor, filters: torch.Tensor, plan: list[int], for_input: bool, for_weight: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of tokens, filters and bias; empty ones that nobody asked for."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of tokens, and of filters and bias, (K³ + 1, C); empty ones that nobody asked for."""
     grad, x = grad.contiguous(), x.contiguous()
     grad_x = _convolved(grad, filters.contiguous(), None, plan[5:10], flip=True) if for_input else x.new_empty(0)
     if not for_weight:
-        return grad_x, filters.new_empty(0), filters.new_empty(0)
-    return grad_x, *_weight_gradient(x, grad, filters.shape[0], plan[10:])
+        return grad_x, filters.new_empty(0)
+    return grad_x, _weight_gradient(x, grad, filters.shape[0], plan[10:])
 
 
 @depthwise3d.register_fake
@@ -107,11 +136,11 @@ def _(x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, plan: l
 @depthwise3d_backward.register_fake
 def _(
     grad: torch.Tensor, x: torch.Tensor, filters: torch.Tensor, plan: list[int], for_input: bool, for_weight: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if for_input else x.new_empty(0)
     if not for_weight:
-        return grad_x, filters.new_empty(0), filters.new_empty(0)
-    return grad_x, filters.new_empty(filters.shape), filters.new_empty(filters.shape[-1])
+        return grad_x, filters.new_empty(0)
+    return grad_x, filters.new_empty(filters.shape[0] ** 3 + 1, filters.shape[-1])
 
 
 def _keep(ctx, inputs, output) -> None:
@@ -123,11 +152,11 @@ def _keep(ctx, inputs, output) -> None:
 def _differentiate(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     x, filters = ctx.saved_tensors
     for_input, for_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-    grad_x, grad_filters, grad_bias = depthwise3d_backward(grad, x, filters, ctx.plan, for_input, for_weight)
+    grad_x, grad_weight = depthwise3d_backward(grad, x, filters, ctx.plan, for_input, for_weight)
     return (
         grad_x if for_input else None,
-        grad_filters if for_weight else None,
-        grad_bias if for_weight and ctx.has_bias else None,
+        grad_weight[:-1].view(filters.shape) if for_weight else None,
+        grad_weight[-1] if for_weight and ctx.has_bias else None,
         None,
     )
 
@@ -160,45 +189,45 @@ def _convolved(
     def ours() -> torch.Tensor:
         from adnext_plugin.networks.kernels.depthwise_triton import convolve
 
-        tokens, planes, rows, width, unroll = tile
+        tokens, planes, rows, width, schedule = tile
         (batch, z, y, along, channels), kernel_size = x.shape, filters.shape[0]
         out = torch.empty_like(x)
         programs = batch * ceil_div(z, planes) * ceil_div(y, rows) * ceil_div(along, tokens)
         with on_device_of(x):
             convolve[(programs, ceil_div(channels, width))](
                 x, filters, filters if bias is None else bias, out, z, y, along, channels, kernel_size,
-                planes, tokens, rows, width, bool(unroll), flip, bias is not None, num_warps=rows,
+                planes, tokens, rows, width, schedule, flip, bias is not None, num_warps=rows,
             )  # fmt: skip
         return out
 
     return or_stock(ours, stock) if tile[0] else stock()
 
 
-def _weight_gradient(
-    x: torch.Tensor, grad: torch.Tensor, kernel_size: int, tile: list[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _weight_gradient(x: torch.Tensor, grad: torch.Tensor, kernel_size: int, tile: list[int]) -> torch.Tensor:
+    """(K³ + 1, C): the gradients of the filters' taps, then the bias's."""
     channels = x.shape[-1]
 
-    def stock() -> tuple[torch.Tensor, torch.Tensor]:
+    def stock() -> torch.Tensor:
         shape = (channels, 1, *[kernel_size] * 3)
         volumes = _volume(x, tile), _volume(grad, tile)
         found = conv3d_weight(volumes[0], shape, volumes[1], padding=kernel_size // 2, groups=channels)
-        return filters_of(found).float().contiguous(), grad.sum(dim=(0, 1, 2, 3), dtype=torch.float32)
+        bias = grad.sum(dim=(0, 1, 2, 3), dtype=torch.float32)
+        return torch.cat([found.flatten(1).t().float(), bias[None]])
 
-    def ours() -> tuple[torch.Tensor, torch.Tensor]:
+    def ours() -> torch.Tensor:
         from adnext_plugin.networks.kernels.depthwise_triton import weight_gradient
 
-        tokens, rows, width, chunks, merge = tile
+        tokens, rows, width, filter_rows, chunks, merge = tile
+        filter_rows = min(filter_rows, kernel_size)
         batch, z, y, along, _ = x.shape
         parts = chunks if merge else chunks * rows
         partial = torch.empty(parts, kernel_size**3 + 1, channels, dtype=torch.float32, device=x.device)
         with on_device_of(x):
-            weight_gradient[(chunks, kernel_size, ceil_div(channels, width))](
-                x, grad, partial, batch, chunks, z, y, along, channels, kernel_size,
+            weight_gradient[(chunks, kernel_size * ceil_div(kernel_size, filter_rows), ceil_div(channels, width))](
+                x, grad, partial, batch, chunks, z, y, along, channels, kernel_size, filter_rows,
                 tokens, rows, width, bool(merge), num_warps=rows,
             )  # fmt: skip
-        taps = partial[:, :-1].sum(dim=0).view(*[kernel_size] * 3, channels)
-        return taps, partial[:, -1].sum(dim=0)
+        return partial.sum(dim=0)
 
     return or_stock(ours, stock) if tile[0] else stock()
 
@@ -208,7 +237,7 @@ def _volume(tokens: torch.Tensor, tile: list[int]) -> torch.Tensor:
     return volume if tile[0] or tile[1] else volume.contiguous()
 
 
-def _numbers(part: ConvolutionTile | WeightTile | str) -> list[int]:
+def _numbers(part: ConvolutionTile | WeightTile | str, length: int) -> list[int]:
     if isinstance(part, str):
-        return [0, int(part == CHANNELS_LAST), 0, 0, 0]
+        return [0, int(part == CHANNELS_LAST), *[0] * (length - 2)]
     return [int(number) for number in astuple(part)]

@@ -29,7 +29,7 @@ def convolve(
     TX: tl.constexpr,
     R: tl.constexpr,
     BC: tl.constexpr,
-    UNROLL: tl.constexpr,
+    SCHEDULE: tl.constexpr,  # 0: a loop; 1: unrolled along Y; 2: each row is loaded while the one before is multiplied
     FLIP: tl.constexpr,
     BIAS: tl.constexpr,
 ):
@@ -51,17 +51,29 @@ def convolve(
     acc = ()
     for _ in tl.static_range(TZ * TX):
         acc = acc + (start,)
-    for zi in range(tl.maximum(z0 - P, 0), tl.minimum(z0 + TZ + P, Z)):
-        if UNROLL:  # so that loads for later rows are under way while earlier ones are multiplied
-            for dy in tl.static_range(K):
-                acc = _one_row(
-                    acc, x_ptr, filter_ptr, b, zi, zi - z0, ys, dy, x0, c, known, Z, Y, X, C, K, TZ, TX, BC, FLIP
-                )
-        else:
-            for dy in range(K):
-                acc = _one_row(
-                    acc, x_ptr, filter_ptr, b, zi, zi - z0, ys, dy, x0, c, known, Z, Y, X, C, K, TZ, TX, BC, FLIP
-                )
+    first = tl.maximum(z0 - P, 0)
+    last = tl.minimum(z0 + TZ + P, Z)
+    if SCHEDULE == 2:
+        steps = (last - first) * K
+        row = _loaded(x_ptr, filter_ptr, b, first, z0, ys, 0, x0, c, known, Z, Y, X, C, K, TZ, TX, BC, FLIP)
+        for step in range(steps):
+            after = tl.minimum(step + 1, steps - 1)
+            ahead = _loaded(
+                x_ptr, filter_ptr, b, first + after // K, z0, ys, after % K, x0, c, known,
+                Z, Y, X, C, K, TZ, TX, BC, FLIP,
+            )  # fmt: skip
+            acc = _added(acc, row, X, K, TZ, TX)
+            row = ahead
+    else:
+        for zi in range(first, last):
+            if SCHEDULE == 1:
+                for dy in tl.static_range(K):
+                    row = _loaded(x_ptr, filter_ptr, b, zi, z0, ys, dy, x0, c, known, Z, Y, X, C, K, TZ, TX, BC, FLIP)
+                    acc = _added(acc, row, X, K, TZ, TX)
+            else:
+                for dy in range(K):
+                    row = _loaded(x_ptr, filter_ptr, b, zi, z0, ys, dy, x0, c, known, Z, Y, X, C, K, TZ, TX, BC, FLIP)
+                    acc = _added(acc, row, X, K, TZ, TX)
     for tz in tl.static_range(TZ):
         for tx in tl.static_range(TX):
             row = ((b * Z + z0 + tz) * Y + ys) * X + x0 + tx
@@ -70,13 +82,12 @@ def convolve(
 
 
 @triton.jit
-def _one_row(
-    acc,
+def _loaded(
     x_ptr,
     filter_ptr,
     b,
     zi,
-    below,  # planes from the first output's to this one
+    z0,
     ys,
     dy,
     x0,
@@ -92,25 +103,37 @@ def _one_row(
     BC: tl.constexpr,
     FLIP: tl.constexpr,
 ):
-    """The accumulators with what the rows at (zi, ys + dy - P) add to them."""
+    """The TX + K - 1 tokens of the rows at (zi, ys + dy - P), then the K taps that each of TZ outputs has for them."""
     P: tl.constexpr = K // 2
     NX: tl.constexpr = (X + TX - 1) // TX
     yi = ys + dy - P
     inside = (yi >= 0) & (yi < Y) & known
     row = ((b * Z + zi) * Y + tl.minimum(tl.maximum(yi, 0), Y - 1)) * X + x0
-    v = _row(x_ptr + (row * C + c), x0, known, X, C, TX + K - 1, P, NX, BC)
-    new = ()
+    found = _row(x_ptr + (row * C + c), x0, known, X, C, TX + K - 1, P, NX, BC)
     for tz in tl.static_range(TZ):
-        dz = below - tz + P
+        dz = zi - z0 - tz + P
         usable = inside
         if TZ > 1:
             usable = inside & (dz >= 0) & (dz < K)
-        w = _taps(filter_ptr, dz, dy, c, usable, C, K, FLIP)
+        found = found + _taps(filter_ptr, dz, dy, c, usable, C, K, FLIP)
+    return found
+
+
+@triton.jit
+def _added(acc, row, X: tl.constexpr, K: tl.constexpr, TZ: tl.constexpr, TX: tl.constexpr):
+    """The accumulators with what a row adds to them."""
+    P: tl.constexpr = K // 2
+    NX: tl.constexpr = (X + TX - 1) // TX
+    tokens = ()
+    for i in tl.static_range(TX + K - 1):
+        tokens = tokens + (row[i].to(tl.float32),)
+    new = ()
+    for tz in tl.static_range(TZ):
         for tx in tl.static_range(TX):
             total = acc[tz * TX + tx]
             for dx in tl.static_range(K):
                 if NX > 1 or (tx + dx - P >= 0 and tx + dx - P < X):
-                    total = tl.fma(v[tx + dx], w[dx], total)
+                    total = tl.fma(tokens[tx + dx], row[TX + K - 1 + tz * K + dx], total)
             new = new + (total,)
     return new
 
@@ -127,6 +150,7 @@ def weight_gradient(
     X: tl.constexpr,
     C: tl.constexpr,
     K: tl.constexpr,
+    KY: tl.constexpr,  # rows of the filter that a program is for
     TX: tl.constexpr,
     R: tl.constexpr,
     BC: tl.constexpr,
@@ -135,8 +159,10 @@ def weight_gradient(
     P: tl.constexpr = K // 2
     NX: tl.constexpr = (X + TX - 1) // TX
     NY: tl.constexpr = (Y + R - 1) // R
+    GROUPS: tl.constexpr = (K + KY - 1) // KY
     chunk = tl.program_id(0)
-    dz = tl.program_id(1)
+    dz = tl.program_id(1) // GROUPS
+    dy0 = tl.program_id(1) % GROUPS * KY
     c = tl.program_id(2) * BC + tl.arange(0, BC)[None, :]
     known = c < C
     first = tl.maximum(P - dz, 0)
@@ -146,7 +172,7 @@ def weight_gradient(
     zero = tl.zeros((R, BC), tl.float32)
     total = zero
     acc = ()
-    for _ in tl.static_range(K * K):
+    for _ in tl.static_range(KY * K):
         acc = acc + (zero,)
     for tile in range(chunk * per, tl.minimum(chunk * per + per, tiles)):
         x0 = (tile % NX) * TX
@@ -159,13 +185,13 @@ def weight_gradient(
         for tx in tl.static_range(TX):
             total += g[tx]
         new = ()
-        for dy in tl.static_range(K):
-            yi = ys + dy - P
+        for ky in tl.static_range(KY):
+            yi = ys + dy0 + ky - P
             inside = (yi >= 0) & (yi < Y) & known
             row = ((b * Z + z + dz - P) * Y + tl.minimum(tl.maximum(yi, 0), Y - 1)) * X + x0
             v = _row_where(x_ptr + (row * C + c), x0, inside, X, C, TX + K - 1, P, NX)
             for dx in tl.static_range(K):
-                tap = acc[dy * K + dx]
+                tap = acc[ky * K + dx]
                 for tx in tl.static_range(TX):
                     if NX > 1 or (tx + dx - P >= 0 and tx + dx - P < X):
                         tap = tl.fma(v[tx + dx], g[tx], tap)
@@ -173,15 +199,20 @@ def weight_gradient(
         acc = new
     if MERGE:
         to = partial_ptr + chunk * ((K * K * K + 1) * C) + c
-        for tap in tl.static_range(K * K):
-            tl.store(to + (dz * (K * K) + tap) * C, tl.sum(acc[tap], axis=0)[None, :], mask=known)
-        if dz == P:
-            tl.store(to + (K * K * K) * C, tl.sum(total, axis=0)[None, :], mask=known)
     else:
         to = partial_ptr + (chunk * R + tl.arange(0, R)[:, None]) * ((K * K * K + 1) * C) + c
-        for tap in tl.static_range(K * K):
-            tl.store(to + (dz * (K * K) + tap) * C, acc[tap], mask=known)
-        if dz == P:
+    for ky in tl.static_range(KY):
+        stored = known & (dy0 + ky < K)  # the last group may have fewer rows
+        for dx in tl.static_range(K):
+            place = to + ((dz * K + dy0 + ky) * K + dx) * C
+            if MERGE:
+                tl.store(place, tl.sum(acc[ky * K + dx], axis=0)[None, :], mask=stored)
+            else:
+                tl.store(place, acc[ky * K + dx], mask=stored)
+    if (dz == P) & (dy0 == 0):
+        if MERGE:
+            tl.store(to + (K * K * K) * C, tl.sum(total, axis=0)[None, :], mask=known)
+        else:
             tl.store(to + (K * K * K) * C, total, mask=known)
 
 
@@ -208,7 +239,7 @@ def _row(
             v = tl.load(ptr + (i - P) * C)
         else:
             v = tl.load(ptr + (i - P) * C, mask=known, other=0.0)
-        found = found + (v.to(tl.float32),)
+        found = found + (v,)
     return found
 
 
