@@ -52,7 +52,7 @@ class DepthwisePlan:
 
     def numbers(self) -> list[int]:
         """As the operators take it: five, five and six numbers, of PyTorch's 0 and whether channels come last."""
-        return [*_numbers(self.forward, 5), *_numbers(self.grad_input, 5), *_numbers(self.grad_weight, 6)]
+        return [*numbers_of(self.forward, 5), *numbers_of(self.grad_input, 5), *numbers_of(self.grad_weight, 6)]
 
 
 def default_plan(size: Sequence[int], channels: int, batch: int, processors: int = 132) -> DepthwisePlan:
@@ -113,7 +113,7 @@ def _width(channels: int) -> int:
 def depthwise3d(x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, plan: list[int]) -> torch.Tensor:
     """Convolve tokens (B, Z, Y, X, C) with filters (K, K, K, C), stride 1, to the same size."""
     x = x.contiguous()
-    return _convolved(x, filters.contiguous(), bias, plan[:5], flip=False)
+    return convolved(x, filters.contiguous(), bias, plan[:5], flip=False)
 
 
 @torch.library.custom_op("adnext::depthwise3d_backward", mutates_args=())
@@ -122,10 +122,10 @@ def depthwise3d_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of tokens, and of filters and bias, (K³ + 1, C); empty ones that nobody asked for."""
     grad, x = grad.contiguous(), x.contiguous()
-    grad_x = _convolved(grad, filters.contiguous(), None, plan[5:10], flip=True) if for_input else x.new_empty(0)
+    grad_x = convolved(grad, filters.contiguous(), None, plan[5:10], flip=True) if for_input else x.new_empty(0)
     if not for_weight:
         return grad_x, filters.new_empty(0)
-    return grad_x, _weight_gradient(x, grad, filters.shape[0], plan[10:])
+    return grad_x, summed_weight_gradient(x, grad, filters.shape[0], plan[10:])
 
 
 @depthwise3d.register_fake
@@ -172,9 +172,11 @@ def filters_of(weight: torch.Tensor) -> torch.Tensor:
 # ---------------------------------------------------------------------- what the operators do
 
 
-def _convolved(
+def convolved(
     x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, tile: list[int], *, flip: bool
 ) -> torch.Tensor:
+    """The convolution, or with the filters reversed its gradient, as the five numbers of a tile say."""
+
     def stock() -> torch.Tensor:
         volume, weight = _volume(x, tile), filters.permute(3, 0, 1, 2)[:, None].to(x.dtype).contiguous()
         padding, channels = weight.shape[-1] // 2, len(weight)
@@ -203,7 +205,7 @@ def _convolved(
     return or_stock(ours, stock) if tile[0] else stock()
 
 
-def _weight_gradient(x: torch.Tensor, grad: torch.Tensor, kernel_size: int, tile: list[int]) -> torch.Tensor:
+def summed_weight_gradient(x: torch.Tensor, grad: torch.Tensor, kernel_size: int, tile: list[int]) -> torch.Tensor:
     """(K³ + 1, C): the gradients of the filters' taps, then the bias's."""
     channels = x.shape[-1]
 
@@ -237,7 +239,8 @@ def _volume(tokens: torch.Tensor, tile: list[int]) -> torch.Tensor:
     return volume if tile[0] or tile[1] else volume.contiguous()
 
 
-def _numbers(part: ConvolutionTile | WeightTile | str, length: int) -> list[int]:
+def numbers_of(part: ConvolutionTile | WeightTile | str, length: int) -> list[int]:
+    """A tile, or a layout for PyTorch's, as numbers."""
     if isinstance(part, str):
         return [0, int(part == CHANNELS_LAST), *[0] * (length - 2)]
     return [int(number) for number in astuple(part)]

@@ -2,8 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from typing import TypeVar
@@ -20,6 +20,7 @@ TYPES = (torch.float32, torch.float16, torch.bfloat16)
 LARGEST = 2**31  # places are counted in 32 bits
 
 _failed: list[str] = []
+_raises: list[bool] = []
 
 
 def switch() -> str:
@@ -59,6 +60,8 @@ def or_stock(run: Callable[[], Value], stock: Callable[[], Value]) -> Value:
 
     From the first failure on, all is PyTorch's.
     """
+    if _raises:
+        return run()
     if not _failed:
         try:
             return run()
@@ -73,6 +76,16 @@ def or_stock(run: Callable[[], Value], stock: Callable[[], Value]) -> Value:
                 stacklevel=2,
             )
     return stock()
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Let kernels that fail say so, in here."""
+    _raises.append(True)
+    try:
+        yield
+    finally:
+        _raises.pop()
 
 
 def failure() -> str | None:

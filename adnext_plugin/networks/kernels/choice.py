@@ -1,0 +1,168 @@
+"""How each depthwise convolution of a network is computed on a GPU: measured when a run begins, then kept.
+
+Measured are tiles of our kernels and PyTorch's own convolution in both layouts, in the precision and for the batch of
+the run. Results of different choices differ by rounding only, but they do differ, so that a choice belongs to a run:
+it is written down, shared by its processes and used again where the run is resumed.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from adnext_plugin.networks.families.adnext import ADNeXtEncoder
+from adnext_plugin.networks.kernels.depthwise import (
+    CHANNELS_LAST,
+    CONTIGUOUS,
+    ConvolutionTile,
+    DepthwisePlan,
+    WeightTile,
+    convolution_tiles,
+    convolved,
+    numbers_of,
+    summed_weight_gradient,
+    weight_tiles,
+)
+from adnext_plugin.networks.kernels.triton_here import SWITCH, ceil_div, raising, switch, wanted
+from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
+from adnext_plugin.records import record
+
+SMALL = 1 << 28  # multiply-adds of a layer below which it is not worth while to compile more than one tile
+WAIT_CYCLES = 2_000_000  # for which the GPU sleeps while the calls to be timed are lined up: about 1 ms
+CALLS = 5
+
+
+@record
+class Shape:
+    """A depthwise convolution: its kernel, and what it is given."""
+
+    kernel_size: int
+    channels: int
+    size_zyx: tuple[int, int, int]
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.size_zyx))} tokens, {self.channels} channels, kernel {self.kernel_size}"
+
+
+def layers_by_shape(network: nn.Module, input_size_voxels: Sequence[int]) -> dict[Shape, list[DepthwiseConv3d]]:
+    """The depthwise convolutions of the AD-NeXt encoders in a network, by what an input of the plan's size gives them."""
+    found: dict[Shape, list[DepthwiseConv3d]] = {}
+    for encoder in network.modules():
+        if not isinstance(encoder, ADNeXtEncoder):
+            continue
+        for blocks, stride in zip(encoder.blocks(), encoder.level_strides, strict=True):
+            z, y, x = (ceil_div(length, stride) for length in input_size_voxels)
+            for block in blocks:
+                conv = block.depthwise.conv
+                shape = Shape(kernel_size=conv.kernel_size[0], channels=conv.in_channels, size_zyx=(z, y, x))
+                found.setdefault(shape, []).append(block.depthwise)
+    return found
+
+
+def use_plans(network: nn.Module, input_size_voxels: Sequence[int], plans: Mapping[str, DepthwisePlan]) -> None:
+    """Let a network's convolutions be computed as was chosen; those of which nothing was stay as they are."""
+    for shape, layers in layers_by_shape(network, input_size_voxels).items():
+        for layer in layers:
+            layer.plan = plans[str(shape)].numbers() if str(shape) in plans else None
+
+
+def fastest_plans(
+    network: nn.Module, input_size_voxels: Sequence[int], batch: int, dtype: torch.dtype, device: torch.device
+) -> dict[str, DepthwisePlan]:
+    """Measure on this GPU.
+
+    Args:
+        network: with its convolutions.
+        input_size_voxels: of the plan.
+        batch: scans that a process is given at a time.
+        dtype: in which convolutions compute.
+        device: the GPU; on any other device there is nothing to choose.
+
+    Returns:
+        Plans by shape; empty if `ADNEXT_KERNELS` asks for no choice.
+    """
+    if device.type != "cuda" or not wanted() or switch() != "auto":
+        return {}
+    with torch.cuda.device(device), torch.no_grad():
+        return {
+            str(shape): fastest_plan(shape, batch, dtype, device)
+            for shape in layers_by_shape(network, input_size_voxels)
+        }
+
+
+def fastest_plan(shape: Shape, batch: int, dtype: torch.dtype, device: torch.device) -> DepthwisePlan:
+    """The fastest way of each of the three computations of a convolution."""
+    channels, size = shape.channels, shape.size_zyx
+    x, grad = torch.randn(2, batch, *size, channels, device=device).to(dtype).unbind()
+    filters = torch.randn(*[shape.kernel_size] * 3, channels, device=device)
+    bias = torch.randn(channels, device=device)
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    tiles = convolution_tiles(size, channels)
+    weights = weight_tiles(size, channels, batch, processors)
+    if x.numel() * shape.kernel_size**3 < SMALL:
+        tiles, weights = tiles[:1], weights[:1]
+
+    def forward(tile: ConvolutionTile | WeightTile | str) -> torch.Tensor:
+        return convolved(x, filters, bias, numbers_of(tile, 5), flip=False)
+
+    def grad_input(tile: ConvolutionTile | WeightTile | str) -> torch.Tensor:
+        return convolved(grad, filters, None, numbers_of(tile, 5), flip=True)
+
+    def grad_weight(tile: ConvolutionTile | WeightTile | str) -> torch.Tensor:
+        return summed_weight_gradient(x, grad, shape.kernel_size, numbers_of(tile, 6))
+
+    best = fastest(forward, tiles)
+    # the input's gradient is the same convolution, so that what is best for one need not be compiled anew to be known
+    return DepthwisePlan(
+        forward=best,  # type: ignore[arg-type]
+        grad_input=fastest(grad_input, [best] if isinstance(best, ConvolutionTile) else tiles[:1]),  # type: ignore[arg-type]
+        grad_weight=fastest(grad_weight, weights),  # type: ignore[arg-type]
+    )
+
+
+def fastest(
+    run: Callable[[ConvolutionTile | WeightTile | str], torch.Tensor], tiles: Sequence[ConvolutionTile | WeightTile]
+) -> ConvolutionTile | WeightTile | str:
+    """The tile, or the layout of PyTorch's own, with which a computation takes the least time on the GPU."""
+    best: tuple[float, ConvolutionTile | WeightTile | str] | None = None
+    problems = []
+    for tile in (*tiles, CONTIGUOUS, CHANNELS_LAST):
+        try:
+            with raising():
+                milliseconds = _milliseconds(run, tile, best[0] if best else None)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # one tile may be too large for this GPU
+            problems.append(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            continue
+        if best is None or milliseconds < best[0]:
+            best = milliseconds, tile
+    if len(problems) >= len(tiles):
+        warnings.warn(
+            f"no kernel in Triton can be used here ({problems[0]}), so PyTorch's own are; {SWITCH}=stock does without "
+            "this attempt",
+            stacklevel=2,
+        )
+    return best[1] if best else CONTIGUOUS
+
+
+def _milliseconds(run: Callable, tile: ConvolutionTile | WeightTile | str, to_beat: float | None) -> float:
+    """Of one call; a rough figure where that already is far from the best."""
+    run(tile)  # compiles
+    rough = _timed(run, tile, 1)
+    if to_beat is not None and rough > 3 * to_beat:
+        return rough
+    return min(_timed(run, tile, CALLS) for _ in range(3))
+
+
+def _timed(run: Callable, tile: ConvolutionTile | WeightTile | str, calls: int) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    torch.cuda._sleep(WAIT_CYCLES)
+    start.record()
+    for _ in range(calls):
+        run(tile)
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / calls
