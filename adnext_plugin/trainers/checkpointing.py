@@ -139,6 +139,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         self._best_epoch: int | None = None
         self._saver = CheckpointSaver(in_background=self.device.type == "cuda")
         self._drawn_at = float("-inf")  # when the figure of progress was drawn last, on the monotonic clock
+        self._kernels: dict[str, Any] | None = None  # how a GPU computes convolutions, as was chosen
         self._corpus: Corpus | None = None  # whom the network has seen; of the first process only
         if self.device.type == "cpu":
             keep_large_buffers()
@@ -235,6 +236,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         saved = self.saved_settings(notes.settings, f"{where}, settings")
         self._use(settings_for_resume(saved, str(where), self.fold))
         self._compute_in(notes.precision or of_earlier_version(self.device))
+        self._kernels = notes.kernels
         if not self.was_initialized:
             self.initialize()
         try:
@@ -280,6 +282,7 @@ class ResumableRun(nnUNetTrainer, ABC):
             best_epoch=self._best_epoch,
             provenance=Provenance(**provenance()),
             precision=self.arithmetic.precision,
+            kernels=self._kernels,
             pretraining_data=self._corpus,
             further=stated,
             **scales,

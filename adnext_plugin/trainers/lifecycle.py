@@ -24,14 +24,17 @@ from adnext_plugin.batch import Batch
 from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import Loader
 from adnext_plugin.errors import WeightsError
+from adnext_plugin.networks.kernels.choice import fastest_plans, plans_from_json, use_plans
+from adnext_plugin.networks.kernels.triton_here import ceil_div
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import without_links
+from adnext_plugin.records import to_json
 from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
 from adnext_plugin.trainers.fold_run import FoldRun
-from adnext_plugin.trainers.processes import from_all_processes, of_first_process, seed_torch
+from adnext_plugin.trainers.processes import from_all_processes, number_of_processes, of_first_process, seed_torch
 from adnext_plugin.training.checkpoints import set_earlier_run_aside
 from adnext_plugin.training.plan_resolution import about_stock_data
-from adnext_plugin.training.precision import Arithmetic, chosen
+from adnext_plugin.training.precision import HALF, Arithmetic, chosen
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.states import mend_best
@@ -113,6 +116,7 @@ class RunTrainer(FoldRun):
         self.network = self.build_network(self.plan, self.num_input_channels).to(self.device)
         if self._arithmetic is None:
             self._choose_precision()
+        self._choose_kernels()
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         if self.is_ddp:
             self.network = DistributedDataParallel(self.network_in_processes(), device_ids=[self.local_rank])
@@ -306,6 +310,18 @@ class RunTrainer(FoldRun):
             self.print_to_log_file(f"WARNING: {Arithmetic(precision=asked, device=self.device).shortfall}")
         self.print_to_log_file(f"Computes in {precision}")
         self._compute_in(precision)
+
+    def _choose_kernels(self) -> None:
+        """Let a GPU compute convolutions in the way that is fastest there; a resumed run keeps its own."""
+        size = self.plan.preprocessing.input_size_voxels
+        if self._kernels is None:
+            batch = ceil_div(self.batch_size, number_of_processes())
+            dtype = HALF.get(self.arithmetic.used, torch.float32)
+            found = of_first_process(fastest_plans(self.network, size, batch, dtype, self.device))
+            self._kernels = {shape: to_json(plan) for shape, plan in found.items()} or None
+            for shape, plan in found.items():
+                self.print_to_log_file(f"Convolutions of {shape}: {plan}")
+        use_plans(self.network, size, plans_from_json(self._kernels or {}, "the checkpoint, kernels"))
 
     @torch.no_grad()
     def _validate(self, loader: Loader) -> list[dict]:

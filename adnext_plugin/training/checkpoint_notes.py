@@ -41,6 +41,7 @@ class CheckpointNotes:
     best_epoch: int | None
     provenance: Provenance
     precision: Precision | None = None  # that it was trained in; None: by an earlier version
+    kernels: dict[str, Any] | None = None  # how convolutions are computed, by shape; None where nothing was chosen
     pretraining_data: Corpus | None = None  # whom the network has seen; None where it is not known
     target_scale: TargetScale | None = None
     covariate_scale: CovariateScale | None = None
@@ -54,6 +55,7 @@ class CheckpointNotes:
             "best": list(self.best),
             "best_epoch": self.best_epoch,
             **({} if self.precision is None else {"precision": self.precision}),
+            **({} if self.kernels is None else {"kernels": self.kernels}),
             "pretraining_data": None if self.pretraining_data is None else to_json(self.pretraining_data),
             **({} if self.target_scale is None else {"target_scale": asdict(self.target_scale)}),
             **({} if scale is None else {"covariate_scale": scale.to_json()}),

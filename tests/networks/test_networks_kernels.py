@@ -3,16 +3,37 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
-pytest.importorskip("triton")  # comes with PyTorch on Linux only
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.networks.families.adnext import ADNeXtEncoder, build
+from adnext_plugin.networks.kernels.choice import fastest, fastest_plans, layers_by_shape, plans_from_json, use_plans
+from adnext_plugin.networks.kernels.depthwise import (
+    CONTIGUOUS,
+    ConvolutionTile,
+    DepthwisePlan,
+    convolution_tiles,
+    convolved,
+    default_plan,
+    numbers_of,
+    weight_tiles,
+)
+from adnext_plugin.networks.kernels.triton_here import raising
+from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
+from adnext_plugin.networks.layers.stems import PatchStem, patches_through
+from adnext_plugin.networks.layers.tokens import mean_of_pairs, to_tokens, to_volume
+from adnext_plugin.records import to_json
 
 
 @pytest.fixture(scope="module")
 def errors() -> dict[str, list[float]]:
     """Largest relative errors of an output and of its gradients, by case."""
+    if find_spec("triton") is None:
+        pytest.skip("Triton comes with PyTorch on Linux only")
     script = Path(__file__).parent / "kernels_interpreted.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
@@ -40,3 +61,97 @@ def test_in_bfloat16_only_what_is_written_is_rounded(errors: dict, case: str) ->
 
 def test_the_weights_gradient_repeats_to_the_bit(errors: dict) -> None:
     assert errors["repeats"] == [0.0]
+
+
+def test_a_patch_stem_is_one_product_of_matrices() -> None:
+    torch.manual_seed(0)
+    stem = PatchStem(2, 5).double()
+    x = torch.randn(2, 2, 8, 12, 4, dtype=torch.float64)
+    torch.testing.assert_close(patches_through(stem.conv, x), to_tokens(stem.conv(x)), rtol=1e-12, atol=1e-12)
+
+
+def test_the_mean_of_pairs_is_average_pooling() -> None:
+    x = torch.randn(2, 4, 6, 2, 3, dtype=torch.float64)
+    expected = to_tokens(torch.nn.functional.avg_pool3d(to_volume(x), 2))
+    torch.testing.assert_close(mean_of_pairs(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_plans_go_to_the_layers_of_their_size_and_come_back_from_a_checkpoint() -> None:
+    network = build((1, 2, 1, 1), (4, 6, 8, 8), 1, 2, (36, 32, 64), kernel_size=3)
+    found = layers_by_shape(network, (36, 32, 64))
+    assert {str(shape): len(layers) for shape, layers in found.items()} == {
+        "9x8x16 tokens, 4 channels, kernel 3": 1,
+        "5x4x8 tokens, 6 channels, kernel 3": 2,
+        "3x2x4 tokens, 8 channels, kernel 3": 1,
+        "2x1x2 tokens, 8 channels, kernel 3": 1,
+    }
+    tile = ConvolutionTile(tokens=4, schedule=2)
+    plan = DepthwisePlan(
+        forward=tile, grad_input=CONTIGUOUS, grad_weight=weight_tiles((5, 4, 8), 6, 2, processors=1)[0]
+    )
+    saved = json.loads(json.dumps({"5x4x8 tokens, 6 channels, kernel 3": to_json(plan)}))
+    use_plans(network, (36, 32, 64), plans_from_json(saved, "a checkpoint"))
+    assert [layer.plan for layer in _depthwise(network)] == [None, plan.numbers(), plan.numbers(), None, None]
+    assert plan.numbers()[:10] == [4, 1, 4, 64, 2, 0, 0, 0, 0, 0] and len(plan.numbers()) == 16
+    use_plans(network, (36, 32, 64), {})
+    assert all(layer.plan is None for layer in _depthwise(network))
+
+
+def test_sizes_are_those_that_the_layers_are_given() -> None:
+    encoder = ADNeXtEncoder(1, (1, 1, 1, 1), (2, 2, 2, 2), 3)
+    given: list[tuple] = []
+    for layer in _depthwise(encoder):
+        layer.register_forward_hook(lambda _, inputs, __: given.append(tuple(inputs[0].shape[2:])))
+    encoder(torch.randn(1, 1, 36, 32, 60))
+    assert [shape.size_zyx for shape in layers_by_shape(encoder, (36, 32, 60))] == given
+
+
+def test_candidates_fit_what_they_are_for() -> None:
+    for size, channels in (
+        ((32, 32, 32), 64),
+        ((16, 16, 16), 128),
+        ((8, 8, 8), 256),
+        ((4, 4, 4), 512),
+        ((3, 5, 48), 16),
+    ):
+        tiles = convolution_tiles(size, channels)
+        assert len(set(tiles)) == len(tiles) and default_plan(size, channels, 4).forward == tiles[0]
+        for tile in (*tiles, *weight_tiles(size, channels, 4, processors=132)):
+            assert tile.tokens <= size[2] and tile.channels <= max(64, channels)
+            assert tile.channels & (tile.channels - 1) == 0
+
+
+def test_a_kernel_that_cannot_be_started_gives_way_to_pytorch_with_one_warning(monkeypatch) -> None:
+    monkeypatch.setattr("adnext_plugin.networks.kernels.triton_here._failed", [])
+    x, filters = torch.randn(1, 2, 3, 4, 5), torch.randn(3, 3, 3, 5)
+    tile = numbers_of(ConvolutionTile(tokens=4), 5)
+    with raising(), pytest.raises(Exception, match=r"."):
+        convolved(x, filters, None, tile, flip=False)  # there is no GPU that could run it
+    with pytest.warns(UserWarning, match="ADNEXT_KERNELS=stock") as caught:
+        found = [convolved(x, filters, None, tile, flip=False) for _ in range(2)]
+    assert len(caught) == 1
+    expected = convolved(x, filters, None, numbers_of(CONTIGUOUS, 5), flip=False)
+    assert torch.equal(found[0], expected) and torch.equal(found[1], expected)
+
+
+def test_where_nothing_can_be_measured_it_is_pytorchs_own() -> None:
+    def refuse(tile: object) -> torch.Tensor:
+        raise RuntimeError("no such kernel")
+
+    with pytest.warns(UserWarning, match="no such kernel"):
+        assert fastest(refuse, [ConvolutionTile(tokens=4)]) == CONTIGUOUS
+
+
+def test_a_cpu_has_nothing_to_choose() -> None:
+    network = build((1, 1, 1, 1), (4, 4, 4, 4), 1, 2, (32, 32, 32))
+    assert fastest_plans(network, (32, 32, 32), 2, torch.float32, torch.device("cpu")) == {}
+
+
+def test_the_switch_knows_its_values(monkeypatch) -> None:
+    monkeypatch.setenv("ADNEXT_KERNELS", "fast")
+    with pytest.raises(SettingsError, match="auto, triton, stock"):
+        DepthwiseConv3d(4, 3)
+
+
+def _depthwise(network: torch.nn.Module) -> list[DepthwiseConv3d]:
+    return [module for module in network.modules() if isinstance(module, DepthwiseConv3d)]

@@ -7,6 +7,7 @@ it is written down, shared by its processes and used again where the run is resu
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,11 +27,20 @@ from adnext_plugin.networks.kernels.depthwise import (
 )
 from adnext_plugin.networks.kernels.triton_here import SWITCH, ceil_div, raising, switch, wanted
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
-from adnext_plugin.records import record
+from adnext_plugin.records import from_json, record
 
 SMALL = 1 << 28  # multiply-adds of a layer below which it is not worth while to compile more than one tile
 WAIT_CYCLES = 2_000_000  # for which the GPU sleeps while the calls to be timed are lined up: about 1 ms
 CALLS = 5
+
+
+def plans_from_json(content: Mapping[str, Any], where: str) -> dict[str, DepthwisePlan]:
+    """Plans as a checkpoint holds them.
+
+    Raises:
+        SettingsError: they are of a version with other kernels.
+    """
+    return {shape: from_json(DepthwisePlan, plan, f"{where}, {shape}") for shape, plan in content.items()}
 
 
 @record
@@ -46,7 +56,7 @@ class Shape:
 
 
 def layers_by_shape(network: nn.Module, input_size_voxels: Sequence[int]) -> dict[Shape, list[DepthwiseConv3d]]:
-    """The depthwise convolutions of the AD-NeXt encoders in a network, by what an input of the plan's size gives them."""
+    """The depthwise convolutions of AD-NeXt encoders in a network, by what an input of the plan's size gives them."""
     found: dict[Shape, list[DepthwiseConv3d]] = {}
     for encoder in network.modules():
         if not isinstance(encoder, ADNeXtEncoder):
