@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, get_args
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.job_limits import ROOT, processor_limit
 from adnext_plugin.names import whole_number
 from adnext_plugin.paths import hook_dir
 
+LaunchSetting = Literal["auto", "eager", "graphs", "compile"]
 HOW_THREADS_WAIT = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # of OpenMP, GNU's and LLVM's
 
 
@@ -81,6 +83,19 @@ def let_threads_sleep() -> bool:
         return False
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     return True
+
+
+def launch_setting() -> LaunchSetting:
+    """How a GPU is to be given the kernels of a network, from `ADNEXT_LAUNCH`.
+
+    Raises:
+        SettingsError: there is no such way.
+    """
+    value = os.environ.get("ADNEXT_LAUNCH", "").strip() or "auto"
+    for known in get_args(LaunchSetting):
+        if value == known:
+            return known
+    raise SettingsError(f"ADNEXT_LAUNCH must be one of {', '.join(get_args(LaunchSetting))}, got {value!r}")
 
 
 def may_tune_allocator() -> bool:

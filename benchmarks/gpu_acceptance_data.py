@@ -39,6 +39,7 @@ def data(device: str, tiny: bool, folder: Path) -> dict:
         "scans_per_second": lambda: _throughput(prepared, edge, device),
         "augmentation": lambda: _augmentation(edge, device, repeats=2 if tiny else 30),
         "epochs": lambda: _epochs(device, tiny, folder),
+        "seconds_of_steps_by_launch": lambda: _launches(device, tiny, folder),
     }
     for name, check in checks.items():
         try:
@@ -151,6 +152,20 @@ def _epochs(device: str, tiny: bool, folder: Path) -> dict:
             found["busy"] = round(min(1.0, _busy_seconds(trainer) / epoch), 4)
         except Exception as error:  # whatever a profiler has against this machine
             found["busy_is_not_known"] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def _launches(device: str, tiny: bool, folder: Path) -> dict:
+    """The steps of an epoch with kernels that are launched one by one, and as a graph."""
+    found = {}
+    for launch in ("eager", "graphs"):
+        os.environ["ADNEXT_LAUNCH"] = launch
+        trainer = _trainer("ADNeXtTrainer_T" if tiny else "ADNeXtTrainer_B", device, folder)
+        trainer.on_train_start()
+        trainer.on_epoch_start()
+        times = [_steps_alone(trainer, device) for _ in range(4)]
+        found[launch] = round(min(times[1:]), 4)
+    del os.environ["ADNEXT_LAUNCH"]
     return found
 
 

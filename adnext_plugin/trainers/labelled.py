@@ -14,6 +14,7 @@ from torch import nn
 from adnext_plugin.batch import Batch, Change
 from adnext_plugin.data.augmentation import Augmentation, CentreCrop
 from adnext_plugin.data.loading import Loader
+from adnext_plugin.environment import launch_setting
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_planned_network
 from adnext_plugin.networks.with_covariates import network_of_images
@@ -24,6 +25,7 @@ from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
+from adnext_plugin.training.launching import LaunchedNetwork, launch_of
 from adnext_plugin.training.layer_rates import parameter_groups
 from adnext_plugin.training.predictions import Predictions, write_predictions
 from adnext_plugin.training.task_kinds import TASK_KINDS, TaskKind
@@ -254,8 +256,16 @@ class ADNeXtTrainer(RunTrainer):
     def _held_out_loader(self) -> Loader:
         return self._loader(self._data.parts["val"])
 
+    @cached_property
+    def _launched(self) -> LaunchedNetwork:
+        # parts of a batch add up gradients, which a graph leaves in one place
+        is_alone = not self.is_ddp and getattr(self.settings, "accumulate", 1) == 1
+        launch = launch_of(launch_setting(), self.plan.network.name or "", self.device) if is_alone else "eager"
+        return LaunchedNetwork(self.network, launch, self.print_to_log_file)
+
     def _outputs(self, batch: Batch) -> torch.Tensor:
-        return self.network(batch.images, batch.covariates) if batch.covariates.shape[1] else self.network(batch.images)
+        network = self._launched if self.network.training else self.network
+        return network(batch.images, batch.covariates) if batch.covariates.shape[1] else network(batch.images)
 
     def _predictions(self, cases: list[str], outputs: list[dict]) -> Predictions:
         return self._kind.predictions(cases, outputs, self._data.targets(cases))
