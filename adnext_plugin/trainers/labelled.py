@@ -264,7 +264,8 @@ class ADNeXtTrainer(RunTrainer):
         return LaunchedNetwork(self.network, launch, self.print_to_log_file)
 
     def _outputs(self, batch: Batch) -> torch.Tensor:
-        network = self._launched if self.network.training else self.network
+        is_launched = self.network.training and self._launched.network is self.network
+        network = self._launched if is_launched else self.network
         return network(batch.images, batch.covariates) if batch.covariates.shape[1] else network(batch.images)
 
     def _predictions(self, cases: list[str], outputs: list[dict]) -> Predictions:

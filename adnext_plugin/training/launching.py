@@ -40,21 +40,24 @@ class LaunchedNetwork:
         network: trained.
         launch: how.
         tell: is given a line if that cannot be done.
+
+    Attributes:
+        network: as given.
     """
 
     def __init__(self, network: nn.Module, launch: LaunchSetting, tell: Callable[[str], None]) -> None:
-        self._network, self._launch, self._tell = network, launch, tell
+        self.network, self._launch, self._tell = network, launch, tell
         self._recorded: Any = None
         self._shapes: list[torch.Size] = []
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The network's outputs, valid until the next call."""
-        if self._launch == "eager" or not self._network.training:
-            return self._network(*inputs)
+        if self._launch == "eager" or not self.network.training:
+            return self.network(*inputs)
         if self._recorded is None:
             self._record(inputs)
         if self._recorded is None or self._shapes != [one.shape for one in inputs]:
-            return self._network(*inputs)
+            return self.network(*inputs)
         if self._launch == "graphs":
             return self._recorded(*inputs)
         torch.compiler.cudagraph_mark_step_begin()
@@ -62,17 +65,17 @@ class LaunchedNetwork:
             return self._recorded(*inputs)
 
     def _record(self, inputs: tuple[torch.Tensor, ...]) -> None:
-        buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
+        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         devices = [inputs[0].device] if inputs[0].device.type == "cuda" else []
         try:
             # the runs before recording must leave no trace in statistics or random numbers
             with torch.random.fork_rng(devices), _without_kept_casts():
                 if self._launch == "graphs":
                     self._recorded = torch.cuda.make_graphed_callables(
-                        _Forward(self._network), tuple(one.clone() for one in inputs), allow_unused_input=True
+                        _Forward(self.network), tuple(one.clone() for one in inputs), allow_unused_input=True
                     )
                 else:
-                    compiled = torch.compile(_Forward(self._network), dynamic=False, mode="reduce-overhead")
+                    compiled = torch.compile(_Forward(self.network), dynamic=False, mode="reduce-overhead")
                     compiled(*inputs).sum().backward()
                     self._recorded = compiled
             self._shapes = [one.shape for one in inputs]
@@ -81,9 +84,9 @@ class LaunchedNetwork:
             self._tell(f"Kernels are launched one by one ({self._launch} failed: {first[:200]})")
             self._launch = "eager"
         finally:
-            self._network.zero_grad(set_to_none=True)
+            self.network.zero_grad(set_to_none=True)
             with torch.no_grad():
-                for name, buffer in self._network.named_buffers():
+                for name, buffer in self.network.named_buffers():
                     buffer.copy_(buffers[name])
 
 
