@@ -88,9 +88,9 @@ def sparse_steps(device: str, tiny: bool, folder: Path) -> dict:
         for ratio in (0.6,) if tiny else (0.6, 0.75, 0.9):
             visible = draw_visible((edge // 32,) * 3, ratio, [(0, i) for i in range(batch)])
             with _computing("bfloat16", device):
-                ways = fastest_ways(ours.encoder, visible.to(device), 32)
+                ways = fastest_ways(ours.encoder, visible, 32, torch.device(device))
             arms = {
-                "gathered": partial(encode_with("gathered", ways), ours.encoder, images, visible.to(device)),
+                "gathered": partial(encode_with("gathered", ways), ours.encoder, images, visible),
                 "dense": partial(ours.encoder, images),
                 "stock_masked_dense": partial(stock.encode, images, visible.to(device)),
             }

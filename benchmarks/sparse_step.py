@@ -53,7 +53,7 @@ def _measure(arguments: argparse.Namespace) -> list[dict]:
             images = torch.randn(batch, 1, *[arguments.input_size] * 3)
             for ratio in arguments.ratios:
                 visible = draw_visible((arguments.input_size // 32,) * 3, ratio, [(0, i) for i in range(batch)])
-                ways = fastest_ways(ours.encoder, visible, 32)
+                ways = fastest_ways(ours.encoder, visible, 32, torch.device("cpu"))
                 arms = {
                     "gathered": partial(encode_with("gathered", ways), ours.encoder, images, visible),
                     "dense": partial(ours.encoder, images),

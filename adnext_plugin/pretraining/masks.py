@@ -91,6 +91,14 @@ def join_patches(patches: torch.Tensor) -> torch.Tensor:
     return patches.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(batch, channels, z * pz, y * py, x * px)
 
 
+Positions = tuple[torch.Tensor, ...]
+
+
+def positions_of(mask: torch.Tensor, device: torch.device) -> Positions:
+    """Where a mask is True, as an index for tensors on a device; counted on the CPU, so that a GPU need not wait."""
+    return tuple(axis.to(device, non_blocking=True) for axis in mask.cpu().nonzero(as_tuple=True))
+
+
 def mask_voxels(visible: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """A mask of patches (B, gz, gy, gx) as a mask of voxels or tokens, (B, *size)."""
     for axis, length in enumerate(size, start=1):

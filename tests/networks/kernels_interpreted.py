@@ -26,11 +26,13 @@ from adnext_plugin.networks.kernels.depthwise import (
     depthwise3d,
     filters_of,
 )
+from adnext_plugin.networks.kernels.depthwise_visible import depthwise3d_visible
 from adnext_plugin.networks.kernels.layer_norm import layer_norm
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import failure
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 
 
 def accept_masks_of_integers() -> None:
@@ -90,6 +92,23 @@ def response_norm(size: tuple, per_sample: tuple | None, dtype: torch.dtype = to
     return errors(found, (expected, *torch.autograd.grad(expected, (x, norm.gamma, norm.beta), grad.double())))
 
 
+def among_visible(side: int, channels: int, kernel_size: int) -> list[float]:
+    """Of the output and the gradients of tokens, weight and bias, beside the whole volume with masked tokens at 0."""
+    visible = torch.rand(2, 3, 2, 2) < 0.6
+    visible[1, 0] = False
+    patches = VisiblePatches(visible, torch.device("cpu"))
+    x, grad = torch.randn(2, patches.count, side, side, side, channels).unbind()
+    x.requires_grad_()
+    conv = nn.Conv3d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+    found = depthwise3d_visible(x, filters_of(conv.weight), conv.bias, patches.neighbours())
+    found = (found, *torch.autograd.grad(found, (x, *conv.parameters()), grad))
+    x, conv = x.detach().double().requires_grad_(), conv.double()
+    rows, size = patches.rows_in_volume(side), (2, 3 * side, 2 * side, 2 * side)
+    volume = whole_volume(x.reshape(-1, channels), rows, size).permute(0, 4, 1, 2, 3)
+    expected = conv(volume).permute(0, 2, 3, 4, 1).reshape(-1, channels)[rows].view(x.shape)
+    return errors(found, (expected, *torch.autograd.grad(expected, (x, *conv.parameters()), grad.double())))
+
+
 def norm_of_channels(size: tuple, dtype: torch.dtype = torch.float32) -> list[float]:
     """Of the output and the gradients of tokens, weight and bias."""
     weight, bias = torch.randn(2, size[-1]).unbind()
@@ -134,6 +153,8 @@ CASES: dict[str, Callable[[], list[float]]] = {
     "k3, contiguous": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[0]),
     "k3, channels last": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[1]),
     "k3, bfloat16": lambda: convolution((1, 3, 2, 4), 4, 3, None, BF16),
+    "k3 among visible patches": lambda: among_visible(2, 3, 3),
+    "k5 among visible patches": lambda: among_visible(2, 3, 5),
     "response norm": lambda: response_norm((3, 2, 3, 5, 6), None),
     "response norm of patches": lambda: response_norm((4, 2, 2, 2, 6), (1, 3)),
     "response norm, bfloat16": lambda: response_norm((2, 2, 3, 5, 6), None, BF16),

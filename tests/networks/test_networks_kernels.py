@@ -22,8 +22,13 @@ from adnext_plugin.networks.kernels.depthwise import (
     numbers_of,
     weight_tiles,
 )
+from adnext_plugin.networks.kernels.layer_norm import layer_norm
+from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import raising
+from adnext_plugin.networks.layers.activation import GeluResponseNorm
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
+from adnext_plugin.networks.layers.norms import ChannelNorm
+from adnext_plugin.networks.layers.patch_counts import PatchCounts
 from adnext_plugin.networks.layers.stems import PatchStem, patches_through
 from adnext_plugin.networks.layers.tokens import mean_of_pairs, to_tokens, to_volume
 from adnext_plugin.records import to_json
@@ -41,7 +46,18 @@ def errors() -> dict[str, list[float]]:
 
 
 @pytest.mark.parametrize(
-    "case", ["k3", "k5", "k7", "k3, small tiles", "k3, one token", "k3, contiguous", "k3, channels last"]
+    "case",
+    [
+        "k3",
+        "k5",
+        "k7",
+        "k3, small tiles",
+        "k3, one token",
+        "k3, contiguous",
+        "k3, channels last",
+        "k3 among visible patches",
+        "k5 among visible patches",
+    ],
 )
 def test_the_convolution_and_its_gradients_are_those_of_float64(errors: dict, case: str) -> None:
     assert len(errors[case]) == 4 and max(errors[case]) < 1e-6
@@ -132,6 +148,29 @@ def test_a_kernel_that_cannot_be_started_gives_way_to_pytorch_with_one_warning(m
     assert len(caught) == 1
     expected = convolved(x, filters, None, numbers_of(CONTIGUOUS, 5), flip=False)
     assert torch.equal(found[0], expected) and torch.equal(found[1], expected)
+
+
+@pytest.mark.parametrize("sizes", [None, (1, 2)])
+def test_norms_that_cannot_be_started_give_way_to_pytorch(sizes: tuple | None, monkeypatch) -> None:
+    monkeypatch.setattr("adnext_plugin.networks.kernels.triton_here._failed", ["no Triton"])
+    torch.manual_seed(0)
+    x, grad = torch.randn(2, 3, 2, 2, 4, 6).unbind()
+    x[0, ..., 2] = 0
+    x.requires_grad_()
+    layer = GeluResponseNorm(6)
+    torch.nn.init.normal_(layer.norm.gamma)
+    torch.nn.init.normal_(layer.norm.beta)
+    weights = (layer.norm.gamma, layer.norm.beta)
+    counts = None if sizes is None else PatchCounts.of(sizes, x.device)
+    offsets, samples = (None, 3) if counts is None else (counts.offsets, 2)
+    ours = gelu_response_norm(x, *weights, offsets, samples, layer.norm.eps)[0], layer.eval()(x, counts)
+    for one, other in zip(*[(out, *torch.autograd.grad(out, (x, *weights), grad)) for out in ours], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    norm = ChannelNorm(6)
+    both = layer_norm(x, norm.weight, norm.bias, norm.eps, torch.float32)[0], norm(x)
+    inputs = (x, *norm.parameters())
+    for one, other in zip(*[(out, *torch.autograd.grad(out, inputs, grad)) for out in both], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_where_nothing_can_be_measured_it_is_pytorchs_own() -> None:

@@ -13,6 +13,7 @@ from adnext_plugin.networks.families.adnext import ADNeXtEncoder, adnext_b, adne
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
 from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
 from adnext_plugin.pretraining.masked_autoencoder.sparse.masked_dense import encode_masked_dense
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import draw_visible
 
 DEPTHS, WIDTHS = (1, 2, 1, 1), (4, 6, 8, 10)
@@ -122,7 +123,7 @@ def test_real_sizes_agree_in_float32(builder: Callable) -> None:
 
 def test_the_faster_way_is_measured_for_every_stage() -> None:
     visible = draw_visible((2, 2, 2), 0.6, [(0, 0)])
-    ways = fastest_ways(_encoder(torch.float32), visible, 32)
+    ways = fastest_ways(_encoder(torch.float32), visible, 32, torch.device("cpu"))
     assert len(ways) == 4 and set(ways) <= {"halo", "scatter"}
 
 
@@ -134,6 +135,23 @@ def test_minkowski_engine_agrees_where_it_is_installed(options: dict) -> None:
     visible[1, 0, 0, 0] = True
     features = encode_with("minkowski", MIXED)(encoder, images, visible)
     torch.testing.assert_close(features, encode_masked_dense(encoder, images, visible), rtol=1e-12, atol=1e-12)
+
+
+def test_a_way_chosen_on_a_gpu_has_the_same_result_on_a_cpu() -> None:
+    encoder, images = _encoder(), torch.randn(1, 1, 64, 64, 64, dtype=torch.float64)
+    visible = draw_visible((2, 2, 2), 0.5, [(1, 2)])
+    expected = _results(encode_masked_dense, encoder, images, visible)
+    found = _results(partial(encode_gathered, ways=("skip",) * 4), encoder, images, visible)
+    _assert_close(found, expected, 1e-12)
+
+
+def test_neighbours_are_those_next_door() -> None:
+    visible = torch.zeros(2, 1, 2, 3, dtype=torch.bool)
+    visible[0, 0, 0, 1] = visible[0, 0, 1, 2] = visible[1, 0, 0, 1] = True
+    around = VisiblePatches(visible, torch.device("cpu")).neighbours()
+    assert around.dtype == torch.int32 and around[:, 1, 1, 1].tolist() == [0, 1, 2]
+    assert around[0, 1, 2, 2] == 1 and around[1, 1, 0, 0] == 0
+    assert (around >= 0).sum() == 5  # each itself, and the two that touch each other
 
 
 def test_without_minkowski_engine_its_backend_says_so(monkeypatch) -> None:

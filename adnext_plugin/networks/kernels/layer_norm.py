@@ -2,7 +2,7 @@
 
 import torch
 
-from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, power_of_two
+from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, or_stock, power_of_two
 
 VALUES = 2048  # that a program holds at a time
 PROGRAMS = 264  # that keep a GPU busy
@@ -24,9 +24,15 @@ def layer_norm(
     Returns:
         The result, and each token's mean and reciprocal standard deviation in float32.
     """
+    x = x.contiguous()
+    return or_stock(lambda: _forward(x, weight, bias, eps, dtype), lambda: _stock(x, weight, bias, eps, dtype))
+
+
+def _forward(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     from adnext_plugin.networks.kernels.layer_norm_triton import normalise
 
-    x = x.contiguous()
     channels, count, rows = _work(x)
     out = torch.empty_like(x, dtype=dtype)
     mean, inverse = (torch.empty(count, dtype=torch.float32, device=x.device) for _ in range(2))
@@ -42,9 +48,17 @@ def layer_norm_backward(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, inverse: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of tokens, weight and bias."""
+    x, grad = x.contiguous(), grad.contiguous()
+    return or_stock(
+        lambda: _backward(grad, x, weight, mean, inverse), lambda: _stock_gradients(grad, x, weight, mean, inverse)
+    )
+
+
+def _backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, inverse: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     from adnext_plugin.networks.kernels.layer_norm_triton import gradients
 
-    x, grad = x.contiguous(), grad.contiguous()
     channels, count, rows = _work(x)
     programs = min(PROGRAMS, ceil_div(count, rows))
     partial = torch.empty(2, programs, channels, dtype=torch.float32, device=x.device)
@@ -88,6 +102,25 @@ def _differentiate(ctx, grad: torch.Tensor | None, *_: torch.Tensor | None) -> t
 
 
 layer_norm.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _stock(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same by PyTorch's operators."""
+    out, mean, inverse = torch.native_layer_norm(x.float(), x.shape[-1:], weight.float(), bias.float(), eps)
+    return out.to(dtype), mean.flatten(), inverse.flatten()
+
+
+def _stock_gradients(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, inverse: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    of_token = (*x.shape[:-1], 1)
+    grad_x, grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
+        grad.float(), x.float(), x.shape[-1:], mean.view(of_token), inverse.view(of_token), weight.float(),
+        torch.zeros_like(weight, dtype=torch.float32), [True] * 3,
+    )  # fmt: skip
+    return grad_x.to(x.dtype), grad_weight, grad_bias
 
 
 def _work(x: torch.Tensor) -> tuple[int, int, int]:

@@ -4,8 +4,9 @@ Tokens are (N, ..., C) in any precision; weights, sums and the norm that is kept
 """
 
 import torch
+import torch.nn.functional as F
 
-from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, power_of_two
+from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, or_stock, power_of_two
 
 ROWS, WIDTH = 16, 64  # tokens and channels that a program takes at a time
 WARPS = 4
@@ -29,9 +30,17 @@ def gelu_response_norm(
     Returns:
         The result, and the norms (samples, C) in float32.
     """
+    x = x.contiguous()
+    return or_stock(
+        lambda: _forward(x, gamma, beta, offsets, samples, eps), lambda: _stock(x, gamma, beta, offsets, samples, eps)
+    )
+
+
+def _forward(
+    x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, offsets: torch.Tensor | None, samples: int, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     from adnext_plugin.networks.kernels import response_norm_triton as kernels
 
-    x = x.contiguous()
     channels, tokens, grid = _work(x, samples, offsets)
     partial = _sums(x, samples, grid[1], channels)
     norm, scale = _sums(x, 2, samples, channels).unbind()
@@ -55,9 +64,23 @@ def gelu_response_norm_backward(
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of tokens, gamma and beta."""
+    x, grad = x.contiguous(), grad.contiguous()
+    return or_stock(
+        lambda: _backward(grad, x, gamma, norm, offsets, eps),
+        lambda: _stock_gradients(grad, x, gamma, norm, offsets, eps),
+    )
+
+
+def _backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    gamma: torch.Tensor,
+    norm: torch.Tensor,
+    offsets: torch.Tensor | None,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     from adnext_plugin.networks.kernels import response_norm_triton as kernels
 
-    x, grad = x.contiguous(), grad.contiguous()
     samples = len(norm)
     channels, tokens, grid = _work(x, samples, offsets)
     partial = _sums(x, 2, samples, grid[1], channels)
@@ -108,6 +131,52 @@ def _differentiate(ctx, grad: torch.Tensor | None, _: torch.Tensor | None) -> tu
 
 
 gelu_response_norm.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _stock(
+    x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, offsets: torch.Tensor | None, samples: int, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same by PyTorch's operators."""
+    activated = F.gelu(x.float())
+    owner = _owner(x, offsets)
+    norm = _summed(activated.square(), owner, samples).sqrt()
+    scale = 1 + gamma * norm / (norm.mean(dim=-1, keepdim=True) + eps)
+    return (beta + activated * _spread(scale, owner, x)).to(x.dtype), norm
+
+
+def _stock_gradients(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    gamma: torch.Tensor,
+    norm: torch.Tensor,
+    offsets: torch.Tensor | None,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    owner, wide, grad = _owner(x, offsets), x.float(), grad.float()
+    activated = F.gelu(wide)
+    of_scale = _summed(grad * activated, owner, len(norm))
+    mean = norm.mean(dim=-1, keepdim=True) + eps
+    relative, of_relative = norm / mean, gamma * of_scale
+    of_norm = of_relative / mean - (of_relative * norm).sum(dim=-1, keepdim=True) / (mean**2 * norm.shape[-1])
+    through = torch.where(norm > 0, of_norm / norm.where(norm > 0, 1), 0)
+    of_activated = grad * _spread(1 + gamma * relative, owner, x) + activated * _spread(through, owner, x)
+    grad_x = torch.ops.aten.gelu_backward(of_activated, wide).to(x.dtype)
+    return grad_x, (of_scale * relative).sum(dim=0), grad.flatten(0, -2).sum(dim=0)
+
+
+def _owner(x: torch.Tensor, offsets: torch.Tensor | None) -> torch.Tensor:
+    """Which sample each entry of the first axis belongs to."""
+    entries = torch.arange(len(x), device=x.device)
+    return entries if offsets is None else torch.bucketize(entries, offsets[1:].long(), right=True)
+
+
+def _summed(tokens: torch.Tensor, owner: torch.Tensor, samples: int) -> torch.Tensor:
+    of_entries = tokens.flatten(1, -2).sum(dim=1)
+    return of_entries.new_zeros(samples, tokens.shape[-1]).index_add(0, owner, of_entries)
+
+
+def _spread(of_samples: torch.Tensor, owner: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return of_samples.index_select(0, owner).view(len(x), *[1] * (x.dim() - 2), -1)
 
 
 def _work(x: torch.Tensor, samples: int, offsets: torch.Tensor | None) -> tuple[int, int, tuple[int, int, int]]:

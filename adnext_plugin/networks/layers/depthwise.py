@@ -38,11 +38,15 @@ class DepthwiseConv3d(nn.Module):
         self._kernels_wanted = wanted()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self._kernels_wanted and x.is_cuda and usable(x):
+        if self.uses_kernels(x):
             return to_volume(self.of_tokens(to_tokens(x)))
         if self.training and forward_kernel_is_faster(x.device):
             return _DepthwiseFunction.apply(x, self.conv.weight, self.conv.bias)
         return self.conv(x)
+
+    def uses_kernels(self, x: torch.Tensor) -> bool:
+        """Whether it is computed by kernels for GPUs."""
+        return self._kernels_wanted and x.is_cuda and usable(x)
 
     def of_tokens(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
         """The convolution by kernels for GPUs, of tokens (B, Z, Y, X, C) to tokens."""

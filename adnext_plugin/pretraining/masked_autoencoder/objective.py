@@ -49,8 +49,8 @@ class FCMAEObjective(Objective[FCMAEOptions]):
             return options
         encoder = build_encoder(plan.network, in_channels, size).to(device)
         seeds = [(settings.seed, 0, index) for index in range(settings.batch_size)]
-        visible = draw_visible(grid, options.mask_ratio, seeds).to(device)
-        return replace(options, sparse_convolution=fastest_ways(encoder, visible, options.patch_size_voxels))
+        visible = draw_visible(grid, options.mask_ratio, seeds)
+        return replace(options, sparse_convolution=fastest_ways(encoder, visible, options.patch_size_voxels, device))
 
     def build(self, plan: Plan, in_channels: int) -> FCMAE:
         """The autoencoder around the plan's AD-NeXt encoder."""
@@ -100,7 +100,7 @@ class FCMAEObjective(Objective[FCMAEOptions]):
 
     def _visible(self, images_bczyx: torch.Tensor, seeds: Seeds) -> torch.Tensor:
         grid = patch_grid(images_bczyx.shape[2:], self.options.patch_size_voxels)
-        return draw_visible(grid, self.options.mask_ratio, seeds).to(images_bczyx.device)
+        return draw_visible(grid, self.options.mask_ratio, seeds)  # on the CPU: layers send what they need of it
 
     def _voxels_visible(self, batch: Batch, seeds: Seeds) -> torch.Tensor:
-        return mask_voxels(self._visible(batch.images, seeds), batch.images.shape[2:])
+        return mask_voxels(self._visible(batch.images, seeds).to(batch.images.device), batch.images.shape[2:])

@@ -16,7 +16,7 @@ class FCMAEOptions:
     norm_pix_loss: bool = False  # predict each patch brought to mean 0 and variance 1
     sparse_backend: Literal["gathered", "masked_dense", "minkowski", "masked_once"] = "gathered"
     # how each stage of the gathered backend convolves; None: what is faster here, measured when a run begins
-    sparse_convolution: tuple[Literal["halo", "scatter"], ...] | None = None
+    sparse_convolution: tuple[Literal["halo", "scatter", "skip"], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.decoder_width < 1:

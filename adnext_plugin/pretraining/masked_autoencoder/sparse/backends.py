@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Literal
 
@@ -13,10 +14,10 @@ from adnext_plugin.networks.layers.stems import STEM_STRIDE
 from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
 from adnext_plugin.pretraining.masked_autoencoder.sparse.masked_dense import encode_masked_dense, encode_masked_once
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import (
-    WAYS,
     VisibleDepthwise,
     Way,
     visible_depthwise,
+    ways_on,
 )
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 
@@ -44,19 +45,27 @@ def encode_with(backend: Backend, ways: tuple[Way, ...]) -> Encode:
     return {"masked_dense": encode_masked_dense, "masked_once": encode_masked_once}[backend]
 
 
-def fastest_ways(encoder: ADNeXtEncoder, visible: torch.Tensor, patch_size_voxels: int) -> tuple[Way, ...]:
-    """Measure, on this machine and for masks like this one, which way of convolving each stage is faster."""
-    patches = VisiblePatches(visible)
+def fastest_ways(
+    encoder: ADNeXtEncoder, visible: torch.Tensor, patch_size_voxels: int, device: torch.device
+) -> tuple[Way, ...]:
+    """Measure, on this machine and for masks like this one, which way of convolving each stage is faster.
+
+    Args:
+        encoder: on the device.
+        visible: (B, gz, gy, gx), a mask.
+        patch_size_voxels: edge of a patch.
+        device: to measure on; a GPU is measured in half precision, as it computes by default.
+    """
+    patches = VisiblePatches(visible, device)
     chosen = []
     for number, blocks in enumerate(encoder.blocks()):
         side = patch_size_voxels // STEM_STRIDE // 2**number
         layer: DepthwiseConv3d = blocks[0].depthwise
-        tokens = torch.randn(
-            patches.count, side, side, side, layer.conv.in_channels, device=visible.device, requires_grad=True
-        )
+        tokens = torch.randn(patches.count, side, side, side, layer.conv.in_channels, device=device, requires_grad=True)
+        kernel_size = layer.conv.kernel_size[0]
         seconds = {
-            way: _seconds(visible_depthwise(patches, side, layer.conv.kernel_size[0], way), layer, tokens)
-            for way in WAYS
+            way: _seconds(visible_depthwise(patches, side, kernel_size, way), layer, tokens)
+            for way in ways_on(device, side, kernel_size)
         }
         chosen.append(min(seconds, key=seconds.__getitem__))
     return tuple(chosen)
@@ -65,10 +74,14 @@ def fastest_ways(encoder: ADNeXtEncoder, visible: torch.Tensor, patch_size_voxel
 def _seconds(depthwise: VisibleDepthwise, layer: DepthwiseConv3d, tokens: torch.Tensor) -> float:
     """The shortest of three passes forward and backward, after one to warm up."""
     runs = []
+    on_gpu = tokens.device.type == "cuda"
+    half = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     for _ in range(4):
         started = time.perf_counter()
-        torch.autograd.grad(depthwise(layer, tokens).sum(), [tokens, layer.conv.weight])
-        if tokens.device.type == "cuda":
+        with torch.autocast(tokens.device.type, dtype=half) if on_gpu else nullcontext():
+            out = depthwise(layer, tokens)
+        torch.autograd.grad(out.float().sum() if on_gpu else out.sum(), [tokens, layer.conv.weight])
+        if on_gpu:
             torch.cuda.synchronize()
         runs.append(time.perf_counter() - started)
     return min(runs[1:])

@@ -10,7 +10,7 @@ import torch
 
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import Way, visible_depthwise
-from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 from adnext_plugin.pretraining.masks import split_into_patches
 
 
@@ -18,8 +18,8 @@ def encode_gathered(
     encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, visible: torch.Tensor, ways: Sequence[Way]
 ) -> torch.Tensor:
     """Encode visible patches; an `Encode`, given one way of convolving for each stage."""
-    patches = VisiblePatches(visible)
-    x = encoder.stem(split_into_patches(images_bczyx, visible.shape[1:])[visible])
+    patches = VisiblePatches(visible, images_bczyx.device)
+    x = encoder.stem(split_into_patches(images_bczyx, visible.shape[1:])[patches.positions])
     for number, (blocks, way) in enumerate(zip(encoder.blocks(), ways, strict=True)):
         if number:
             x = encoder.transitions[number - 1](x)
@@ -28,13 +28,11 @@ def encode_gathered(
         for block in blocks:
             y = block.norm(depthwise(block.depthwise, x))
             x = x + block.project(block.activation(block.expand(y), patches.counts))
-    return _to_volume(x, visible)
+    return _to_volume(x, patches)
 
 
-def _to_volume(x_npppc: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    batch, *grid = visible.shape
-    side, channels = x_npppc.shape[1], x_npppc.shape[-1]
-    rows = VisiblePatches(visible).rows_in_volume(side)
-    size = [cells * side for cells in grid]
-    volume = x_npppc.new_zeros(batch * size[0] * size[1] * size[2], channels)
-    return volume.index_copy(0, rows, x_npppc.reshape(-1, channels)).view(batch, *size, channels)
+def _to_volume(x_npppc: torch.Tensor, patches: VisiblePatches) -> torch.Tensor:
+    batch, *grid = patches.visible.shape
+    side = x_npppc.shape[1]
+    rows = x_npppc.reshape(-1, x_npppc.shape[-1])
+    return whole_volume(rows, patches.rows_in_volume(side), (batch, *[cells * side for cells in grid]))

@@ -45,4 +45,5 @@ def _block(block: Block, x_bzyxc: torch.Tensor, keep: torch.Tensor) -> torch.Ten
 
 def _at_size(visible: torch.Tensor, x_bzyxc: torch.Tensor) -> torch.Tensor:
     """The mask at the resolution of tokens: (B, Z, Y, X, 1), 1 where visible."""
-    return mask_voxels(visible, x_bzyxc.shape[1:4]).unsqueeze(-1).to(x_bzyxc.dtype)
+    mask = mask_voxels(visible.to(x_bzyxc.device, non_blocking=True), x_bzyxc.shape[1:4])
+    return mask.unsqueeze(-1).to(x_bzyxc.dtype)

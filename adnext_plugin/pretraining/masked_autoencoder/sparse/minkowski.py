@@ -29,7 +29,7 @@ except ImportError as error:
 def encode_minkowski(encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
     """Encode visible patches; an `Encode`."""
     dense = encoder.stem(images_bczyx)
-    active = mask_voxels(visible, dense.shape[1:4])
+    active = mask_voxels(visible.to(dense.device), dense.shape[1:4])
     x = ME.SparseTensor(dense[active], coordinates=active.nonzero().int().contiguous())
     for number, blocks in enumerate(encoder.blocks()):
         if number:

@@ -1,14 +1,14 @@
 """Depthwise convolution among visible tokens only: masked ones count as zero and get no result.
 
-Two ways to the same result. `scatter`: put the tokens into a volume of zeros and convolve that. `halo`: give each
-patch a margin of what is visible around it and convolve the patches. The first wins where patches are small, the second
-where they are large and few. Both keep only the visible tokens for the gradient, and compute it, as
-`networks.layers.depthwise` does, with forward convolutions:
+Ways to the same result. `scatter`: put the tokens into a volume of zeros and convolve that. `halo`: give each patch a
+margin of what is visible around it and convolve the patches. The first wins where patches are small, the second where
+they are large and few. `skip`, on GPUs: a kernel that looks the neighbours of each patch up in a table. On a CPU they
+keep only the visible tokens for the gradient, and compute it, as `networks.layers.depthwise` does, with forward
+convolutions:
 
     dL/dx = g ∗ flip(w) among visible tokens,    dL/dw = x ∗ g
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Literal
@@ -18,12 +18,15 @@ import torch.nn.functional as F
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
+from adnext_plugin.networks.kernels.depthwise import filters_of
+from adnext_plugin.networks.kernels.depthwise_visible import depthwise3d_visible
+from adnext_plugin.networks.kernels.triton_here import computed_in, or_stock, wanted
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d, forward_kernel_is_faster
-from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 
-Way = Literal["halo", "scatter"]
-WAYS: tuple[Way, ...] = ("halo", "scatter")
-PIECE_BYTES = 1 << 21
+Way = Literal["halo", "scatter", "skip"]
+PIECE_BYTES = 1 << 21  # that stay in a processor's cache
+ALL_AT_ONCE = 1 << 62
 
 
 class VisibleDepthwise(ABC):
@@ -32,9 +35,19 @@ class VisibleDepthwise(ABC):
     def __call__(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> torch.Tensor:
         """Convolve tokens (N, p, p, p, C) with a layer's weights."""
         weight, bias = layer.conv.weight, layer.conv.bias
+        if self.uses_kernels(layer, x_npppc):
+            return self.by_kernel(layer, x_npppc.to(computed_in(x_npppc)))
         if forward_kernel_is_faster(x_npppc.device):
             return _Function.apply(x_npppc, weight, bias, self)
         return self.convolve(x_npppc, weight, bias)
+
+    def uses_kernels(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> bool:
+        """Whether it has a form made of our kernels for GPUs that can take these tokens."""
+        return False
+
+    def by_kernel(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> torch.Tensor:
+        """That form."""
+        raise NotImplementedError
 
     @abstractmethod
     def convolve(self, x_npppc: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -56,7 +69,18 @@ def visible_depthwise(patches: VisiblePatches, side: int, kernel_size: int, way:
         kernel_size: of the convolution.
         way: how to compute.
     """
+    if way == "skip" and way in ways_on(patches.device, side, kernel_size):
+        return _Skip(patches, side, kernel_size)
+    # what was chosen on a GPU also has a result elsewhere
     return (_Halo if way == "halo" else _Scatter)(patches, side, kernel_size)
+
+
+def ways_on(device: torch.device, side: int, kernel_size: int) -> tuple[Way, ...]:
+    """The ways there are for patches of so many tokens on a device, those worth measuring."""
+    if device.type != "cuda" or not wanted():
+        return ("halo", "scatter")
+    # the table names the next patch on each side only
+    return ("scatter", "skip") if side >= kernel_size // 2 else ("scatter",)
 
 
 class _Scatter(VisibleDepthwise):
@@ -65,6 +89,14 @@ class _Scatter(VisibleDepthwise):
         self._size = (batch, *[cells * side for cells in grid])
         self._rows = patches.rows_in_volume(side)
         self._padding = kernel_size // 2
+
+    def uses_kernels(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> bool:
+        return layer.uses_kernels(x_npppc)
+
+    def by_kernel(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> torch.Tensor:
+        channels = x_npppc.shape[-1]
+        convolved = layer.of_tokens(whole_volume(x_npppc.reshape(-1, channels), self._rows, self._size))
+        return convolved.view(-1, channels).index_select(0, self._rows).view(x_npppc.shape)
 
     def convolve(self, x_npppc: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         return self._convolve(self._volume(x_npppc), weight, bias).view(x_npppc.shape)
@@ -84,9 +116,7 @@ class _Scatter(VisibleDepthwise):
 
     def _volume(self, x_npppc: torch.Tensor) -> torch.Tensor:
         channels = x_npppc.shape[-1]
-        volume = x_npppc.new_zeros(math.prod(self._size), channels)
-        volume.index_copy_(0, self._rows, x_npppc.reshape(-1, channels))
-        return volume.view(*self._size, channels).permute(0, 4, 1, 2, 3)
+        return whole_volume(x_npppc.reshape(-1, channels), self._rows, self._size).permute(0, 4, 1, 2, 3)
 
 
 class _Halo(VisibleDepthwise):
@@ -94,7 +124,7 @@ class _Halo(VisibleDepthwise):
         self._rows = patches.rows_around(side, kernel_size // 2)
 
     def convolve(self, x_npppc: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        surroundings = self._surroundings(x_npppc, PIECE_BYTES)
+        surroundings = self._surroundings(x_npppc, PIECE_BYTES if x_npppc.device.type == "cpu" else ALL_AT_ONCE)
         found = [F.conv3d(around, weight, bias, groups=len(weight)) for around in surroundings]
         return torch.cat(found).permute(0, 2, 3, 4, 1)
 
@@ -115,6 +145,22 @@ class _Halo(VisibleDepthwise):
         for rows in self._rows.split(patches):
             around = table.index_select(0, rows.flatten()).view(*rows.shape, -1)
             yield around.permute(0, 4, 1, 2, 3)
+
+
+class _Skip(_Scatter):
+    """Where the kernel cannot be used after all, it is `scatter`."""
+
+    def __init__(self, patches: VisiblePatches, side: int, kernel_size: int) -> None:
+        super().__init__(patches, side, kernel_size)
+        self._neighbours = patches.neighbours()
+
+    def by_kernel(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> torch.Tensor:
+        conv = layer.conv
+        bias = None if conv.bias is None else conv.bias.float()
+        return or_stock(
+            lambda: depthwise3d_visible(x_npppc, filters_of(conv.weight).float(), bias, self._neighbours),
+            lambda: _Scatter.by_kernel(self, layer, x_npppc),
+        )
 
 
 class _Function(torch.autograd.Function):

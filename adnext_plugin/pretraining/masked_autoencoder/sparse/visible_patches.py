@@ -1,11 +1,14 @@
 """Where visible patches lie, and where the tokens are that they see around them."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
+from adnext_plugin.pretraining.masks import Positions, positions_of
 
 
 @dataclass(frozen=True)
@@ -13,20 +16,27 @@ class VisiblePatches:
     """The N visible patches of a batch, in order of sample, z, y, x.
 
     `visible` is (B, gz, gy, gx), True where a patch is visible. Tokens of the patches are (N, p, p, p, C), with p the
-    patch's side at a stage; a row is one token of them or of a whole volume (B, gz p, gy p, gx p, C).
+    patch's side at a stage; a row is one token of them or of a whole volume (B, gz p, gy p, gx p, C). What has to be
+    counted is counted on the CPU, where masks are drawn, and sent to `device` once.
     """
 
     visible: torch.Tensor
+    device: torch.device
 
     @cached_property
     def per_sample(self) -> tuple[int, ...]:
         """Visible patches of each sample."""
-        return tuple(self.visible.flatten(1).sum(1).tolist())
+        return tuple(self.visible.cpu().flatten(1).sum(1).tolist())
 
     @cached_property
     def counts(self) -> PatchCounts:
         """The same, for layers."""
-        return PatchCounts.of(self.per_sample, self.visible.device)
+        return PatchCounts.of(self.per_sample, self.device)
+
+    @cached_property
+    def positions(self) -> Positions:
+        """Sample, z, y and x of each visible patch, four times (N,)."""
+        return positions_of(self.visible, self.device)
 
     @cached_property
     def count(self) -> int:
@@ -35,10 +45,13 @@ class VisiblePatches:
 
     def rows_in_volume(self, side: int) -> torch.Tensor:
         """Row in the whole volume of each visible token, (N p³,)."""
-        batch, *grid = self.visible.shape
-        rows = torch.arange(self.visible.numel() * side**3, device=self.visible.device)
-        cut = rows.view(batch, grid[0], side, grid[1], side, grid[2], side).permute(0, 1, 3, 5, 2, 4, 6)
-        return cut[self.visible].flatten()
+        _, *grid = self.visible.shape
+        sizes = [cells * side for cells in grid]
+        sample, *corner = self.positions
+        within = torch.arange(side, device=self.device)
+        z, y, x = (start[:, None] * side + within for start in corner)
+        planes = (sample[:, None] * sizes[0] + z) * sizes[1]  # (N, p)
+        return ((planes[:, :, None, None] + y[:, None, :, None]) * sizes[2] + x[:, None, None, :]).flatten()
 
     def rows_around(self, side: int, margin: int) -> torch.Tensor:
         """Row among the visible tokens of each token in and around a patch, (N, w, w, w) with w = side + 2 margin.
@@ -47,11 +60,26 @@ class VisiblePatches:
         """
         batch, *grid = self.visible.shape
         rows = self.count * side**3
-        padded = torch.full((batch, *[cells * side + 2 * margin for cells in grid]), rows, device=self.visible.device)
+        padded = torch.full((batch, *[cells * side + 2 * margin for cells in grid]), rows, device=self.device)
         inner = padded[:, margin : -margin or None, margin : -margin or None, margin : -margin or None]
-        volume = torch.full((batch * grid[0] * grid[1] * grid[2] * side**3,), rows, device=self.visible.device)
-        volume[self.rows_in_volume(side)] = torch.arange(rows, device=self.visible.device)
+        volume = torch.full((batch * grid[0] * grid[1] * grid[2] * side**3,), rows, device=self.device)
+        volume[self.rows_in_volume(side)] = torch.arange(rows, device=self.device)
         inner.copy_(volume.view(inner.shape))
         width = side + 2 * margin
         windows = padded.unfold(1, width, side).unfold(2, width, side).unfold(3, width, side)
-        return windows[self.visible]
+        return windows[self.positions]
+
+    def neighbours(self) -> torch.Tensor:
+        """Which patch lies next to each along z, y and x, (N, 3, 3, 3) in int32; -1 where none is visible."""
+        visible = self.visible.cpu()
+        numbers = torch.full([length + 2 for length in visible.shape[1:]], -1).expand(len(visible), -1, -1, -1).clone()
+        inner = numbers[:, 1:-1, 1:-1, 1:-1]
+        inner[visible] = torch.arange(self.count)
+        around = numbers.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1)[visible]
+        return around.int().contiguous().to(self.device, non_blocking=True)
+
+
+def whole_volume(rows_nc: torch.Tensor, rows: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Tokens put to their rows in a volume of zeros, (*size, C)."""
+    channels = rows_nc.shape[-1]
+    return rows_nc.new_zeros(math.prod(size), channels).index_copy(0, rows, rows_nc).view(*size, channels)
