@@ -1,5 +1,6 @@
 """Settings of runs: what a trainer, a plans file or a command line may vary."""
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
 
@@ -14,6 +15,12 @@ Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 PrecisionSetting = Literal["auto", "float32", "tf32", "float16", "bfloat16"]
 REASONS = ("skip_audit", "other_people")  # settings whose text is the user's, and may name people
 REASON_GIVEN = "a reason was given"  # all that is shared of it
+# settings of labelled tasks that mean nothing to a model that is fitted at once
+OF_DESCENT = (
+    *("epochs", "learning_rate", "min_learning_rate", "weight_decay", "betas", "optimizer", "amsgrad", "momentum"),
+    *("schedule", "schedule_unit", "warmup_epochs", "patience_epochs", "augmentation", "pretrained_weights"),
+    *("protocol", "evaluate_with", "layer_decay", "precise_batch_norm", "inflation_meter"),
+)
 
 
 def require_seed(name: str, seed: int) -> int:
@@ -120,6 +127,11 @@ class TrainerSettings(RunSettings):
         if self.crop_voxels is not None and min(self.crop_voxels) < 1:
             raise SettingsError(f"crop_voxels must be at least 1, got {list(self.crop_voxels)}")
 
+    @classmethod
+    def known_part(cls, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Of settings as a checkpoint of any trainer holds them, those that all trainers of labelled tasks have."""
+        return {name: value for name, value in content.items() if name in TrainerSettings.__dataclass_fields__}
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What every result of such a run is stamped with."""
@@ -131,6 +143,39 @@ class TrainerSettings(RunSettings):
         if self.other_people is not None:
             stamps.append(OTHER_PEOPLE)
         return tuple(stamps)
+
+
+@record
+class LinearSettings(TrainerSettings):
+    """What a linear model of voxels is allowed to vary: nothing that concerns descent by gradients."""
+
+    epochs: int = 1
+    augmentation: str = "none"
+    evaluate_with: Literal["best", "final"] = "final"
+    classifier: Literal["logistic", "svm"] = "logistic"  # a number is learned by ridge regression
+    smoothing_mm: float = 6.0  # full width at half maximum of a Gaussian; 0 leaves images as they are
+    # a voxel is looked at if it is not empty in at least this share of the training scans; with 0 every voxel is
+    mask_share: float = 0.5
+    channels: tuple[str, ...] = ()  # names of those that are looked at; none: all
+    inner_folds: int = 5  # of people within the training part, on which the strength of the penalty is chosen
+    # also fit on `selection`; predictions for its people are then those of inner folds that leave them out
+    learn_from_selection: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in OF_DESCENT:
+            value, only = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if value != only:
+                raise SettingsError(
+                    f"a linear model is fitted at once, without epochs and rates, so that {name} can only be {only!r}, "
+                    f"got {value!r}; leave it out"
+                )
+        if self.smoothing_mm < 0 or not 0 <= self.mask_share <= 1:
+            raise SettingsError(
+                f"smoothing_mm must be 0 or more and mask_share 0 to 1, got {self.smoothing_mm} and {self.mask_share}"
+            )
+        if self.inner_folds < 2:
+            raise SettingsError(f"inner_folds must be at least 2, got {self.inner_folds}")
 
 
 @record

@@ -45,6 +45,7 @@ class ResumableRun(nnUNetTrainer, ABC):
 
     network_settings: NetworkSettings | None = None
     _arithmetic: Arithmetic | None = None  # known when the network is
+    takes_network_options = True  # whether a plan's options of the network are meant for this trainer's, too
 
     # ------------------------------------------------------------------ what a subclass says
 
@@ -124,7 +125,13 @@ class ResumableRun(nnUNetTrainer, ABC):
     ) -> None:
         self._refuse_own_architecture()
         plan, settings = resolve_plan(
-            plans, configuration, dataset_json, self.network_settings, self.settings_with, self.plan_key
+            plans,
+            configuration,
+            dataset_json,
+            self.network_settings,
+            self.settings_with,
+            self.plan_key,
+            takes_network_options=self.takes_network_options,
         )
         plans = plans_with(plans, configuration, plan)
         # nnU-Net demands the key when it trains and leaves it out when it predicts

@@ -19,6 +19,7 @@ Layer = tuple[Mapping[str, Any], str]  # settings as JSON, and where they stand
 
 DEFAULT_NETWORK = "adnext_b"
 AUTO = "auto"  # of a setting that a run decides when it begins
+COMMAND_LAYERS = ("ADNEXT_SETTINGS", "--set")  # where settings stand that a user gives to this very run
 CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with", *REASONS}
 
 
@@ -29,6 +30,8 @@ def resolve_plan(
     class_network: NetworkSettings | None,
     settings_with: Callable[..., SettingsType],
     key: PlanKey,
+    *,
+    takes_network_options: bool = True,
 ) -> tuple[Plan, SettingsType]:
     """Combine what the trainer's class, the plans file and `ADNEXT_SETTINGS` say.
 
@@ -39,6 +42,7 @@ def resolve_plan(
         class_network: the network the trainer is for; None leaves it to the plan, or else to AD-NeXt-B.
         settings_with: gives the settings that the trainer brings along, under the layers it is given.
         key: where in the plan its settings stand.
+        takes_network_options: whether what the plan says of the network is meant for the trainer's, too.
 
     Returns:
         The complete plan, which names network and task, and the settings. The plan holds all of them under `key`.
@@ -54,7 +58,8 @@ def resolve_plan(
     plan = plan_in(planned, where)
     where = f"{where}, {BLOCK}"
     settings = settings_with((getattr(plan, key), f"{where}.{key}"), (settings_from_environment(), "ADNEXT_SETTINGS"))
-    network = merge_network(plan.network, class_network, where)
+    planned_network = plan.network if takes_network_options else replace(plan.network, options={})
+    network = merge_network(planned_network, class_network, where)
     task = plan.task or task_of(dataset_json, "dataset.json")
     plan = plan.with_settings(key, to_json(settings))
     return replace(plan, network=network, task=task), settings

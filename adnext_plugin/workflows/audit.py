@@ -233,7 +233,7 @@ def _checks_of_run(run: RunFolder, data: "FoldData") -> "list[Check]":
         if not folder.name.isdigit() or not folder.checkpoint_final.is_file():
             continue
         notes = notes_of(read_checkpoint(folder.checkpoint_final), folder.checkpoint_final)
-        settings = from_json(TrainerSettings, notes.settings, f"{folder.path}, settings")
+        settings = from_json(TrainerSettings, TrainerSettings.known_part(notes.settings), f"{folder.path}, settings")
         of_fold, name = replace(data, fold=int(folder.name)), folder.path.name
         stored[name] = {**stored_scales(notes), **stored_arrays(folder)}
         expected[name] = {**scales_of(of_fold, settings), **arrays_of(of_fold, settings)}

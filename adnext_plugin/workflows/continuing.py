@@ -53,6 +53,7 @@ class AskedRun:
             trainer.network_settings,
             trainer.settings_with,
             trainer.plan_key,  # type: ignore[arg-type]  # a class attribute in every subclass
+            takes_network_options=trainer.takes_network_options,
         )
         return cls(trainer=trainer, configuration=configuration, settings=settings, plan=plan)
 

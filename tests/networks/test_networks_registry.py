@@ -47,6 +47,7 @@ EXPECTED = {
     "adnext_b": Expected(24_358_530, 2, 128, 32),
     "adnext_l": Expected(71_248_130, 2, 128, 32),
     "densenet121": Expected(11_244_674, 2, 128, 32),
+    "linear": Expected(2 * 128**3 + 2, 2, 128, 16),
     "liu_cnn": Expected(89_747_779, 3, 96, 71),
     "mednext_b_k3": Expected(2_636_194, 2, 128, 17),
     "mednext_b_k5": Expected(2_777_314, 2, 128, 17),

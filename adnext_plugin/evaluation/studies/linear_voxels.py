@@ -4,11 +4,11 @@ It is the bar that Samper-González et al. (NeuroImage 183, 2018) and Bron et al
 against networks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import log_loss
@@ -16,10 +16,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils.class_weight import compute_sample_weight
 
 from adnext_plugin.evaluation.studies.linear import balanced_logistic
+from adnext_plugin.evaluation.studies.smoothing import Smoothing
 
 FWHM_MM = 6.0
-FWHM_OF_SIGMA = 2.3548
-FINEST_EDGE_MM = 3.0  # half the smoothing's width: a finer grid shows nothing more
 MOST_BYTES = 2 << 30  # of all cases together; beyond it the grid is coarser
 STRENGTHS = np.logspace(-5, 2, 15)
 INNER_FOLDS = 5
@@ -73,27 +72,44 @@ def smoothed(volume_zyx: np.ndarray, spacing_mm: Sequence[float], cases: int) ->
         spacing_mm: its voxel size.
         cases: how many such volumes must fit into memory; for thousands the grid is coarser.
     """
-    sigmas = [FWHM_MM / FWHM_OF_SIGMA / edge for edge in spacing_mm]
-    steps = [max(1, round(FINEST_EDGE_MM / edge)) for edge in spacing_mm]
+    smoothing = Smoothing.of(FWHM_MM, spacing_mm)
     while (
-        4 * cases * np.prod([-(-size // step) for size, step in zip(volume_zyx.shape, steps, strict=True)]) > MOST_BYTES
+        4 * cases * np.prod([-(-size // step) for size, step in zip(volume_zyx.shape, smoothing.steps, strict=True)])
+        > MOST_BYTES
     ):
-        steps = [step + 1 for step in steps]
-    smooth = gaussian_filter(np.asarray(volume_zyx, np.float32), sigmas, mode="constant", truncate=3)
-    return smooth[tuple(slice(step // 2, None, step) for step in steps)]
+        smoothing = replace(smoothing, steps=tuple(step + 1 for step in smoothing.steps))
+    return smoothing(volume_zyx)
+
+
+def inner_folds(
+    targets: np.ndarray, people: np.ndarray, folds: int = INNER_FOLDS, seed: int = SEED
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit on and rows to ask about, by people; folds without one of the classes to fit on are left out.
+
+    Args:
+        targets: class of each case.
+        people: who each case is.
+        folds: at most; as many as the rarest class has people.
+        seed: of the deal.
+    """
+    shares = StratifiedGroupKFold(min(folds, fewest_people(targets, people)), shuffle=True, random_state=seed)
+    for train, test in shares.split(targets, targets, people):
+        if len(set(targets[train])) == len(set(targets)):
+            yield train, test
+
+
+def fewest_people(targets: np.ndarray, people: np.ndarray) -> int:
+    """How many people the rarest class has."""
+    return min(len(set(people[targets == name])) for name in set(targets))
 
 
 def _best_strength(features: np.ndarray, targets: np.ndarray, people: np.ndarray) -> float:
     """Of the penalties that do best, by the log loss of cases left out, the strictest."""
-    fewest = min(len(set(people[targets == name])) for name in set(targets))
-    if fewest < 2:
+    if fewest_people(targets, people) < 2:
         return float(STRENGTHS[len(STRENGTHS) // 2])
-    folds = StratifiedGroupKFold(min(INNER_FOLDS, fewest), shuffle=True, random_state=SEED)
     weights = compute_sample_weight("balanced", targets)
     losses = np.zeros(len(STRENGTHS))
-    for train, test in folds.split(features, targets, people):
-        if len(set(targets[train])) < len(set(targets)):
-            continue
+    for train, test in inner_folds(targets, people):
         for position, strength in enumerate(STRENGTHS):
             model = balanced_logistic(strength).fit(features[train], targets[train])
             shares = model.predict_proba(features[test])
