@@ -181,13 +181,15 @@ def test_without_a_mask_it_is_the_voxel_baseline_and_a_fitted_selection_is_answe
     smoothing = Smoothing.of(6.0, (2.5, 2.5, 2.5))
     seen = np.stack([smoothing(images[case]).ravel() for case in cases]).astype(float)
     strength = read_checkpoint(other / "checkpoint_final.pth")["adnext"]["further"]["strength"]
-    train, test = next(inner_folds(targets, rows["subject_id"].to_numpy(), seed=0))
-    direct = LogisticRegression(C=strength, class_weight="balanced", max_iter=20_000, tol=1e-9)
-    direct.fit(seen[train] / seen.shape[1] ** 0.5, targets[train])
-    chosen = [row for row in test if cases[row] in parts["selection"]]
-    expected_ones = direct.predict_proba(seen[chosen] / seen.shape[1] ** 0.5)[:, 1]
-    np.testing.assert_allclose(both.loc[[cases[row] for row in chosen], "prob_AD"], expected_ones, atol=1e-4)
-    assert len(chosen) > 0
+    seen /= seen.shape[1] ** 0.5
+    expected_ones = {}
+    for train_rows, test_rows in inner_folds(targets, rows["subject_id"].to_numpy(), seed=0):
+        direct = LogisticRegression(C=strength, class_weight="balanced", max_iter=20_000, tol=1e-9)
+        shares = direct.fit(seen[train_rows], targets[train_rows]).predict_proba(seen[test_rows])[:, 1]
+        expected_ones |= {cases[row]: share for row, share in zip(test_rows, shares, strict=True)}
+    chosen = [case for case in parts["selection"] if case in expected_ones]
+    assert chosen
+    np.testing.assert_allclose(both.loc[chosen, "prob_AD"], [expected_ones[case] for case in chosen], atol=1e-4)
 
 
 def _trained(monkeypatch, **settings) -> Path:
