@@ -15,8 +15,10 @@ from adnext_plugin.evaluation.studies.smoothing import Smoothing
 
 CASES, VALUES, TRAINED = 60, 300, 45
 GENERATOR = np.random.default_rng(0)
+SIGNAL = GENERATOR.normal(size=CASES)
 FEATURES = GENERATOR.normal(size=(CASES, VALUES)) / VALUES**0.5 + 3  # far from 0, as images are
-LATENT = (FEATURES[:, :40] - 3).sum(axis=1) + GENERATOR.normal(size=CASES) / 2
+FEATURES[:, :40] += 0.1 * SIGNAL[:, None]
+LATENT = SIGNAL + GENERATOR.normal(size=CASES) / 2
 GRAM = FEATURES[:TRAINED] @ FEATURES[:TRAINED].T
 PEOPLE = np.array([f"p{index}" for index in range(CASES)])
 USUAL = {"classifier": "logistic", "weighting": "inverse_frequency", "folds": 5, "seed": 0}
@@ -42,10 +44,10 @@ def _only(monkeypatch, strength: float) -> float:
 def test_the_logistic_regression_is_that_of_the_values(count: int, weighting: str, monkeypatch) -> None:
     targets, strength = _classes(count)[:TRAINED], _only(monkeypatch, 10.0)
     model = fit_classes(GRAM, targets, PEOPLE[:TRAINED], **{**USUAL, "weighting": weighting})
-    direct = LogisticRegression(C=strength, max_iter=20_000, tol=1e-9)
+    direct = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-9)
     direct.fit(FEATURES[:TRAINED], targets, sample_weight=sample_weights(targets, weighting))
     expected = direct.predict_proba(FEATURES[TRAINED:])
-    np.testing.assert_allclose(softmax(_outputs(model), axis=1), expected, atol=1e-5)
+    np.testing.assert_allclose(softmax(_outputs(model), axis=1), expected, atol=1e-6)
     assert np.ptp(expected) > 0.3 and model.dual.shape == (count, TRAINED)
     counts = np.bincount(targets)
     by_class = {"inverse_frequency": 1 / counts, "none": np.ones(count), "counts": counts}[weighting]
@@ -64,15 +66,15 @@ def test_the_support_vector_machine_and_its_probabilities_are_scikit_learns(monk
     decisions = machine.fit(FEATURES[:TRAINED], targets).decision_function(FEATURES[TRAINED:])
     logits = np.diff(_outputs(model), axis=1)[:, 0]
     slope, shift = np.polyfit(decisions, logits, 1)
-    np.testing.assert_allclose(logits, slope * decisions + shift, atol=1e-4)
+    np.testing.assert_allclose(logits, slope * decisions + shift, atol=2e-3)
     assert slope > 0 and np.ptp(expected) > 0.3
 
 
 def test_support_vector_machines_of_three_classes_order_them() -> None:
     targets = _classes(3)
     model = fit_classes(GRAM, targets[:TRAINED], PEOPLE[:TRAINED], **{**USUAL, "classifier": "svm"})
-    called = _outputs(model).argmax(axis=1)
-    assert np.corrcoef(called, targets[TRAINED:])[0, 1] > 0.5
+    order = softmax(_outputs(model), axis=1) @ np.arange(3)
+    assert model.dual.shape == (3, TRAINED) and np.corrcoef(order, LATENT[TRAINED:])[0, 1] > 0.7
 
 
 def test_a_number_is_learned_by_ridge_regression_of_the_values(monkeypatch) -> None:
@@ -88,9 +90,9 @@ def test_answers_for_people_left_out_come_from_models_that_have_not_seen_them(mo
     targets, strength = _classes(2)[:TRAINED], _only(monkeypatch, 10.0)
     model = fit_classes(GRAM, targets, PEOPLE[:TRAINED], **{**USUAL, "weighting": "none"})
     train, test = next(inner_folds(targets, PEOPLE[:TRAINED], seed=0))
-    direct = LogisticRegression(C=strength, max_iter=20_000, tol=1e-9).fit(FEATURES[train], targets[train])
+    direct = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-9).fit(FEATURES[train], targets[train])
     found = np.diff(model.left_out[test], axis=1)[:, 0]
-    np.testing.assert_allclose(found, direct.decision_function(FEATURES[test]), atol=1e-4)
+    np.testing.assert_allclose(found, direct.decision_function(FEATURES[test]), atol=1e-6)
 
 
 @pytest.mark.parametrize("classifier", ["logistic", "svm"])

@@ -23,6 +23,7 @@ from adnext_plugin.evaluation.studies.linear_voxels import STRENGTHS, fewest_peo
 Classifier = Literal["logistic", "svm"]
 Weighting = Literal["inverse_frequency", "none", "counts"]
 TOLERANCE, MOST_STEPS = 1e-8, 20_000  # so that an answer does not depend on where the solver stopped
+MOST_FOR_NEWTON = 4000  # coefficients
 SMALLEST = 1e-12  # of the largest: squared lengths along an axis that are rounding alone
 
 # (what is fitted on, its targets, the strength) to weights (K, R) of coordinates and offsets (K,)
@@ -158,10 +159,11 @@ def sample_weights(targets: np.ndarray, weighting: Weighting) -> np.ndarray:
 
 def _logistic(weighting: Weighting) -> Fit:
     def fit(coordinates: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        model = LogisticRegression(
-            C=strength, class_weight=class_weights(targets, weighting), tol=TOLERANCE, max_iter=MOST_STEPS
-        ).fit(coordinates, targets)
-        return _two_rows(model)
+        weights = class_weights(targets, weighting)
+        # Newton's steps end where the answer is, others where they are slow; of many cases they take too much memory
+        solver = "newton-cholesky" if len(weights) * coordinates.shape[1] <= MOST_FOR_NEWTON else "lbfgs"
+        model = LogisticRegression(C=strength, class_weight=weights, solver=solver, tol=TOLERANCE, max_iter=MOST_STEPS)
+        return _two_rows(model.fit(coordinates, targets))
 
     return fit
 
