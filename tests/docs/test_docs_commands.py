@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adnext_plugin.registry import NETWORKS, OBJECTIVES, load_all
-from adnext_plugin.settings import PretrainingSettings, TrainerSettings
+from adnext_plugin.settings import LinearSettings, PretrainingSettings, TrainerSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,7 +23,8 @@ COMMANDS = {
 }
 NETWORK_NAMES = {entry.name for entry in entry_points(group=NETWORKS)}
 OPTIONS = [objective.options_type for objective in load_all(OBJECTIVES).values()]
-SETTINGS = {field.name for record in (TrainerSettings, PretrainingSettings, *OPTIONS) for field in fields(record)}
+RECORDS = (TrainerSettings, LinearSettings, PretrainingSettings, *OPTIONS)
+SETTINGS = {field.name for record in RECORDS for field in fields(record)}
 OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
 
 

@@ -25,7 +25,7 @@ from adnext_plugin.pretraining.proxy.options import ProxyOptions
 from adnext_plugin.pretraining.swinunetr.options import SwinUNETROptions
 from adnext_plugin.records import to_json
 from adnext_plugin.registry import AUGMENTATIONS, NETWORKS, OBJECTIVES, TRAINERS
-from adnext_plugin.settings import PretrainingSettings, RunSettings, TrainerSettings
+from adnext_plugin.settings import LinearSettings, PretrainingSettings, RunSettings, TrainerSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -45,6 +45,7 @@ def _code(cell: str) -> list[str]:
 SETTINGS_TABLES = {
     "## Every run": (RunSettings, ()),
     "## Labelled tasks": (TrainerSettings, RunSettings),
+    "## Linear models": (LinearSettings, TrainerSettings),
     "## Pre-training": (PretrainingSettings, RunSettings),
     "### Options of `fcmae`": (FCMAEOptions, ()),
     "### Options of `contrastive`": (ContrastiveOptions, ()),
