@@ -81,3 +81,17 @@ def task_of(dataset_json: Mapping[str, Any], where: str) -> Task:
             f"{where} has no {BLOCK!r} block that says what to classify; import the dataset with adnext_import"
         )
     return from_json(Task, dataset_json[BLOCK], f"{where}, {BLOCK}")
+
+
+def image_names(dataset_json: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """What the images of a case are called in the content of a `dataset.json`, in their order.
+
+    Raises:
+        SettingsError: it does not say.
+    """
+    found = dataset_json.get("channel_names")
+    stated: dict[str, Any] = found if isinstance(found, dict) else {}
+    places = [str(place) for place in range(len(stated))]
+    if not places or set(places) != set(stated):
+        raise SettingsError(f"{where} does not say what channels scans have (channel_names); restore it")
+    return tuple(str(stated[place]) for place in places)

@@ -151,7 +151,8 @@ def prepare_scan(
         spacing_zyx_mm, affine_xyz: geometry of an array, as in `LoadedModel.predict`.
 
     Returns:
-        Intensities, (Z, Y, X), float32, of the plan's input size; the background is 0.
+        Intensities, (Z, Y, X), float32, of the plan's input size; the background is 0. Where a step of the plan makes
+        several channels, (C, Z, Y, X).
 
     Raises:
         ImageError: the scan is unusable, or holds no brain.
@@ -161,6 +162,7 @@ def prepare_scan(
     """
     from adnext_plugin.data.store import CaseStore
     from adnext_plugin.prediction import preparation
+    from adnext_plugin.preprocessing.chain import channels_of
     from adnext_plugin.preprocessing.preprocessor import CaseJob
 
     settings = _plan_of(plan).preprocessing
@@ -172,8 +174,10 @@ def prepare_scan(
         job = CaseJob(case="scan", image=file.image, folder=Path(name) / "volumes", settings=settings)
         job.folder.mkdir()
         preparation.prepare_scan(job)
-        volume_zyx: np.ndarray = CaseStore(job.folder, [job.case], settings.input_size_voxels)[0][0]
-    return volume_zyx.astype("float32")
+        channels = len(channels_of(settings, ("scan",)))
+        store = CaseStore(job.folder, [job.case], settings.input_size_voxels, channels=channels)
+        image_czyx: np.ndarray = store[0].astype("float32")
+    return image_czyx if channels > 1 else image_czyx[0]
 
 
 def _plan_of(plan: "LoadedModel | Plan | str | PathLike[str]") -> "Plan":

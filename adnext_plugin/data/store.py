@@ -26,11 +26,12 @@ class CaseStore:
     Whatever is read is checked against the hash that was noted when the case was prepared.
 
     Args:
-        folder: holds `{case}.b2nd`, arrays of (1, Z, Y, X), and `{case}.pkl`.
+        folder: holds `{case}.b2nd`, arrays of (C, Z, Y, X), and `{case}.pkl`.
         cases: ids of the cases to serve; item k is the k-th of them.
         input_size_voxels: the (Z, Y, X) every volume must have.
         to_input: turns a stored image (C, Z, Y, X), float32, into one of that size; None where they are stored ready.
         is_own: they were prepared by `adnext_plan_and_preprocess`, not by nnU-Net's own preprocessing.
+        channels: that every volume must have.
 
     Raises:
         PathsError: a case has no file; or, when it is read, is damaged.
@@ -45,10 +46,11 @@ class CaseStore:
         to_input: ToInput | None = None,
         *,
         is_own: bool = True,
+        channels: int = 1,
     ) -> None:
         self.cases = tuple(cases)
         self._folder = folder
-        self._shape = (1, *input_size_voxels)
+        self._shape = (channels, *input_size_voxels)
         self._to_input = to_input
         self._is_own = is_own
         missing = [case for case in self.cases if not volume_file(folder, case).is_file()]

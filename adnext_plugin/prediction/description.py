@@ -20,6 +20,7 @@ from adnext_plugin.training.covariates import CovariateScale
 FEWEST_CASES = 5  # quartiles of fewer are close to the values of single people, and of little use
 FAR_OUT = 3.0  # widths of the middle half beyond its ends
 NARROWEST = 0.02  # of the median: a width for what hardly varies, such as the voxel size of one scanner
+MOST_CHANNELS = 100
 FOLD_NAME = re.compile(r"[0-9]{1,3}|all")
 
 
@@ -98,7 +99,8 @@ class ModelDescription:
         names = [fold.name for fold in self.folds]
         if not names or len(set(names)) < len(names):
             raise SettingsError(f"a model needs folds of different names, got {names}")
-        if self.in_channels != 1:
+        # of one image per case, of which further steps may make several channels
+        if not 1 <= self.in_channels <= (MOST_CHANNELS if self.plan.preprocessing.steps else 1):
             raise SettingsError(f"a model of one image per case is needed, this one takes {self.in_channels}")
         covariates = with_overrides(TrainerSettings(), self.plan.training, "the model's plan, training").covariates
         for fold in self.folds:

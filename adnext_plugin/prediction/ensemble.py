@@ -46,9 +46,9 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedScan:
-    """The network's input, (Z, Y, X), and what is known of how it came about; `warnings` of its header."""
+    """The network's input, (C, Z, Y, X), and what is known of how it came about; `warnings` of its header."""
 
-    volume_zyx: np.ndarray
+    image_czyx: np.ndarray
     properties: CaseProperties | None
     warnings: tuple[str, ...] = field(default=())
 
@@ -130,7 +130,7 @@ class Ensemble:
             return error
 
     def _predict(self, scan: PreparedScan, row: pd.DataFrame) -> Prediction:
-        found = [network(scan.volume_zyx, row) for network in self._networks]
+        found = [network(scan.image_czyx, row) for network in self._networks]
         if not all(np.isfinite(outputs).all() for outputs, _ in found):
             raise ImageError("the network's output is not finite; is the scan damaged?")
         numbers = [self._in_unit(outputs, network) for network, (outputs, _) in zip(self._networks, found, strict=True)]
@@ -145,7 +145,7 @@ class Ensemble:
             feature_distance=distance,
             warnings=(
                 *scan.warnings,
-                *far_out(measure(scan.volume_zyx, scan.properties), self._model.ranges),
+                *far_out(measure(scan.image_czyx[0], scan.properties), self._model.ranges),
                 *_cut_off(scan.properties),
                 *([f"features: {distance:.1f} times as far off as people usually are"] if is_far else []),
                 *self._unknown(row),
@@ -209,11 +209,12 @@ class Ensemble:
                 yield index, outcome
                 continue
             job = jobs[index]
-            volume_zyx = CaseStore(folder, [job.case], settings.input_size_voxels)[0][0]
+            channels = self._model.in_channels
+            image_czyx = CaseStore(folder, [job.case], settings.input_size_voxels, channels=channels)[0]
             for suffix in (".b2nd", ".pkl"):
                 (folder / f"{job.case}{suffix}").unlink()
             warnings = tuple(doubt.text for doubt in file_doubts(job.image))
-            yield index, PreparedScan(volume_zyx=volume_zyx, properties=outcome.properties, warnings=warnings)
+            yield index, PreparedScan(image_czyx=image_czyx, properties=outcome.properties, warnings=warnings)
 
 
 def _each_stored(inputs: Inputs, model: ModelDescription) -> Iterator[tuple[int, PreparedScan | AdnextError]]:
@@ -244,8 +245,15 @@ def read_stored(inputs: Inputs, index: int, model: ModelDescription) -> Prepared
     elif inputs.stored_spacing_mm is not None:
         # nnU-Net notes nothing that could be compared, and chooses voxels for each dataset anew
         to_input = StoredToInput(settings=geometry, stock_spacing_mm=inputs.stored_spacing_mm)
-    store = CaseStore(volume_file.parent, [volume_file.stem], geometry.input_size_voxels, to_input, is_own=is_own)
-    return PreparedScan(volume_zyx=store[0][0], properties=properties)
+    store = CaseStore(
+        volume_file.parent,
+        [volume_file.stem],
+        geometry.input_size_voxels,
+        to_input,
+        is_own=is_own,
+        channels=model.in_channels,
+    )
+    return PreparedScan(image_czyx=store[0], properties=properties)
 
 
 def _cut_off(properties: CaseProperties | None) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from adnext_plugin.csv_files import read_csv
-from adnext_plugin.errors import PathsError, WeightsError
+from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.evaluation.scores.calibration import fit_temperature
 from adnext_plugin.evaluation.subjects.predictions import subject_means
 from adnext_plugin.files import read_object, require_file
@@ -15,14 +15,14 @@ from adnext_plugin.findings import Temperature
 from adnext_plugin.plan import Plan, configuration_of, plan_in, read_plans
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
-from adnext_plugin.preprocessing.chain import fitted_steps_of
+from adnext_plugin.preprocessing.chain import channels_of, fitted_steps_of
 from adnext_plugin.preprocessing.fitted import read_states
 from adnext_plugin.records import to_json
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_metrics import read_metrics
 from adnext_plugin.run_records import FoldSummary, read_fold_summary
 from adnext_plugin.stamps import stamps_of
-from adnext_plugin.task import Task
+from adnext_plugin.task import Task, image_names
 from adnext_plugin.training.checkpoint_notes import CheckpointNotes, notes_of
 from adnext_plugin.training.weights import read_checkpoint
 
@@ -66,7 +66,7 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool 
         configuration=run.configuration,
         protocol="paper" if "paper" in {summary.protocol for summary in summaries.values()} else "honest",
         plan=plan,
-        in_channels=_channels(run),
+        in_channels=len(channels_of(plan.preprocessing, _images(run))),
         stored_spacing_mm=tuple(configuration["spacing"]),
         folds=tuple(_describe(run, name, task, notes[name], calls=calls) for name in names),
         ranges={},
@@ -79,11 +79,11 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool 
     return Model(description=description, folds=models)
 
 
-def _channels(run: RunFolder) -> int:
-    channels = read_object(run.dataset_file).get("channel_names")
-    if not isinstance(channels, dict):
-        raise PathsError(f"{run.dataset_file} does not say what channels scans have (channel_names); restore it")
-    return len(channels)
+def _images(run: RunFolder) -> tuple[str, ...]:
+    names = image_names(read_object(run.dataset_file), str(run.dataset_file))
+    if len(names) != 1:
+        raise SettingsError(f"a model of one image per case is needed, this one takes {len(names)}: {', '.join(names)}")
+    return names
 
 
 def _learned(run: RunFolder, name: str, plan: Plan) -> dict[str, np.ndarray]:

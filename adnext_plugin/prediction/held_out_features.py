@@ -48,7 +48,7 @@ def held_out_features(run: RunFolder, cohort: Cohort, device: str) -> HeldOutFea
         for case in tqdm(sorted(cohort.splits[fold]["val"]), desc=f"Features of fold {fold}", unit="case"):
             index = places[case]
             stored = read_stored(inputs, index, model.description)
-            _, found = network(stored.volume_zyx, inputs.columns.iloc[[index]])
+            _, found = network(stored.image_czyx, inputs.columns.iloc[[index]])
             if found is None:
                 raise SettingsError(
                     f"{run.path.name}: its network has no last linear layer whose input could be probed"

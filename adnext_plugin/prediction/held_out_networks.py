@@ -129,7 +129,7 @@ class HeldOutNetworks:
         stored = read_stored(self._inputs, index, self._model.description)
         assert stored.properties is not None  # nnU-Net's preparation was refused
         network = self._network(fold)
-        image = network.input_of(stored.volume_zyx)
+        image = network.input_of(stored.image_czyx)
         size = self._model.description.plan.preprocessing.input_size_voxels
         return Asked(
             network=network.explained(self._inputs.columns.iloc[[index]]),

@@ -57,6 +57,7 @@ class FoldNetwork:
         self.description: FoldDescription = model.description.folds[index]
         self.features: FeatureProfile | None = model.folds[index].features
         self._plan: Plan = model.description.plan
+        self._in_channels = model.description.in_channels
         where = f"what fold {self.description.name} has learned"
         self._fitted = with_states(self._plan.preprocessing, model.folds[index].learned, where)
         self._device = torch.device(device)
@@ -80,14 +81,14 @@ class FoldNetwork:
         return tuple(own or self._plan.training.get("covariates", ()))
 
     @torch.inference_mode()
-    def __call__(self, volume_zyx: np.ndarray, row: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+    def __call__(self, image: np.ndarray, row: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
         """Outputs (K,) and features (D,) of one scan, float64; None where `feature_layer` finds none.
 
         Args:
-            volume_zyx: prepared, float16.
+            image: prepared, float16, (C, Z, Y, X), or (Z, Y, X) of one channel.
             row: one row with the columns named by `columns`.
         """
-        inputs = [torch.from_numpy(self.input_of(volume_zyx))[None].to(self._device)]
+        inputs = [torch.from_numpy(self.input_of(image))[None].to(self._device)]
         if self.columns:
             inputs.append(torch.from_numpy(self._covariates(row)).to(self._device))
         self._seen = []
@@ -101,9 +102,9 @@ class FoldNetwork:
             features = tokens.mean(dim=0).cpu().double().numpy()
         return outputs[0].float().cpu().double().numpy(), features
 
-    def input_of(self, volume_zyx: np.ndarray) -> np.ndarray:
+    def input_of(self, image: np.ndarray) -> np.ndarray:
         """What the network is fed of a prepared scan, (C, Z, Y, X) float32: changed by fitted steps, cut to size."""
-        image_czyx = volume_zyx.astype(np.float32)[None]
+        image_czyx = (image[None] if image.ndim == 3 else image).astype(np.float32)
         if self._fitted is not None:
             # rounded as the stores of training round
             image_czyx = self._fitted(image_czyx).astype(np.float16).astype(np.float32)
@@ -116,7 +117,7 @@ class FoldNetwork:
             row: one row with the columns named by `columns`.
         """
         covariates_1n = torch.from_numpy(self._covariates(row)) if self.columns else None
-        shape = (1, *self._plan.network_input_voxels)
+        shape = (self._in_channels, *self._plan.network_input_voxels)
         return ExplainedNetwork(
             network=self._network, task=self._plan.known_task, image_shape=shape, covariates_1n=covariates_1n
         )

@@ -28,7 +28,7 @@ def with_ranges(model: Model, dataset_folder: Path) -> Model:
     measured = []
     for index in tqdm(range(len(inputs.scans)), desc="Measuring", unit="case"):
         stored = read_stored(inputs, index, model.description)
-        measured.append(measure(stored.volume_zyx, stored.properties))
+        measured.append(measure(stored.image_czyx[0], stored.properties))
     return replace(model, description=replace(model.description, ranges=ranges_of(measured)))
 
 
@@ -53,7 +53,7 @@ def _with_features(model: Model, index: int, dataset_folder: Path, device: str) 
     found: dict[str, np.ndarray] = {}
     for number, scan in enumerate(tqdm(inputs.scans, desc=f"Features of fold {description.name}", unit="case")):
         stored = read_stored(inputs, number, model.description)
-        _, features = network(stored.volume_zyx, inputs.columns.iloc[[number]])
+        _, features = network(stored.image_czyx, inputs.columns.iloc[[number]])
         if features is None:
             return description, fold
         found[scan.case_id] = features

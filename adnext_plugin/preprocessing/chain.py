@@ -4,7 +4,7 @@ Every plan goes through `STEP_ORDER`, with what its own keys switch on; further 
 itself, puts them. Voxels are interpolated once, by `fit`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,13 @@ def prepare(volume: Volume, settings: PreprocessingSettings, mask_file: Path | N
         SettingsError: a further step is unknown or does not do as it should.
     """
     scan = Scan.of(volume, mask_file)
+    names: tuple[str, ...] = ("scan",)
     for planned in steps_of(settings):
         assert isinstance(planned.step, Step)
         scan = planned.step.apply(scan, planned.settings)
         if not planned.is_own:
-            _check(scan, planned.step.name)
+            names = _channels_after(planned, names)
+            _check(scan, planned.step.name, len(names))
     return NetworkInput(image_czyx=scan.image_czyx.astype(np.float16), properties=scan.notes)
 
 
@@ -103,6 +105,22 @@ def steps_of(settings: PreprocessingSettings) -> tuple[PlannedStep, ...]:
         steps += [own[name]] if name in own else []
         steps += [planned for place, planned in further if place == name]
     return tuple(steps)
+
+
+def channels_of(settings: PreprocessingSettings, names: Sequence[str]) -> tuple[str, ...]:
+    """What the channels of a prepared image are called, in their order.
+
+    Args:
+        settings: what scans go through.
+        names: of the images of a case, as `dataset.json` has them.
+
+    Raises:
+        UnknownNameError, SettingsError: as `steps_of`.
+    """
+    found = tuple(names)
+    for planned in steps_of(settings):
+        found = _channels_after(planned, found)
+    return found
 
 
 def fitted_steps_of(settings: PreprocessingSettings) -> tuple[PlannedStep, ...]:
@@ -228,8 +246,18 @@ def _place(step: AnyStep, choice: StepChoice) -> str:
     return place
 
 
-def _check(scan: Any, name: str) -> None:
+def _channels_after(planned: PlannedStep, names: tuple[str, ...]) -> tuple[str, ...]:
+    assert isinstance(planned.step, Step)
+    found = tuple(planned.step.channels(names, planned.settings))
+    if not found or len(set(found)) < len(found):
+        raise SettingsError(f"step {planned.step.name!r} must name each channel that it makes, but named {list(found)}")
+    return found
+
+
+def _check(scan: Any, name: str, channels: int) -> None:
     if not isinstance(scan, Scan):
         raise SettingsError(f"step {name!r} must return a Scan, but returned {type(scan).__name__}")
+    if len(scan.image_czyx) != channels:
+        raise SettingsError(f"step {name!r} names {channels} channels, but made {len(scan.image_czyx)}")
     if scan.image_czyx.ndim != 4 or not np.isfinite(scan.image_czyx).all():
         raise ImageError(f"step {name!r} made an image that is not (C, Z, Y, X), or not finite everywhere")

@@ -72,6 +72,13 @@ class Scan:
         """Intensities (Z, Y, X) in the scan's place."""
         return Volume(volume_zyx=volume_zyx, affine=self.affine)
 
+    def with_channels(self, image_czyx: np.ndarray) -> "Scan":
+        """The scan with other channels, (C, Z, Y, X), on the same grid.
+
+        The first is the one that later steps look at to crop and to align, and that baselines and contact sheets show.
+        """
+        return replace(self, image_czyx=image_czyx)
+
     def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Scan":
         """The scan with each channel, (Z, Y, X), replaced by what `change` makes of it."""
         return replace(self, image_czyx=np.stack([change(volume_zyx) for volume_zyx in self.image_czyx]))
@@ -102,9 +109,17 @@ class Step(AnyStep):
     """Makes another scan of a scan; a function of that scan and the settings alone.
 
     `after` is the step of every plan that it follows, unless a plan says otherwise.
+
+    A step may make several channels of one, such as maps of tissues beside the scan: `apply` gives
+    `scan.with_channels(...)`, and `channels` says what they are called. From there on each is clipped, brought to mean
+    0 and deviation 1, and interpolated by itself. Networks get as many input channels, in this order.
     """
 
     after: ClassVar[str] = "crop"
+
+    def channels(self, names: tuple[str, ...], settings: Any) -> tuple[str, ...]:
+        """What the channels of its scan are called, in their order, of those of the scan that it is given."""
+        return names
 
     @abstractmethod
     def apply(self, scan: Scan, settings: Any) -> Scan:

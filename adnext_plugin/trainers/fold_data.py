@@ -18,14 +18,14 @@ from adnext_plugin.data.resident import ResidentLoader
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_object, require_file
-from adnext_plugin.paths import plans_file
+from adnext_plugin.paths import DATASET_FILE, plans_file
 from adnext_plugin.plan import Plan, configuration_of, data_identifier, plan_in, read_plans
-from adnext_plugin.preprocessing.chain import fitted_steps_of
+from adnext_plugin.preprocessing.chain import channels_of, fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, StoredToInput, fit_steps
 from adnext_plugin.settings import RunSettings, TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits, require_every_class, take_fraction
 from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file
-from adnext_plugin.task import task_of
+from adnext_plugin.task import image_names, task_of
 
 
 def _say_nothing(line: str) -> None:
@@ -178,7 +178,14 @@ class FoldData:
         if stock_spacing_mm is not None or fitted is not None:
             to_input = StoredToInput(settings=settings, stock_spacing_mm=stock_spacing_mm, fitted=fitted)
         is_own = self.plan.prepared_by == "adnext"
-        return CaseStore(self.images, cases, settings.input_size_voxels, to_input, is_own=is_own)
+        channels = len(self.channels)
+        return CaseStore(self.images, cases, settings.input_size_voxels, to_input, is_own=is_own, channels=channels)
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:
+        """What the channels of its images are called, in their order."""
+        path = self.dataset_folder / DATASET_FILE
+        return channels_of(self.plan.preprocessing, image_names(read_object(path), str(path)))
 
     @cached_property
     def _table(self) -> pd.DataFrame:

@@ -15,11 +15,12 @@ from adnext_plugin.data.loading import Loader
 from adnext_plugin.data.resident import fits
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.prepared_data import PreparedData, refuse_other_data
-from adnext_plugin.preprocessing.chain import fitted_steps_of
+from adnext_plugin.preprocessing.chain import channels_of, fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, read_states, with_states, write_states
 from adnext_plugin.project_key import key_home
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.run_records import Corpus
+from adnext_plugin.task import image_names
 from adnext_plugin.trained_on import write_trained_on
 from adnext_plugin.trainers.checkpointing import ResumableRun
 from adnext_plugin.trainers.fold_data import FoldData
@@ -55,6 +56,11 @@ class FoldRun(ResumableRun):
     def unchanged_view(self) -> Change | None:
         """What is done to images that are predicted; None: nothing."""
         return None
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Of prepared images, in the order in which the network is shown them."""
+        return channels_of(self.plan.preprocessing, image_names(self.dataset_json, "dataset.json"))
 
     # ------------------------------------------------------------------ nnU-Net's hooks
 

@@ -112,7 +112,7 @@ class RunTrainer(FoldRun):
         """Build network, optimizer and schedule; weights are drawn from the run's seed."""
         seed_torch(self.settings.seed, -1, self.local_rank)
         self.batch_size = self.settings.batch_size
-        self.num_input_channels = len(self.dataset_json["channel_names"])
+        self.num_input_channels = len(self.channel_names)
         self.network = self.build_network(self.plan, self.num_input_channels).to(self.device)
         if self._arithmetic is None:
             self._choose_precision()

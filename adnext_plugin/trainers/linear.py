@@ -8,7 +8,7 @@ Sources: Samper-González et al. 2018, NeuroImage 183:504, and Bron et al. 2021,
 such models against networks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
@@ -141,20 +141,15 @@ class ADNeXtLinearTrainer(ADNeXtTrainer):
 
     def _require_channels(self) -> None:
         for name in self.settings.channels:
-            if name not in self._channel_names:
-                near = nearest_names(name, self._channel_names)
+            if name not in self.channel_names:
+                near = nearest_names(name, self.channel_names)
                 raise UnknownNameError(f"channels: the dataset has no channel {name!r}{near}")
-
-    @property
-    def _channel_names(self) -> list[str]:
-        stated: Mapping[str, str] = self.dataset_json["channel_names"]
-        return [stated[str(place)] for place in range(len(stated))]
 
     @property
     def _channels(self) -> list[int]:
         """Places of the channels that are looked at."""
-        wanted = self.settings.channels or self._channel_names
-        return [place for place, name in enumerate(self._channel_names) if name in wanted]
+        wanted = self.settings.channels or self.channel_names
+        return [place for place, name in enumerate(self.channel_names) if name in wanted]
 
     @property
     def _chosen_by(self) -> str:

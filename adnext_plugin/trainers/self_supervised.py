@@ -106,7 +106,7 @@ class SelfSupervisedTrainer(RunTrainer):
         Raises:
             SettingsError: objective, network, input and people do not go together.
         """
-        channels = len(self.dataset_json["channel_names"])
+        channels = len(self.channel_names)
         found = of_first_process(to_json(self.objective.settled(self.plan, channels, self.settings, self.device)))
         settled = {name: value for name, value in found.items() if value != self.settings.options.get(name)}
         if settled:

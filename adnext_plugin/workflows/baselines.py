@@ -51,7 +51,11 @@ def baselines_of(
         TableError: a column that was asked for is missing, or has too many different words.
     """
     from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, regions, voxels
+    from adnext_plugin.files import read_object
+    from adnext_plugin.paths import DATASET_FILE
     from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans
+    from adnext_plugin.preprocessing.chain import channels_of
+    from adnext_plugin.task import image_names
 
     baselines, notes = [knows_nothing(cohort)], []
     for number, columns in enumerate(dict.fromkeys([USUAL_BASELINE, *_without_regions(wanted)])):
@@ -83,8 +87,10 @@ def baselines_of(
         return baselines, notes
     size = plan.preprocessing.input_size_voxels
     images = data_identifier(chosen, str(run.plans_file))
-    read_own = _reader(cohort.folder / images, cohort.subjects, size)
-    read_others = None if others is None else _reader(others.folder / images, others.subjects, size)
+    names = image_names(read_object(cohort.folder / DATASET_FILE), str(cohort.folder / DATASET_FILE))
+    channels = len(channels_of(plan.preprocessing, names))
+    read_own = _reader(cohort.folder / images, cohort.subjects, size, channels)
+    read_others = None if others is None else _reader(others.folder / images, others.subjects, size, channels)
     baselines.append(voxels(cohort, read_own, plan.preprocessing.spacing_mm, read_others))
     return baselines, notes
 
@@ -128,10 +134,12 @@ def _is_usable(name: str, cohort: "Cohort", others: OtherPeople | None) -> bool:
     return is_known and not any(name in (task.target, *task.derived_from) for task in tasks)
 
 
-def _reader(images: Path, subjects: "pd.DataFrame", size_voxels: tuple[int, int, int]) -> "Callable[[str], np.ndarray]":
-    """Gives the stored volume of a case id."""
+def _reader(
+    images: Path, subjects: "pd.DataFrame", size_voxels: tuple[int, int, int], channels: int
+) -> "Callable[[str], np.ndarray]":
+    """Gives the first channel of the stored volume of a case id."""
     from adnext_plugin.data.store import CaseStore
 
-    store = CaseStore(images, subjects["case_id"].tolist(), size_voxels)
+    store = CaseStore(images, subjects["case_id"].tolist(), size_voxels, channels=channels)
     index = {case: number for number, case in enumerate(store.cases)}
     return lambda case: store[index[case]][0]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.environment import cpu_threads, usable_cpus
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.files import naming_what_fills_the_disk
+from adnext_plugin.files import naming_what_fills_the_disk, read_object
 from adnext_plugin.locks import one_at_a_time
 from adnext_plugin.names import require_file_name
 from adnext_plugin.paths import (
     BRAIN_MASKS,
     CONFIGURATION,
+    DATASET_FILE,
     PLANS_NAME,
     dataset_folder_name,
     plans_file,
@@ -160,6 +161,7 @@ def _plan_and_preprocess(dataset: str, plan: "Plan", request: Request, tell: Tel
     # absolute, as workers of a cluster run elsewhere
     raw, folder = raw_dir().absolute() / dataset, preprocessed_dir().absolute() / dataset
     task, subjects = read_dataset(raw)
+    _tell_channels(raw / DATASET_FILE, plan, tell)
 
     from adnext_plugin.plans.fingerprint import ADNeXtFingerprintExtractor
     from adnext_plugin.plans.planner import ADNeXtPlanner
@@ -201,6 +203,26 @@ def _tell_absent_classes(
         absent = [name for name in task.classes if name not in held_out]
         if absent:
             tell(f"warning: fold {number} holds out nobody of {', '.join(absent)}, so that it has no AUC of its own")
+
+
+def _tell_channels(path: Path, plan: "Plan", tell: Tell) -> None:
+    """What networks will be shown, if that is more than the scan.
+
+    Raises:
+        SettingsError: cases have several images, of which the first alone would be prepared.
+    """
+    from adnext_plugin.preprocessing.chain import channels_of
+    from adnext_plugin.task import image_names
+
+    names = image_names(read_object(path), str(path))
+    if len(names) > 1:
+        raise SettingsError(
+            f"{path} has {len(names)} images per case ({', '.join(names)}), and one can be prepared; leave one, or let "
+            "nnUNetv2_plan_and_preprocess prepare them"
+        )
+    channels = channels_of(plan.preprocessing, names)
+    if channels != names:
+        tell(f"Networks are shown {len(channels)} channels: {', '.join(channels)}")
 
 
 def _tell_power(subjects: "pd.DataFrame", task: "Task", tell: Tell) -> None:

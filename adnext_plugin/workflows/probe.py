@@ -89,11 +89,13 @@ def probe(request: Request, tell: Tell = say_nothing) -> "FrozenProbes":
     spacing_mm = plan.preprocessing.spacing_mm
     features: dict[str, np.ndarray] = {}
     if request.pretrained_weights is not None:
-        network = _fresh(plan.network, size, request.seed)
+        network = _fresh(plan.network, len(data.channels), size, request.seed)
         file = weights_file(request.pretrained_weights, "all")
         tell(f"Weights from {request.pretrained_weights}: {load_encoder(network, file)}")
         features[ENCODER] = encode(network, store, device, crop)
-    untrained = encode(_fresh(plan.network, size, request.seed), store, device, crop, "Random encoder")
+    untrained = encode(
+        _fresh(plan.network, len(data.channels), size, request.seed), store, device, crop, "Random encoder"
+    )
     features["random encoder" if features else ENCODER] = untrained
     features["tissue volumes"] = np.stack([tissue_litres(store[index][0], spacing_mm) for index in range(len(cases))])
 
@@ -174,10 +176,10 @@ def _require_unseen(request: Request, subjects: "pd.DataFrame") -> str:
     return f"{check.name}: {check.answer} ({check.looked_at})"
 
 
-def _fresh(network: "NetworkSettings", size_voxels: tuple[int, int, int], seed: int) -> "nn.Module":
+def _fresh(network: "NetworkSettings", in_channels: int, size_voxels: tuple[int, int, int], seed: int) -> "nn.Module":
     import torch
 
     from adnext_plugin.networks.build import build_network
 
     torch.manual_seed(seed)
-    return build_network(network, 1, 2, size_voxels)
+    return build_network(network, in_channels, 2, size_voxels)

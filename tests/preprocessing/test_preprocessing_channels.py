@@ -1,0 +1,147 @@
+"""A step that makes several channels of a scan: their order and number hold from preparation to a shared model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import PRESET, Workspace, toy_brain
+from scipy.special import softmax
+
+from adnext_plugin.cli import explain, export, install, plan_and_preprocess, predict, train
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.files import read_json, write_json
+from adnext_plugin.images import Volume, read_volume
+from adnext_plugin.plan import PreprocessingSettings, StepChoice
+from adnext_plugin.preprocessing.chain import channels_of, prepare
+from adnext_plugin.registry import STEPS
+from adnext_plugin.stored_volumes import read_case
+from adnext_plugin.training.weights import read_checkpoint
+
+DATASET, PLANS = "Dataset301_Toy", "TwoPlans"
+RUN = f"ADNeXtLinearTrainer__{PLANS}__3d_fullres"
+# the hole in the middle, by which alone patients are known, is closed in the first channel and left in the second
+CLOSED = '''
+import numpy as np
+
+from adnext_plugin.preprocessing.step import Step
+from adnext_plugin.records import record
+
+
+@record
+class Settings:
+    """How many channels there are said to be."""
+
+    named: int = 2
+
+
+class Closed(Step):
+    """The scan without its dark places, and beside it the scan."""
+
+    name, version = "closed", 1
+    settings_type = Settings
+
+    def apply(self, scan, settings):
+        volume = scan.image_czyx[0]
+        closed = np.where(volume > 0, np.maximum(volume, 90), 0)
+        return scan.with_channels(np.stack([closed, volume]))
+
+    def channels(self, names, settings):
+        return (names[0], "dark", "none")[: settings.named]
+
+    def describe(self, settings):
+        return "a channel without dark places is put before the scan"
+'''
+
+
+@pytest.fixture
+def planned(toy: Workspace, install, tmp_path: Path) -> Workspace:
+    """The toy dataset, prepared with two channels under plans of their own beside the usual ones."""
+    install("closed_package", CLOSED, {STEPS: {"closed": "Closed"}})
+    preset = tmp_path / "preset.json"
+    preset.write_text(json.dumps({"preprocessing": {**PRESET["preprocessing"], "steps": [{"name": "closed"}]}}))
+    assert plan_and_preprocess.main(["-d", "301", "-np", "1", "--preset", str(preset), "-p", PLANS]) == 0
+    return toy
+
+
+def _train(fold: str, channel: str) -> int:
+    settings = ["--set", f'channels=["{channel}"]', "--set", "smoothing_mm=0"]
+    return train.main(
+        ["301", "3d_fullres", fold, "-tr", "ADNeXtLinearTrainer", "-p", PLANS, "-device", "cpu", *settings]
+    )
+
+
+def _channels_seen(fold: Path) -> list[bool]:
+    weights = read_checkpoint(fold / "checkpoint_final.pth")["network_weights"]["head.weight"]
+    return [bool(of_channel.any()) for of_channel in weights[0]]
+
+
+def test_channels_keep_their_order_from_the_scan_to_a_shared_model(planned: Workspace, tmp_path: Path, capsys) -> None:
+    stored, _ = read_case(planned.preprocessed / DATASET / f"{PLANS}_3d_fullres", "sub01_M00")
+    plain, _ = read_case(planned.preprocessed / DATASET / "ADNeXtPlans_3d_fullres", "sub01_M00")
+    assert stored.shape == (2, 32, 32, 32) and np.array_equal(stored[1], plain[0])
+    assert stored[0].min() > stored[1].min()
+    assert "Networks are shown 2 channels: T1w, dark" in capsys.readouterr().out
+
+    run = planned.results / DATASET / RUN
+    assert _train("0", "T1w") == 0
+    without = read_json(run / "fold_0" / "validation" / "summary.json")["metrics"]["val"]["auc"]
+    assert _channels_seen(run / "fold_0") == [True, False]
+    assert _train("cv", "dark") == 0
+    assert _channels_seen(run / "fold_0") == [False, True]
+    assert read_json(run / "fold_0" / "validation" / "summary.json")["metrics"]["val"]["auc"] == 1 > without
+    assert _train("0", "drak") == 2
+    assert "no channel 'drak'; did you mean 'dark'?" in capsys.readouterr().err
+
+    bundle = tmp_path / "two.zip"
+    assert export.main([str(run), "-o", str(bundle), "-device", "cpu"]) == 0
+    assert install.main([str(bundle), "--into", str(tmp_path)]) == 0
+    words = ["-i", str(planned.source / "table.csv"), "-o", str(tmp_path / "out"), "-m", str(tmp_path / "two")]
+    assert predict.main([*words, "--folds", "1", "-device", "cpu", "-np", "1"]) == 0
+    found = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("case_id")
+    own = pd.read_csv(run / "fold_1" / "validation" / "predictions.csv").set_index("case_id")
+    temperature = read_json(run / "crossval_results" / "metrics.json")["details"]["temperatures"][1]["value"]
+    expected = softmax(own[["logit_CN", "logit_AD"]] / temperature, axis=1)["logit_AD"]
+    np.testing.assert_allclose(found.loc[own.index, "prob_AD"], expected, atol=1e-4)
+
+    given = ["--method", "smooth_grad", "--cases", "sub01_M00", "-device", "cpu"]
+    assert explain.main(["301", "-tr", "ADNeXtLinearTrainer", "-p", PLANS, *given]) == 0
+    assert read_volume(run / "explanations" / "smooth_grad" / "sub01_M00.nii.gz").volume_zyx.any()
+
+
+def test_any_network_and_pre_training_take_the_channels_that_a_step_makes(planned: Workspace) -> None:
+    fast = ["-p", PLANS, "-device", "cpu", "--set", "epochs=1"]
+    assert train.main(["301", "3d_fullres", "0", "-tr", "ADNeXtTrainer_T", *fast]) == 0
+    fold = planned.results / DATASET / f"ADNeXtTrainer_T__{PLANS}__3d_fullres" / "fold_0"
+    weights = read_checkpoint(fold / "checkpoint_final.pth")["network_weights"]
+    assert next(tensor for name, tensor in weights.items() if name.startswith("encoder.stem")).shape[1] == 2
+
+
+def test_a_step_that_makes_other_channels_than_it_names_is_one_line(install) -> None:
+    install("closed_package", CLOSED, {STEPS: {"closed": "Closed"}})
+
+    def settings(named: int) -> PreprocessingSettings:
+        return PreprocessingSettings(steps=(StepChoice(name="closed", settings={"named": named}),))
+
+    assert channels_of(settings(2), ("FLAIR",)) == ("FLAIR", "dark")
+    assert channels_of(PreprocessingSettings(), ("FLAIR",)) == ("FLAIR",)
+    volume = Volume(volume_zyx=toy_brain(1, has_hole=True).T, affine=np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert prepare(volume, settings(2)).image_czyx.shape == (2, 128, 128, 128)
+    with pytest.raises(SettingsError, match="names 3 channels, but made 2"):
+        prepare(volume, settings(3))
+    with pytest.raises(SettingsError, match="must name each channel that it makes"):
+        channels_of(settings(0), ("FLAIR",))
+
+
+def test_a_dataset_of_several_images_per_case_is_not_prepared_by_halves(toy: Workspace, tmp_path: Path, capsys) -> None:
+    raw = tmp_path / "raw" / DATASET
+    shutil.copytree(toy.raw / DATASET, raw, symlinks=True)
+    content = read_json(raw / "dataset.json")
+    write_json({**content, "channel_names": {"0": "T1w", "1": "FLAIR"}}, raw / "dataset.json")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("nnUNet_raw", str(raw.parent))
+        monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+        assert plan_and_preprocess.main(["-d", "301", "-np", "1"]) == 2
+    assert "has 2 images per case (T1w, FLAIR), and one can be prepared" in capsys.readouterr().err
