@@ -103,7 +103,7 @@ def test_channels_keep_their_order_from_the_scan_to_a_shared_model(planned: Work
     found = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("case_id")
     own = pd.read_csv(run / "fold_1" / "validation" / "predictions.csv").set_index("case_id")
     temperature = read_json(run / "crossval_results" / "metrics.json")["details"]["temperatures"][1]["value"]
-    expected = softmax(own[["logit_CN", "logit_AD"]] / temperature, axis=1)["logit_AD"]
+    expected = softmax(own[["logit_CN", "logit_AD"]].to_numpy() / temperature, axis=1)[:, 1]
     np.testing.assert_allclose(found.loc[own.index, "prob_AD"], expected, atol=1e-4)
 
     given = ["--method", "smooth_grad", "--cases", "sub01_M00", "-device", "cpu"]

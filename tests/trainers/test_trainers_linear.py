@@ -124,7 +124,7 @@ def test_a_linear_run_leaves_what_every_run_leaves_and_is_finished(run: Path, ca
         summary = read_json(folder / "validation" / "summary.json")
         assert summary["evaluated_checkpoint"] == "checkpoint_final.pth" and summary["protocol"] == "honest"
         notes = read_checkpoint(folder / "checkpoint_final.pth")["adnext"]
-        assert notes["further"]["strength"] > 0 and notes["covariate_scale"]["names"] == ["age", "sex"]
+        assert notes["further"]["strength"] > 0 and list(notes["covariate_scale"]["names"]) == ["age", "sex"]
     before = (run / "fold_0" / "checkpoint_final.pth").read_bytes()
     options = ["-device", "cpu", "--set", 'covariates=["age","sex"]']
     assert train.main(["301", "3d_fullres", "0", "-tr", "ADNeXtLinearTrainer", *options]) == 0
@@ -142,7 +142,7 @@ def test_a_shared_linear_model_answers_on_raw_scans_as_its_fold_did(
     found = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("case_id")
     own = pd.read_csv(run / "fold_2" / "validation" / "predictions.csv").set_index("case_id")
     temperature = read_json(run / "crossval_results" / "metrics.json")["details"]["temperatures"][2]["value"]
-    expected = softmax(own[["logit_CN", "logit_AD"]] / temperature, axis=1)["logit_AD"]
+    expected = softmax(own[["logit_CN", "logit_AD"]].to_numpy() / temperature, axis=1)[:, 1]
     np.testing.assert_allclose(found.loc[own.index, "prob_AD"], expected, atol=1e-4)
 
 
