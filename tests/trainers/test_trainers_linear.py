@@ -16,6 +16,7 @@ from adnext_plugin.cli import audit, export, install, predict, train
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.evaluation.studies import kernel_fit, linear_voxels
 from adnext_plugin.evaluation.studies.baselines import cross_validate, voxels
 from adnext_plugin.evaluation.studies.kernel_fit import fit_classes
 from adnext_plugin.evaluation.studies.linear_voxels import inner_folds
@@ -161,6 +162,7 @@ def test_without_a_mask_it_is_the_voxel_baseline_and_a_fitted_selection_is_answe
     toy: Workspace, monkeypatch
 ) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    monkeypatch.setattr(kernel_fit, "STRENGTHS", linear_voxels.STRENGTHS)
     run = _trained(monkeypatch, mask_share=0, seed=0)
     table = pd.read_csv(run / "validation" / "predictions.csv").set_index("case_id")
     cohort = Cohort.open(toy.preprocessed / DATASET)
