@@ -22,7 +22,7 @@ from adnext_plugin.evaluation.studies.linear_voxels import fewest_people, inner_
 
 Classifier = Literal["logistic", "svm"]
 Weighting = Literal["inverse_frequency", "none", "counts"]
-STRENGTHS = np.logspace(-5, 5, 21)  # wide enough that none of real data lies at its end
+STRENGTHS = np.logspace(-5, 5, 21)  # for sex on OASIS-1 the best are 100 and more
 TOLERANCE, MOST_STEPS = 1e-8, 20_000  # so that an answer does not depend on where the solver stopped
 MOST_FOR_NEWTON = 4000  # coefficients
 SMALLEST = 1e-12  # of the largest: squared lengths along an axis that are rounding alone
