@@ -59,7 +59,7 @@ class NewExplanations:
         assert prepared.properties is not None  # nnU-Net's preparation was refused
         maps, scores, images = [], [], []
         for fold in self._networks:
-            image_czyx = fold.input_of(prepared.volume_zyx)
+            image_czyx = fold.input_of(prepared.image_czyx)
             network = fold.explained(row)
             target = network.target_index(self.target_name)
             maps.append(self._method(network, image_czyx, target))
