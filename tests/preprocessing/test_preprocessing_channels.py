@@ -104,9 +104,9 @@ def test_channels_keep_their_order_from_the_scan_to_a_shared_model(planned: Work
     expected = softmax(own[["logit_CN", "logit_AD"]].to_numpy() / temperature, axis=1)[:, 1]
     np.testing.assert_allclose(found.loc[own.index, "prob_AD"], expected, atol=1e-4)
 
-    given = ["--method", "smooth_grad", "--cases", "sub01_M00", "-device", "cpu"]
+    given = ["--method", "smooth_grad", "--cases", own.index[0], "-device", "cpu"]
     assert explain.main(["301", "-tr", "ADNeXtLinearTrainer", "-p", PLANS, *given]) == 0
-    assert read_volume(run / "explanations" / "smooth_grad" / "sub01_M00.nii.gz").volume_zyx.any()
+    assert read_volume(run / "explanations" / "smooth_grad" / f"{own.index[0]}.nii.gz").volume_zyx.any()
 
 
 def test_any_network_and_pre_training_take_the_channels_that_a_step_makes(planned: Workspace) -> None:
