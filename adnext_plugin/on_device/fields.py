@@ -8,13 +8,16 @@ import torch
 
 
 class Fields(Protocol):
-    """Where fields come from. `state` is that of the transform that asks, which draws them itself on the CPU."""
+    """Where fields come from. `state` is that of the transform that asks, which draws them itself on the CPU.
 
-    def normal(self, shape: Sequence[int], state: np.random.RandomState) -> torch.Tensor:
+    None: it draws them from the generators of the process.
+    """
+
+    def normal(self, shape: Sequence[int], state: np.random.RandomState | None) -> torch.Tensor:
         """Of mean 0 and standard deviation 1."""
         ...
 
-    def uniform(self, shape: Sequence[int], state: np.random.RandomState) -> torch.Tensor:
+    def uniform(self, shape: Sequence[int], state: np.random.RandomState | None) -> torch.Tensor:
         """From -1 to 1."""
         ...
 
@@ -31,10 +34,10 @@ class FieldsOfDevice:
         self._device = device
         self._generator = torch.Generator(device=device).manual_seed(seed)
 
-    def normal(self, shape: Sequence[int], state: np.random.RandomState) -> torch.Tensor:
+    def normal(self, shape: Sequence[int], state: np.random.RandomState | None) -> torch.Tensor:
         """Of mean 0 and standard deviation 1."""
         return torch.randn(tuple(shape), generator=self._generator, device=self._device)
 
-    def uniform(self, shape: Sequence[int], state: np.random.RandomState) -> torch.Tensor:
+    def uniform(self, shape: Sequence[int], state: np.random.RandomState | None) -> torch.Tensor:
         """From -1 to 1."""
         return torch.rand(tuple(shape), generator=self._generator, device=self._device) * 2 - 1

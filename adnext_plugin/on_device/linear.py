@@ -33,18 +33,28 @@ def blur_of_monai(length: int, sigma_voxels: float, device: torch.device) -> tor
 
 def blur_of_scipy(length: int, sigma_voxels: float, device: torch.device) -> torch.Tensor:
     """A Gaussian whose weights add up to 1, images mirrored at their ends: `scipy.ndimage.gaussian_filter1d`."""
-    reach = int(ERF_TRUNCATE * sigma_voxels + 0.5)
+    return _mirrored_blur(length, sigma_voxels, int(ERF_TRUNCATE * sigma_voxels + 0.5), device, ends_twice=True)
+
+
+def blur_of_reflected(length: int, sigma_voxels: float, reach: int, device: torch.device) -> torch.Tensor:
+    """A Gaussian of some reach whose weights add up to 1, images mirrored about their outermost voxels."""
+    return _mirrored_blur(length, sigma_voxels, reach, device, ends_twice=False)
+
+
+def _mirrored_blur(
+    length: int, sigma_voxels: float, reach: int, device: torch.device, *, ends_twice: bool
+) -> torch.Tensor:
     if reach == 0:
         return torch.eye(length, device=device)
     place = torch.arange(length, device=device, dtype=torch.float64)
-    period = 2 * length
+    period = 2 * length if ends_twice else 2 * (length - 1)
     matrix = torch.zeros(length, length, device=device, dtype=torch.float64)
     total = 0.0
     for offset in range(-reach, reach + 1):
         weight = float(np.exp(-0.5 * (offset / sigma_voxels) ** 2))
         total += weight
         found = torch.remainder(place + offset, period)
-        source = torch.minimum(found, period - 1 - found)
+        source = torch.minimum(found, period - ends_twice - found)
         matrix += weight * (source[:, None] == place[None, :])
     return (matrix / total).float()
 

@@ -92,25 +92,25 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_its_epoch_and_nothing_of_it_i
 
 
 @pytest.mark.parametrize(
-    ("asked", "augmentation", "free_gib", "settled"),
+    ("asked", "can_be", "free_gib", "settled"),
     [
-        ("auto", "paper", 8, "on"),
-        ("auto", "paper", 1e-4, "off"),
-        ("auto", "nnunet", 8, "off"),
-        ("on", "paper", 1e-4, "on"),
-        ("off", "paper", 8, "off"),
-        ("on", "nnunet", 8, None),
+        ("auto", True, 8, "on"),
+        ("auto", True, 1e-4, "off"),
+        ("auto", False, 8, "off"),
+        ("on", True, 1e-4, "on"),
+        ("off", True, 8, "off"),
+        ("on", False, 8, None),
     ],
 )
-def test_a_run_decides_once_where_volumes_are_kept(toy, monkeypatch, asked, augmentation, free_gib, settled) -> None:
-    trainer = _trainer(monkeypatch, "ADNeXtTrainer_T", data_on_gpu=asked, augmentation=augmentation)
-    change = trainer.build_augmentation()
+def test_a_run_decides_once_where_volumes_are_kept(toy, monkeypatch, asked, can_be, free_gib, settled) -> None:
+    trainer = _trainer(monkeypatch, "ADNeXtTrainer_T", data_on_gpu=asked)
+    change = trainer.build_augmentation() if can_be else (lambda image, seed: image)
     trainer._settle_where_volumes_are(change)
     assert trainer.settings.data_on_gpu == asked  # nothing is decided on a CPU
     monkeypatch.setattr(trainer, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free_gib * 2**30), 80 * 2**30))
     if settled is None:
-        with pytest.raises(SettingsError, match="data_on_gpu=on: augmentation 'nnunet' runs on processors only"):
+        with pytest.raises(SettingsError, match="data_on_gpu=on: augmentation 'paper' runs on processors only"):
             trainer._settle_where_volumes_are(change)
         return
     trainer._settle_where_volumes_are(change)

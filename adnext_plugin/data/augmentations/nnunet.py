@@ -23,7 +23,9 @@ from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from monai.transforms import Randomizable, Transform
 
+from adnext_plugin.data.augmentations import nnunet_on_device
 from adnext_plugin.data.augmentations.changes import X
+from adnext_plugin.on_device.fields import Fields
 
 ROTATION = np.pi / 6  # radians, to either side of each axis
 OUTSIDE = -1  # nnU-Net's label of what is outside the brain
@@ -73,6 +75,17 @@ class FromBatchgenerators(Randomizable, Transform):
         with _process_seeded(int(self.R.randint(2**32, dtype=np.uint32))):
             # some of them write into what they are given
             return chain(image=image_czyx.clone(), segmentation=outside)["image"]
+
+    @property
+    def runs_on_device(self) -> bool:
+        """Whether all transforms are known there."""
+        return nnunet_on_device.all_known(self._build(1, (1, 1, 1)))
+
+    def on_device(self, image_czyx: torch.Tensor, fields: Fields) -> torch.Tensor:
+        """The same where the image is."""
+        transforms = self._build(len(image_czyx), (1, 1, 1))
+        with _process_seeded(int(self.R.randint(2**32, dtype=np.uint32))):
+            return nnunet_on_device.done(transforms, image_czyx, fields)
 
 
 def _intensity() -> list[BasicTransform]:
