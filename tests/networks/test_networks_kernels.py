@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.library import opcheck
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, build
@@ -19,12 +20,13 @@ from adnext_plugin.networks.kernels.depthwise import (
     convolution_tiles,
     convolved,
     default_plan,
+    depthwise3d,
     numbers_of,
     weight_tiles,
 )
 from adnext_plugin.networks.kernels.layer_norm import layer_norm
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
-from adnext_plugin.networks.kernels.triton_here import raising
+from adnext_plugin.networks.kernels.triton_here import computed_in, raising
 from adnext_plugin.networks.layers.activation import GeluResponseNorm
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.norms import ChannelNorm
@@ -43,6 +45,12 @@ def errors() -> dict[str, list[float]]:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def without_triton(monkeypatch) -> None:
+    """Operators that answer by PyTorch's own, as after a failure."""
+    monkeypatch.setattr("adnext_plugin.networks.kernels.triton_here._failed", ["no Triton"])
 
 
 @pytest.mark.parametrize(
@@ -151,8 +159,7 @@ def test_a_kernel_that_cannot_be_started_gives_way_to_pytorch_with_one_warning(m
 
 
 @pytest.mark.parametrize("sizes", [None, (1, 2)])
-def test_norms_that_cannot_be_started_give_way_to_pytorch(sizes: tuple | None, monkeypatch) -> None:
-    monkeypatch.setattr("adnext_plugin.networks.kernels.triton_here._failed", ["no Triton"])
+def test_norms_that_cannot_be_started_give_way_to_pytorch(sizes: tuple | None, without_triton: None) -> None:
     torch.manual_seed(0)
     x, grad = torch.randn(2, 3, 2, 2, 4, 6).unbind()
     x[0, ..., 2] = 0
@@ -171,6 +178,39 @@ def test_norms_that_cannot_be_started_give_way_to_pytorch(sizes: tuple | None, m
     inputs = (x, *norm.parameters())
     for one, other in zip(*[(out, *torch.autograd.grad(out, inputs, grad)) for out in both], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_operators_say_of_what_shape_and_kind_their_results_are(without_triton: None) -> None:
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    x = torch.randn(2, 2, 3, 4, 6, requires_grad=True)
+    weights = [torch.randn(6, requires_grad=True) for _ in range(2)]
+    filters = torch.randn(3, 3, 3, 6, requires_grad=True)
+    plan = default_plan((2, 3, 4), 6, 2).numbers()
+    opcheck(depthwise3d, (x, filters, weights[0], plan), test_utils=checks)
+    opcheck(depthwise3d, (x, filters, None, plan), test_utils=checks)
+    opcheck(gelu_response_norm, (x, *weights, None, 2, 1e-6), test_utils=checks)
+    opcheck(layer_norm, (x, *weights, 1e-6, torch.bfloat16), test_utils=checks)
+
+
+def test_a_compiled_block_stays_one_graph_under_autocast(without_triton: None) -> None:
+    torch.manual_seed(0)
+    depthwise, norm, activation = DepthwiseConv3d(6, 3), ChannelNorm(6), GeluResponseNorm(6)
+
+    def block(x: torch.Tensor) -> torch.Tensor:  # as on a GPU
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = depthwise.of_tokens(x)
+            y = layer_norm(y, norm.weight, norm.bias, norm.eps, computed_in(y))[0]
+            weights = activation.norm.gamma, activation.norm.beta
+            return gelu_response_norm(y, *weights, None, len(y), 1e-6)[0].float().square().mean()
+
+    x = torch.randn(2, 2, 3, 4, 6)
+    losses, gradients = [], []
+    for run in (block, torch.compile(block, fullgraph=True, backend="aot_eager")):
+        depthwise.zero_grad()
+        losses.append(run(x))
+        losses[-1].backward()
+        gradients.append(depthwise.conv.weight.grad.clone())
+    assert torch.equal(losses[0], losses[1]) and torch.equal(gradients[0], gradients[1])
 
 
 def test_where_nothing_can_be_measured_it_is_pytorchs_own() -> None:

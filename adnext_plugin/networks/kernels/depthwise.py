@@ -62,6 +62,12 @@ def default_plan(size: Sequence[int], channels: int, batch: int, processors: int
     return DepthwisePlan(forward=tile, grad_input=tile, grad_weight=weight)
 
 
+@torch.compiler.assume_constant_result  # torch.compile cannot look into records
+def default_numbers(batch: int, z: int, y: int, x: int, channels: int) -> list[int]:
+    """`default_plan` as the operators take it."""
+    return default_plan((z, y, x), channels, batch).numbers()
+
+
 def convolution_tiles(size: Sequence[int], channels: int) -> list[ConvolutionTile]:
     """Tiles that are fast on some GPU, the best of an H100 first.
 

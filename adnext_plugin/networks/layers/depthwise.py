@@ -15,7 +15,7 @@ from torch import nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
-from adnext_plugin.networks.kernels.depthwise import default_plan, depthwise3d, filters_of
+from adnext_plugin.networks.kernels.depthwise import default_numbers, depthwise3d, filters_of
 from adnext_plugin.networks.kernels.triton_here import computed_in, usable, wanted
 from adnext_plugin.networks.layers.tokens import to_tokens, to_volume
 
@@ -51,7 +51,7 @@ class DepthwiseConv3d(nn.Module):
     def of_tokens(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
         """The convolution by kernels for GPUs, of tokens (B, Z, Y, X, C) to tokens."""
         x = x_bzyxc.to(computed_in(x_bzyxc))
-        plan = self.plan or default_plan(x.shape[1:4], x.shape[4], x.shape[0]).numbers()
+        plan = self.plan or default_numbers(*x.shape)
         bias = None if self.conv.bias is None else self.conv.bias.float()
         return depthwise3d(x, filters_of(self.conv.weight).float(), bias, plan)
 
