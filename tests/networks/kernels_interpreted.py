@@ -29,8 +29,10 @@ from adnext_plugin.networks.kernels.depthwise import (
 from adnext_plugin.networks.kernels.depthwise_visible import depthwise3d_visible
 from adnext_plugin.networks.kernels.layer_norm import layer_norm
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
-from adnext_plugin.networks.kernels.triton_here import failure
-from adnext_plugin.networks.layers.norms import GlobalResponseNorm
+from adnext_plugin.networks.kernels.triton_here import computed_in, failure
+from adnext_plugin.networks.layers.activation import GeluResponseNorm
+from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
+from adnext_plugin.networks.layers.norms import ChannelNorm, GlobalResponseNorm
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 
@@ -132,6 +134,30 @@ def repeats() -> list[float]:
     return [float(not torch.equal(*both))]
 
 
+def compiled() -> list[float]:
+    """By how much a block's loss and gradient change when it is compiled, all of it as one graph.
+
+    In this program rather than in the test's, because torch.compile cannot read code that coverage is counted of.
+    """
+    depthwise, norm, activation = DepthwiseConv3d(4, 3), ChannelNorm(4), GeluResponseNorm(4)
+
+    def block(x: torch.Tensor) -> torch.Tensor:  # as on a GPU
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = depthwise.of_tokens(x)
+            y = layer_norm(y, norm.weight, norm.bias, norm.eps, computed_in(y))[0]
+            weights = activation.norm.gamma, activation.norm.beta
+            return gelu_response_norm(y, *weights, None, len(y), 1e-6)[0].float().square().mean()
+
+    x = torch.randn(1, 2, 2, 3, 4)
+    losses, gradients = [], []
+    for run in (block, torch.compile(block, fullgraph=True, backend="aot_eager")):
+        depthwise.zero_grad()
+        losses.append(run(x))
+        losses[-1].backward()
+        gradients.append(depthwise.conv.weight.grad.clone())
+    return [(one - other).abs().max().item() for one, other in (losses, gradients)]
+
+
 def tile_of(tokens: int, **others: int) -> ConvolutionTile:
     """A small tile, whose last channels do not exist."""
     return ConvolutionTile(tokens=tokens, rows=2, channels=4, **others)
@@ -161,6 +187,7 @@ CASES: dict[str, Callable[[], list[float]]] = {
     "layer norm": lambda: norm_of_channels((2, 3, 5, 6)),
     "layer norm, bfloat16": lambda: norm_of_channels((7, 6), BF16),
     "repeats": repeats,
+    "compiled": compiled,
 }
 
 if __name__ == "__main__":
