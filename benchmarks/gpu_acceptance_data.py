@@ -8,6 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from adnext_plugin.data.resident import ResidentLoader
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.on_device.change import SeededChange
 from adnext_plugin.registry import AUGMENTATIONS, load, registered_names
+from adnext_plugin.trainers.fold_data import open_data
 from adnext_plugin.trainers.lifecycle import RunTrainer
 
 DRAWN, CASES, BATCH, EPOCHS = 8, 64, 4, 3
@@ -274,6 +276,7 @@ def _prepared(folder: Path, edge: int, cases: int) -> Path:
         writer = csv.DictWriter(table_file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+    _ = replace(open_data(dataset, PLANS, CONFIGURATION), fold=0).parts  # draws the folds
     return prepared
 
 
