@@ -94,10 +94,10 @@ def response_norm(size: tuple, per_sample: tuple | None, dtype: torch.dtype = to
     return errors(found, (expected, *torch.autograd.grad(expected, (x, norm.gamma, norm.beta), grad.double())))
 
 
-def among_visible(side: int, channels: int, kernel_size: int) -> list[float]:
+def among_visible(grid: tuple, side: int, channels: int, kernel_size: int) -> list[float]:
     """Of the output and the gradients of tokens, weight and bias, beside the whole volume with masked tokens at 0."""
-    visible = torch.rand(2, 3, 2, 2) < 0.6
-    visible[1, 0] = False
+    visible = torch.rand(grid) < 0.6
+    visible[0, 0, 0, 0], visible[0, 1, 0, 0], visible[-1, -1, -1, -1] = True, True, False
     patches = VisiblePatches(visible, torch.device("cpu"))
     x, grad = torch.randn(2, patches.count, side, side, side, channels).unbind()
     x.requires_grad_()
@@ -105,7 +105,7 @@ def among_visible(side: int, channels: int, kernel_size: int) -> list[float]:
     found = depthwise3d_visible(x, filters_of(conv.weight), conv.bias, patches.neighbours())
     found = (found, *torch.autograd.grad(found, (x, *conv.parameters()), grad))
     x, conv = x.detach().double().requires_grad_(), conv.double()
-    rows, size = patches.rows_in_volume(side), (2, 3 * side, 2 * side, 2 * side)
+    rows, size = patches.rows_in_volume(side), (grid[0], *[cells * side for cells in grid[1:]])
     volume = whole_volume(x.reshape(-1, channels), rows, size).permute(0, 4, 1, 2, 3)
     expected = conv(volume).permute(0, 2, 3, 4, 1).reshape(-1, channels)[rows].view(x.shape)
     return errors(found, (expected, *torch.autograd.grad(expected, (x, *conv.parameters()), grad.double())))
@@ -174,13 +174,13 @@ CASES: dict[str, Callable[[], list[float]]] = {
     "k3": lambda: convolution((2, 3, 5, 4), 6, 3, None),
     "k5": lambda: convolution((1, 2, 3, 5), 5, 5, None),
     "k7": lambda: convolution((1, 2, 3, 3), 3, 7, None),
-    "k3, small tiles": lambda: convolution((1, 3, 3, 5), 6, 3, CUT),
+    "k3, small tiles": lambda: convolution((1, 3, 3, 3), 5, 3, CUT),
     "k3, one token": lambda: convolution((1, 1, 1, 1), 4, 3, None),
     "k3, contiguous": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[0]),
     "k3, channels last": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[1]),
     "k3, bfloat16": lambda: convolution((1, 3, 2, 4), 4, 3, None, BF16),
-    "k3 among visible patches": lambda: among_visible(2, 3, 3),
-    "k5 among visible patches": lambda: among_visible(2, 3, 5),
+    "k3 among visible patches": lambda: among_visible((2, 2, 2, 2), 1, 3, 3),
+    "k5 among visible patches": lambda: among_visible((1, 2, 2, 1), 2, 2, 5),
     "response norm": lambda: response_norm((3, 2, 3, 5, 6), None),
     "response norm of patches": lambda: response_norm((4, 2, 2, 2, 6), (1, 3)),
     "response norm, bfloat16": lambda: response_norm((2, 2, 3, 5, 6), None, BF16),
