@@ -29,6 +29,8 @@ def train(
     seeds: int | None = None,
     device: str | None = None,
     num_gpus: int = 1,
+    gpus: Sequence[int] = (),
+    executor: str | None = None,
     resume: bool = False,
     restart: bool = False,
     tell: Callable[[str], None] = print,
@@ -50,6 +52,8 @@ def train(
         seeds: with "cv", under how many seeds in a row to repeat all of it.
         device: "cpu", "cuda" or "mps"; a GPU where there is one by default.
         num_gpus: to train on.
+        gpus: with "cv", numbers of GPUs that each train a fold at a time.
+        executor: with "cv", what several folds are trained on at once: "local:N", "slurm" or "dask://HOST:PORT".
         resume: go on with the run that is there, with its own settings. The same call without it goes on by itself.
         restart: set aside what is there and begin anew.
         tell: is given what was found before training, and which seed is next.
@@ -77,6 +81,8 @@ def train(
         seeds=seeds,
         device=device,
         num_gpus=num_gpus,
+        gpus=tuple(map(str, gpus)),
+        executor=executor,
         resume=resume,
         restart=restart,
     )
