@@ -51,6 +51,10 @@ class BundleError(AdnextError):
     """A model bundle is damaged, was tampered with, or is none."""
 
 
+class ExportError(AdnextError):
+    """A model cannot be written as a program, or the program does not answer as the model does."""
+
+
 class OtherDataError(AdnextError):
     """The prepared data are not those that a run was trained on."""
 

@@ -10,7 +10,7 @@ from adnext_plugin.api.scans import Geometry, People, Scan, ScansOnDisk, as_list
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.importing.image_files import is_image
-from adnext_plugin.prediction.ensemble import Ensemble
+from adnext_plugin.prediction.eager import ensemble_of
 from adnext_plugin.prediction.inputs import Inputs, read_inputs
 from adnext_plugin.prediction.model import Model
 from adnext_plugin.prediction.results import predictions_table
@@ -61,7 +61,7 @@ class LoadedModel:
     """A trained ensemble, ready to predict; `load_model` makes one."""
 
     def __init__(self, model: Model, device: str) -> None:
-        self._ensemble = Ensemble(model, device)
+        self._ensemble = ensemble_of(model, device)
         self.description: ModelDescription = model.description
         self.device = device
 

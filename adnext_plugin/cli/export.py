@@ -1,4 +1,4 @@
-"""`adnext_export`: a trained model as one file to share, without anything of any one person in it."""
+"""`adnext_export`: a trained model as one file, to share or as a program, without anything of any one person in it."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -6,14 +6,25 @@ from pathlib import Path
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import add_device_argument
-from adnext_plugin.workflows.export import Request, export
+from adnext_plugin.workflows.export import SUFFIXES, Request, export
 
 
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
-    parser = new_parser("adnext_export", "Write a trained model as one file: tensors and JSON, no code, no person.")
-    parser.add_argument("run", type=Path, help="folder of a cross-validated run, TRAINER__PLANS__CONFIGURATION")
-    parser.add_argument("--output", "-o", type=Path, required=True, help="the file, e.g. model.zip")
+    parser = new_parser("adnext_export", "Write a trained model as one file: a bundle to share, or a program.")
+    parser.add_argument(
+        "run",
+        type=Path,
+        help="folder of a cross-validated run, TRAINER__PLANS__CONFIGURATION; or folder or name of an installed bundle",
+    )
+    parser.add_argument("--output", "-o", type=Path, required=True, help="the file, e.g. model.zip or model.onnx")
+    parser.add_argument(
+        "--format",
+        choices=SUFFIXES,
+        help="zip: a bundle of tensors and JSON, no code; onnx (.onnx), torchscript (.pt): "
+        "all networks as one program, compared with the model before it is kept (default: by the file's ending)",
+    )
+    parser.add_argument("--folds", "-f", nargs="+", help="networks to write (default: all there are)")
     parser.add_argument(
         "--without-ranges",
         dest="with_ranges",
@@ -28,5 +39,7 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    export(Request(**vars(build_parser().parse_args(argv))), print)
+    arguments = vars(build_parser().parse_args(argv))
+    folds = arguments.pop("folds")
+    export(Request(**arguments, folds=tuple(folds) if folds else None), print)
     return 0

@@ -4,13 +4,14 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import add_device_argument, read_settings
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows.explanation_files import FILMS
-from adnext_plugin.workflows.predict import Explain, Request, predict
+from adnext_plugin.workflows.predict import Backend, Explain, Request, predict
 
 COLUMNS = ("file", "subject", "session", "age", "sex", "site")
 
@@ -31,8 +32,13 @@ def build_parser() -> ArgumentParser:
         "-m",
         type=Path,
         required=True,
-        help="folder of a run, TRAINER__PLANS__CONFIGURATION; folder or name of an installed bundle; or builtin:NAME, "
-        "a model that comes with the package (adnext_weights)",
+        help="folder of a run, TRAINER__PLANS__CONFIGURATION; folder or name of an installed bundle; builtin:NAME, a "
+        "model that comes with the package (adnext_weights); or a program of adnext_export (.onnx, .pt)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=get_args(Backend),
+        help="what runs the networks (default: eager for a run or a bundle, a program's own else); onnx starts fastest",
     )
     parser.add_argument("--folds", "-f", nargs="+", help="networks to use (default: all there are)")
     add_device_argument(parser)
@@ -83,6 +89,7 @@ def _request(arguments: Namespace) -> Request:
         columns={role: getattr(arguments, f"{role}_column") for role in COLUMNS},
         bids_suffix=arguments.suffix,
         bids_entities=tuple(arguments.entity),
+        backend=arguments.backend,
     )
 
 

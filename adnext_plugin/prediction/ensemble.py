@@ -1,8 +1,11 @@
 """Scans one after the other through all networks of a model: calibrated probabilities, calls and warnings."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,15 +17,15 @@ from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import AdnextError, ImageError, SettingsError
 from adnext_plugin.headers import file_doubts
 from adnext_plugin.parallel import for_each, processes_that_fit
-from adnext_plugin.prediction.description import ModelDescription
+from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.inputs import Inputs, ScanInput
 from adnext_plugin.prediction.measured import far_out, measure
-from adnext_plugin.prediction.model import FoldNetwork, Model
 from adnext_plugin.prediction.preparation import prepare_scan
 from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES
 from adnext_plugin.preprocessing.fitted import StoredToInput
 from adnext_plugin.preprocessing.preprocessor import CaseJob
 
+READ_AHEAD = 3  # stored scans
 CUT_OFF_SHARE = 0.01  # of the brain, beyond the network's input
 
 
@@ -56,13 +59,37 @@ class PreparedScan:
 See = Callable[[ScanInput, PreparedScan, pd.DataFrame, Prediction], None]
 
 
-class Ensemble:
-    """The networks of a model on one device."""
+@dataclass(frozen=True, kw_only=True)
+class FoldAnswer:
+    """Of one network: logits, or the number in the target's unit, (K,) float64; how far its features are off."""
 
-    def __init__(self, model: Model, device: str) -> None:
-        self._model = model.description
-        self._task = model.description.plan.known_task
-        self._networks = [FoldNetwork(model, index, device) for index in range(len(model.folds))]
+    outputs: np.ndarray
+    feature_distance: float | None
+
+
+class Networks(Protocol):
+    """The networks of a model at work, in the order of its folds, whatever runs them.
+
+    `columns`: what must be known of a person beside the scan. `know_features`: they say how far features are off.
+    `shortfall`: a line for where they cannot compute as they were trained. They are called with images (C, Z, Y, X).
+    """
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def know_features(self) -> bool: ...
+    @property
+    def shortfall(self) -> str | None: ...
+    def __call__(self, image_czyx: np.ndarray, row: pd.DataFrame) -> Sequence[FoldAnswer]: ...
+
+
+class Ensemble:
+    """The networks of a model, and what their answers mean together (`eager.ensemble_of` makes one of a model)."""
+
+    def __init__(self, description: ModelDescription, networks: Networks) -> None:
+        self._model = description
+        self._task = description.plan.known_task
+        self._networks = networks
 
     @property
     def description(self) -> ModelDescription:
@@ -72,12 +99,12 @@ class Ensemble:
     @property
     def columns(self) -> tuple[str, ...]:
         """What must be known of a person beside the scan."""
-        return self._networks[0].columns
+        return self._networks.columns
 
     @property
     def shortfall(self) -> str | None:
         """A line for where networks cannot compute as they were trained."""
-        return next((network.arithmetic.shortfall for network in self._networks if network.arithmetic.shortfall), None)
+        return self._networks.shortfall
 
     @property
     def not_checked(self) -> tuple[str, ...]:
@@ -85,7 +112,7 @@ class Ensemble:
         kinds = {name.partition("_")[0] for name in self._model.ranges}
         names = {"intensity": "intensities", "extent": "size", "spacing": "voxel size"}
         missing = [word for kind, word in names.items() if kind not in kinds]
-        if any(network.features is None or network.description.feature_distance is None for network in self._networks):
+        if not self._networks.know_features:
             missing.append("features")
         return tuple(missing)
 
@@ -130,17 +157,16 @@ class Ensemble:
             return error
 
     def _predict(self, scan: PreparedScan, row: pd.DataFrame) -> Prediction:
-        found = [network(scan.image_czyx, row) for network in self._networks]
-        if not all(np.isfinite(outputs).all() for outputs, _ in found):
+        found = self._networks(scan.image_czyx, row)
+        if not all(np.isfinite(fold.outputs).all() for fold in found):
             raise ImageError("the network's output is not finite; is the scan damaged?")
-        numbers = [self._in_unit(outputs, network) for network, (outputs, _) in zip(self._networks, found, strict=True)]
-        answers = np.stack([self._answer(number, net) for net, number in zip(self._networks, numbers, strict=True)])
+        answers = self.answers(found)
         mean = answers.mean(axis=0)
-        distance, is_far = self._feature_distance([features for _, features in found])
+        distance, is_far = self._feature_distance([fold.feature_distance for fold in found])
         return Prediction(
             answer=mean,
             spread=answers.std(axis=0),
-            outputs={net.description.name: number for net, number in zip(self._networks, numbers, strict=True)},
+            outputs={fold.name: one.outputs for fold, one in zip(self._model.folds, found, strict=True)},
             called=self._call(mean),
             feature_distance=distance,
             warnings=(
@@ -152,12 +178,12 @@ class Ensemble:
             ),
         )
 
-    def _in_unit(self, outputs: np.ndarray, network: FoldNetwork) -> np.ndarray:
-        scale = network.description.target_scale
-        return outputs if scale is None else outputs * scale.standard_deviation + scale.mean
+    def answers(self, found: Sequence[FoldAnswer]) -> np.ndarray:
+        """Calibrated probabilities of each network, or its number, (folds, K)."""
+        return np.stack([self._answer(one.outputs, fold) for fold, one in zip(self._model.folds, found, strict=True)])
 
-    def _answer(self, outputs: np.ndarray, network: FoldNetwork) -> np.ndarray:
-        return outputs if self._task.kind == "regression" else softmax(outputs / network.description.temperature)
+    def _answer(self, outputs: np.ndarray, fold: FoldDescription) -> np.ndarray:
+        return outputs if self._task.kind == "regression" else softmax(outputs / fold.temperature)
 
     def _call(self, answer: np.ndarray) -> int | None:
         if self._task.kind == "regression":
@@ -166,15 +192,14 @@ class Ensemble:
             return int(answer.argmax())
         return int(answer[1] >= self._model.threshold)
 
-    def _feature_distance(self, features: list[np.ndarray | None]) -> tuple[float | None, bool]:
-        if "features" in self.not_checked or any(values is None for values in features):
+    def _feature_distance(self, distances: list[float | None]) -> tuple[float | None, bool]:
+        if "features" in self.not_checked:
             return None, False
         ratios, far = [], []
-        for network, values in zip(self._networks, features, strict=True):
-            assert network.features is not None and values is not None  # else they were not checked
-            distance = float(network.features.distances(values[None])[0])
-            usual = network.description.feature_distance
-            assert usual is not None
+        for fold, distance in zip(self._model.folds, distances, strict=True):
+            usual = fold.feature_distance
+            if distance is None or usual is None:
+                return None, False
             ratios.append(distance / usual.median)
             far.append(distance > usual.limits[1])
         return float(np.mean(ratios)), sum(far) * 2 > len(far)
@@ -218,11 +243,19 @@ class Ensemble:
 
 
 def _each_stored(inputs: Inputs, model: ModelDescription) -> Iterator[tuple[int, PreparedScan | AdnextError]]:
-    for index in tqdm(range(len(inputs.scans)), desc="Predicting", unit="case"):
+    def attempt(index: int) -> PreparedScan | AdnextError:
         try:
-            yield index, read_stored(inputs, index, model)
+            return read_stored(inputs, index, model)
         except AdnextError as error:
-            yield index, error
+            return error
+
+    # the next ones are read while the networks look at this one; reading leaves Python's lock to others
+    with ThreadPoolExecutor(1) as reader:
+        waiting: deque[Future[PreparedScan | AdnextError]] = deque()
+        for index in tqdm(range(len(inputs.scans)), desc="Predicting", unit="case"):
+            for ahead in range(index + len(waiting), min(index + READ_AHEAD, len(inputs.scans))):
+                waiting.append(reader.submit(attempt, ahead))
+            yield index, waiting.popleft().result()
 
 
 def read_stored(inputs: Inputs, index: int, model: ModelDescription) -> PreparedScan:

@@ -14,7 +14,6 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from sklearn.covariance import ledoit_wolf
 
 from adnext_plugin.errors import BundleError
 
@@ -30,6 +29,8 @@ class FeatureProfile:
     @classmethod
     def of(cls, features: np.ndarray) -> "FeatureProfile":
         """Of features (N, D) of at least two cases."""
+        from sklearn.covariance import ledoit_wolf  # takes longer to load than a scan to predict
+
         spread = features.std(axis=0)
         # a unit that never answers must not divide by nothing, nor be felt when it does answer a little
         spread = np.where(spread > 0, spread, max(float(spread.max()), 1.0))

@@ -23,6 +23,7 @@ from adnext_plugin.paths import (
     dataset_folder_name,
     plans_file,
     preprocessed_dir,
+    without_links,
 )
 from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans, require_same_preparation
 from adnext_plugin.prediction.description import ModelDescription
@@ -32,6 +33,7 @@ from adnext_plugin.task import task_of
 IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their usual names
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 BIDS_MARKS = ("participants.tsv", "dataset_description.json")
+STORED = ".b2nd"  # ends the names of prepared volumes
 CHANNEL = "_0000"  # ends the names of nnU-Net's raw images
 
 
@@ -71,10 +73,10 @@ def read_inputs(
     """Find the scans.
 
     Args:
-        path: an image file; a .csv, .tsv or .xlsx table; a folder, which is taken for a BIDS tree if it has
-            `participants.tsv` or `dataset_description.json`, for a preprocessed dataset if it has the model's plans,
-            for a raw one if it has `imagesTr`, and is else searched for images, folders within it too; or number or
-            name of a preprocessed dataset.
+        path: an image file; a stored volume of a preprocessed dataset; a .csv, .tsv or .xlsx table; a folder, which is
+            taken for a BIDS tree if it has `participants.tsv` or `dataset_description.json`, for a preprocessed dataset
+            if it has the model's plans, for a raw one if it has `imagesTr`, and is else searched for images, folders
+            within it too; or number or name of a preprocessed dataset.
         model: what they are for.
         columns: that the model needs to know beside the scan.
         table_options: fields of `TableOptions`.
@@ -99,13 +101,17 @@ def read_prepared(folder: Path, model: ModelDescription) -> Inputs:
         PathsError: the dataset was not preprocessed with the model's plans.
         SettingsError: it is for another task, or was prepared otherwise.
     """
+    return _read_prepared(folder, model, None)
+
+
+def _read_prepared(folder: Path, model: ModelDescription, only: str | None) -> Inputs:
     _refuse_other_task(folder, model)
     path = plans_file(folder, model.plans_name)
     require_file(path, "preprocess the dataset with the same preset as the one trained on")
     configuration = configuration_of(read_plans(path), model.configuration, str(path))
     require_same_preparation(plan_in(configuration, str(path)), model.plan, path)
     images = folder / data_identifier(configuration, str(path))
-    stored = sorted(images.glob("*.b2nd"))
+    stored = sorted(images.glob("*.b2nd")) if only is None else [images / f"{only}{STORED}"]
     if not stored:
         raise PathsError(f"{images} has no prepared cases; run adnext_plan_and_preprocess -d {folder.name}")
     inputs = Inputs(
@@ -151,6 +157,9 @@ def _read(
     if place.is_file() and place.suffix.lower() in TABLE_SUFFIXES:
         source = read_table_source(TableOptions(table=place, **table_options))
         return _of_source(source, columns, source.rows_without_image)
+    dataset = without_links(place).parent.parent
+    if place.is_file() and place.suffix == STORED and plans_file(dataset, model.plans_name).is_file():
+        return _read_prepared(dataset, model, place.stem)
     if place.is_file():
         raise PathsError(
             f"{place} is neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a table ({', '.join(TABLE_SUFFIXES)})"

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import skew
 
 from adnext_plugin.case_properties import CaseProperties
 from adnext_plugin.images import foreground_box
@@ -32,13 +31,20 @@ def measure(volume_zyx: np.ndarray, properties: CaseProperties | None) -> dict[s
     found = {
         f"intensity_percentile_{p}": float(value) for p, value in zip(INTENSITY_PERCENTILES, percentiles, strict=True)
     }
-    found["intensity_skewness"] = float(skew(inside)) if np.ptp(inside) > 0 else 0.0
+    found["intensity_skewness"] = _skewness(inside) if np.ptp(inside) > 0 else 0.0
     if properties is None:
         return found
     for axis, spacing, (start, stop) in zip(AXES, properties.spacing_mm, properties.foreground_box, strict=True):
         found[f"spacing_{axis}_mm"] = float(spacing)
         found[f"extent_{axis}_mm"] = float(spacing * (stop - start))
     return found
+
+
+def _skewness(values: np.ndarray) -> float:
+    """Third moment over the 1.5th power of the second, as `scipy.stats.skew`, which takes a second to load."""
+    centred = values - values.mean()
+    squares = centred**2
+    return float((squares * centred).mean() / squares.mean() ** 1.5)
 
 
 def ranges_of(measured: Sequence[Mapping[str, float]]) -> dict[str, Range]:

@@ -75,6 +75,16 @@ class FoldNetwork:
             layer.register_forward_pre_hook(lambda _, inputs: self._see(inputs[0]))
 
     @property
+    def network(self) -> nn.Module:
+        """The network itself, in eval mode."""
+        return self._network
+
+    @property
+    def input_size_voxels(self) -> tuple[int, int, int]:
+        """(Z, Y, X) of what the network is fed."""
+        return self._plan.network_input_voxels
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """What it must be told of a person beside the scan, as columns are called in `subjects.csv`."""
         own = getattr(self._network, "columns", ())

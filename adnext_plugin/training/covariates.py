@@ -82,5 +82,10 @@ def plain_columns(rows: pd.DataFrame, names: Sequence[str], task: Task, network:
     return np.stack([_numbers(rows[name]) for name in names], axis=1).astype(np.float32)
 
 
+def known_columns(rows: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Columns (N, K) float32 of cases as they are; NaN where unknown."""
+    return np.stack([_numbers(rows[name]) for name in names], axis=1).astype(np.float32)
+
+
 def _numbers(column: pd.Series) -> pd.Series:
     return pd.to_numeric(column.replace(SEXES), errors="coerce")

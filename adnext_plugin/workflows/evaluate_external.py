@@ -175,12 +175,12 @@ def _predict(
     run: RunFolder, files: "FoldFiles", others: OtherPeople, device: str
 ) -> "tuple[ModelDescription, pd.DataFrame]":
     """What the networks are, and their answers for other people."""
-    from adnext_plugin.prediction.ensemble import Ensemble
+    from adnext_plugin.prediction.eager import ensemble_of
     from adnext_plugin.prediction.from_run import read_run
     from adnext_plugin.prediction.labelled import predict_labelled
 
     model = read_run(run, [str(fold) for fold in range(len(files.cohort.splits))])
-    return model.description, predict_labelled(Ensemble(model, device), others.folder, others.subjects, others.task)
+    return model.description, predict_labelled(ensemble_of(model, device), others.folder, others.subjects, others.task)
 
 
 def _scores(judged: "OfSubjects", drawn: "Resamples") -> "dict[str, Estimate]":

@@ -1,20 +1,28 @@
-"""A trained model as one file to share, without anything of any one person in it."""
+"""A trained model as one file, without anything of any one person in it: to share, or as a program without Python."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.paths import preprocessed_dir, without_links
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import Tell, choose_device
 
+if TYPE_CHECKING:
+    from adnext_plugin.prediction.model import Model
+
+Format = Literal["zip", "onnx", "torchscript"]
+SUFFIXES: dict[Format, str] = {"zip": ".zip", "onnx": ".onnx", "torchscript": ".pt"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The folder of a run, and the file to write.
+    """The folder of a run, or folder or name of an installed bundle, and the file to write.
 
     `with_ranges`: also say what the training scans look like, for which their preprocessed dataset is needed. `device`:
-    cpu, cuda or mps; None for a GPU where there is one.
+    cpu, cuda or mps, for measuring them; None for a GPU where there is one. `format`: None for what the file's ending
+    says. `folds`: of the model's networks, None for all there are.
     """
 
     run: Path
@@ -22,52 +30,89 @@ class Request:
     with_ranges: bool = True
     overwrite: bool = False
     device: str | None = None
+    format: Format | None = None
+    folds: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.output.suffix != ".zip":
-            raise SettingsError(f"-o {self.output}: a bundle's name ends in .zip")
+        known = [name for name, suffix in SUFFIXES.items() if suffix == self.output.suffix]
+        if self.format is None and not known:
+            endings = ", ".join(f"{suffix} ({name})" for name, suffix in SUFFIXES.items())
+            raise SettingsError(f"-o {self.output}: a bundle's name ends in .zip; all endings: {endings}")
+        if self.format is not None and self.output.suffix != SUFFIXES[self.format]:
+            raise SettingsError(
+                f"-o {self.output}: the name of a file of {self.format} ends in {SUFFIXES[self.format]}"
+            )
+
+    @property
+    def chosen_format(self) -> Format:
+        """The format given, or that of the file's ending."""
+        if self.format is not None:
+            return self.format
+        return next(name for name, suffix in SUFFIXES.items() if suffix == self.output.suffix)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The bundle."""
+    """The file; `largest_difference` of a probability between a program and the model, None for a bundle."""
 
     bundle: Path
     networks: int
     bytes: int
     sha256: str
+    largest_difference: float | None = None
 
 
 def export(request: Request, tell: Tell) -> Result:
-    """Write the folds of a run into one archive.
+    """Write the folds of a model into one file.
 
     Raises:
         PathsError: the file exists, or a file of the run or its dataset is missing.
-        WeightsError: a checkpoint cannot be read safely, or is not of this run.
-        SettingsError: the run learned no task.
+        WeightsError, BundleError: a checkpoint cannot be read safely, or is not of this run; a bundle is damaged.
+        SettingsError: the run learned no task, or its preparation needs Python.
+        ExportError: a network cannot be written as a program, or the program answers otherwise.
     """
     if request.output.exists() and not request.overwrite:
         raise PathsError(f"{request.output} exists; choose another name, or give --overwrite")
 
     from adnext_plugin.images import file_sha256
-    from adnext_plugin.prediction.bundle import write_bundle
-    from adnext_plugin.prediction.from_run import read_run
-    from adnext_plugin.prediction.training_cases import with_features, with_ranges
-    from adnext_plugin.prepared_data import PreparedData, refuse_other_data
 
-    run = RunFolder(without_links(request.run))
-    model = read_run(run)
-    if request.with_ranges:
-        dataset = preprocessed_dir() / model.description.dataset
-        refuse_other_data(run.folds(), PreparedData.open(dataset, run.plans, run.configuration))
-        model = with_features(with_ranges(model, dataset), dataset, choose_device(request.device))
-    write_bundle(model, request.output)
+    model = _model(request)
+    largest = None
+    if request.chosen_format == "zip":
+        from adnext_plugin.prediction.bundle import write_bundle
+
+        write_bundle(model, request.output)
+    else:
+        from adnext_plugin.deployment.writers import write_program
+
+        largest = write_program(model, request.chosen_format, request.output)
     result = Result(
         bundle=request.output,
         networks=len(model.folds),
         bytes=request.output.stat().st_size,
         sha256=file_sha256(request.output),
+        largest_difference=largest,
     )
     tell(f"{result.networks} networks are in {result.bundle}, {result.bytes / 2**20:.1f} MiB")
+    if largest is not None:
+        tell(f"Its answers differ from the model's by {largest:.1e} at most, on made-up scans")
     tell(f"SHA-256 {result.sha256}")
     return result
+
+
+def _model(request: Request) -> "Model":
+    from adnext_plugin.prediction.bundle import is_bundle
+    from adnext_plugin.prediction.from_run import read_run
+    from adnext_plugin.prediction.training_cases import with_features, with_ranges
+    from adnext_plugin.prepared_data import PreparedData, refuse_other_data
+    from adnext_plugin.workflows.predict import read_model
+
+    if is_bundle(request.run) or (not request.run.exists() and len(request.run.parts) == 1):
+        return read_model(request.run, request.folds)
+    run = RunFolder(without_links(request.run))
+    model = read_run(run, request.folds)
+    if not request.with_ranges:
+        return model
+    dataset = preprocessed_dir() / model.description.dataset
+    refuse_other_data(run.folds(), PreparedData.open(dataset, run.plans, run.configuration))
+    return with_features(with_ranges(model, dataset), dataset, choose_device(request.device))

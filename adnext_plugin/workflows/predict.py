@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adnext_plugin.builtin.weights import PREFIX, card_of, is_builtin, model_folder
 from adnext_plugin.environment import usable_cpus
@@ -15,10 +15,15 @@ from adnext_plugin.workflows.common import Tell, choose_device, say_nothing
 
 if TYPE_CHECKING:
     from adnext_plugin.explanations.animation import Form
+    from adnext_plugin.prediction.description import ModelDescription
     from adnext_plugin.prediction.ensemble import Ensemble, See
     from adnext_plugin.prediction.inputs import Inputs
     from adnext_plugin.prediction.model import Model
     from adnext_plugin.prediction.results import Outcome
+
+
+Backend = Literal["eager", "onnx", "torchscript"]
+PROGRAM_SUFFIXES = (".onnx", ".pt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +41,11 @@ class Request:
     """Scans, a model, and the folder for `predictions.csv` and `predictions.json`.
 
     `input`: an image, a folder, a table, a BIDS tree or a dataset. `model`: folder of a run, folder or name of an
-    installed bundle, or `builtin:NAME`. `folds`: of the model's networks, None for all there are. `device`: cpu, cuda
-    or mps; None for a GPU where there is one. `images`, `image_pattern` and `columns` (role to column) are for tables,
-    `bids_suffix` and `bids_entities` (KEY=VALUE) are for BIDS trees. `explain`: how to map what the networks look at;
-    None for no maps.
+    installed bundle, `builtin:NAME`, or a program that `adnext_export` has written. `folds`: of the model's networks,
+    None for all there are. `device`: cpu, cuda or mps; None for a GPU where there is one. `images`, `image_pattern` and
+    `columns` (role to column) are for tables, `bids_suffix` and `bids_entities` (KEY=VALUE) are for BIDS trees.
+    `backend`: what runs the networks; None for what fits the model: eager for a run or a bundle, else the program's.
+    `explain`: how to map what the networks look at; None for no maps.
     """
 
     input: str
@@ -54,6 +60,7 @@ class Request:
     explain: "Explain | None" = None
     bids_suffix: str = "T1w"
     bids_entities: tuple[str, ...] = ()
+    backend: Backend | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +89,16 @@ def predict(request: Request, tell: Tell) -> Result:
     if request.output.exists() and not request.output.is_dir():
         raise PathsError(f"-o {request.output} is a file; give a folder")
 
-    from adnext_plugin.prediction.ensemble import Ensemble
     from adnext_plugin.prediction.inputs import read_inputs
     from adnext_plugin.prediction.results import write_results
     from adnext_plugin.workflows.new_maps import NewMaps
 
-    device = choose_device(request.device)
-    model = read_model(request.model, request.folds)
-    ensemble = Ensemble(model, device)
+    opened = open_ensemble(request)
+    ensemble, description = opened.ensemble, opened.ensemble.description
     table_options = {"images": request.images, "image_pattern": request.image_pattern, "columns": request.columns}
     inputs = read_inputs(
         request.input,
-        model.description,
+        description,
         ensemble.columns,
         table_options,
         request.bids_suffix,
@@ -101,16 +106,20 @@ def predict(request: Request, tell: Tell) -> Result:
     )
     if inputs.left_out:
         tell(f"{len(inputs.left_out)} images or rows of {request.input} were left out: {inputs.left_out[0]}, ...")
-    _tell_model(model, ensemble.not_checked, device, tell)
+    _tell_model(description, ensemble.not_checked, opened.runs_on, tell)
     if ensemble.shortfall is not None:
         tell(ensemble.shortfall)
     if is_builtin(request.model):
         _tell_worth(str(request.model), tell)
-    maps = None if request.explain is None else NewMaps(request.explain, model, device, request.output / "explanations")
+    maps = None
+    if request.explain is not None:
+        if opened.model is None:
+            raise SettingsError(f"--explain: {request.model} is a program; give the run or the bundle it is of")
+        maps = NewMaps(request.explain, opened.model, opened.device, request.output / "explanations")
     request.output.mkdir(parents=True, exist_ok=True)
     see = None if maps is None else maps.add
     outcomes = predict_scans(ensemble, inputs, request.output, request.processes, see)
-    write_results(outcomes, model.description, ensemble.not_checked, request.output)
+    write_results(outcomes, description, ensemble.not_checked, request.output)
     if maps is not None:
         maps.finish()
     failed = [(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, AdnextError)]
@@ -122,6 +131,42 @@ def predict(request: Request, tell: Tell) -> Result:
         failed=tuple((scan.case_id, " ".join(str(error).split())) for scan, error in failed),
         maps=None if maps is None else maps.folder,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Networks at work, what they run on in words, and of a run or a bundle, not of a program, model and device."""
+
+    ensemble: "Ensemble"
+    runs_on: str
+    model: "Model | None" = None
+    device: str = "cpu"
+
+
+def open_ensemble(request: Request) -> Opened:
+    """Get the networks of a request ready. Torch is not loaded for a program in ONNX.
+
+    Raises:
+        PathsError, WeightsError, BundleError: the model is missing or damaged.
+        SettingsError: there is no such fold or device, or the backend does not fit the model.
+    """
+    is_program = request.model.suffix in PROGRAM_SUFFIXES
+    if (request.backend or "eager") == "eager" and not (is_program and request.backend is None):
+        if is_program:
+            raise SettingsError(f"--backend eager: {request.model} is a program; give the run or the bundle it is of")
+        from adnext_plugin.prediction.eager import ensemble_of
+
+        device = choose_device(request.device)
+        model = read_model(request.model, request.folds)
+        return Opened(ensemble=ensemble_of(model, device), runs_on=device, model=model, device=device)
+    if request.device not in (None, "cpu"):
+        raise SettingsError(f"-device {request.device}: programs run on the processor; use --backend eager")
+    if request.folds is not None:
+        raise SettingsError("--folds: a program's networks are one; choose them with adnext_export --folds")
+    from adnext_plugin.deployment.runner import open_program, program_ensemble
+
+    runner = open_program(request.model, request.backend)
+    return Opened(ensemble=program_ensemble(runner), runs_on=f"cpu, by {runner.notes.backend}")
 
 
 def predict_scans(
@@ -205,9 +250,8 @@ def _tell_worth(name: str, tell: Tell) -> None:
     tell(f"adnext_weights {name.removeprefix(PREFIX)} has data, terms and limits")
 
 
-def _tell_model(model: "Model", not_checked: Sequence[str], device: str, tell: Tell) -> None:
-    description = model.description
-    tell(f"{description.in_words}; on {device}")
+def _tell_model(description: "ModelDescription", not_checked: Sequence[str], runs_on: str, tell: Tell) -> None:
+    tell(f"{description.in_words}; on {runs_on}")
     for stamp in description.stamps:
         tell(stamp)
     uncertain = [fold.name for fold in description.folds if fold.temperature_at_limit]

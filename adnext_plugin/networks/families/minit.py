@@ -63,7 +63,7 @@ class PatchTransformer(nn.Module):
     def forward(self, x_bczyx: torch.Tensor, block_embedding: torch.Tensor | None = None) -> torch.Tensor:
         """Like the class says; `block_embedding`, (B, 1 + patches, 256), is added to the tokens."""
         tokens = self.patches(x_bczyx).flatten(2).transpose(1, 2)
-        class_token = self.class_token.expand(len(tokens), -1, -1)
+        class_token = self.class_token.expand(tokens.shape[0], -1, -1)
         tokens = torch.cat((class_token, tokens), dim=1) + self.positions
         if block_embedding is not None:
             tokens = tokens + block_embedding
@@ -101,7 +101,7 @@ class BlockEncoder(nn.Module):
         nn.init.trunc_normal_(self.block_embeddings, std=0.02)
 
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
-        scans = len(x_bczyx)
+        scans = x_bczyx.shape[0]  # which a trace follows, as it does not `len`
         embedding = self.block_embeddings.repeat(scans, 1, 1)
         return self.transformer(_cut_into_blocks(x_bczyx), embedding).view(scans, BLOCKS_PER_AXIS**3, WIDTH)
 

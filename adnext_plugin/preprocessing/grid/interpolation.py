@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import ThreadpoolController
 
@@ -60,6 +59,8 @@ def axis_weights(size: int, count: int, step: float, detail: float, degree: int)
     Returns:
         (count, size); rows add up to 1.
     """
+    from scipy.interpolate import make_interp_spline  # loads half of SciPy, which prepared scans do without
+
     places = (size - 1) / 2 + step * (np.arange(count) - (count - 1) / 2)
     voxels = np.eye(size)
     if detail > 1:
