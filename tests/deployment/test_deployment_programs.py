@@ -104,7 +104,7 @@ def _answers_of(model: Model, runner: Runner) -> None:
     other = program_ensemble(runner)
     assert other.columns == ensemble.columns and other.not_checked == ensemble.not_checked
     for index, image in enumerate(images):
-        networks = ensemble._networks(image[0].astype(np.float16), rows.iloc[[index]])
+        networks = ensemble._networks(image.astype(np.float16), rows.iloc[[index]])
         answers = ensemble.answers(networks)
         np.testing.assert_allclose(found[ANSWER][index], answers.mean(axis=0), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found[SPREAD][index], answers.std(axis=0), rtol=1e-3, atol=1e-4)
@@ -114,7 +114,7 @@ def _answers_of(model: Model, runner: Runner) -> None:
         if DISTANCES in found:
             distances = [one.feature_distance for one in networks]
             np.testing.assert_allclose(found[DISTANCES][index], distances, rtol=1e-4)
-        again = other._networks(image[0].astype(np.float16), rows.iloc[[index]])
+        again = other._networks(image.astype(np.float16), rows.iloc[[index]])
         np.testing.assert_allclose(again[-1].outputs, networks[-1].outputs, rtol=1e-4, atol=1e-5)
 
 
@@ -153,6 +153,16 @@ def test_a_program_of_more_classes_or_of_a_number_says_what_the_model_says(tmp_p
     runner = open_program(tmp_path / "m.pt")
     _answers_of(model, runner)
     assert (CALLED in runner.notes.outputs) == bool(task.classes)
+
+
+def test_a_program_of_a_model_trained_in_half_precision_computes_in_float32(tmp_path) -> None:
+    model = made_model(TINY_VIT, 32)
+    folds = tuple(replace(fold, precision="bfloat16") for fold in model.description.folds)
+    in_half = replace(model, description=replace(model.description, folds=folds))
+    assert write_program(in_half, "torchscript", tmp_path / "m.pt") < 1e-5
+    runner = open_program(tmp_path / "m.pt")
+    assert {fold.precision for fold in runner.notes.model.folds} == {"float32"}
+    _answers_of(model, runner)
 
 
 def test_ages_that_a_network_takes_as_they_are_must_be_known() -> None:
