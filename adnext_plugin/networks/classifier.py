@@ -36,7 +36,7 @@ def in_float32(head: nn.Module, features: torch.Tensor) -> torch.Tensor:
     The 8 bits of bfloat16 leave two people in fifty with equal logits.
     """
     device = features.device.type
-    if not torch.is_autocast_enabled(device):
+    if features.is_meta or not torch.is_autocast_enabled(device):  # which knows nothing of tensors without data
         return head(features)
     with torch.autocast(device, enabled=False):
         return head(features.float())

@@ -70,6 +70,7 @@ def made_model(
                 if names
                 else None,
                 feature_distance=usual if features else None,
+                precision="float32",
             )
         )
         profile = FeatureProfile.of(generator.normal(size=(40, features))) if features else None

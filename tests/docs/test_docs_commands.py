@@ -21,6 +21,7 @@ COMMANDS = {
     for entry in entry_points(group="console_scripts")
     if entry.module.startswith("adnext_plugin.") or entry.name.startswith("adnext_")
 }
+CPP_COMMANDS = re.findall(r"add_executable\((\w+)", (ROOT / "deploy" / "cpp" / "CMakeLists.txt").read_text())
 NETWORK_NAMES = {entry.name for entry in entry_points(group=NETWORKS)}
 OPTIONS = [objective.options_type for objective in load_all(OBJECTIVES).values()]
 RECORDS = (TrainerSettings, LinearSettings, PretrainingSettings, *OPTIONS)
@@ -51,8 +52,8 @@ def _options(command: str) -> frozenset[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
     for command, *words in _shown(page):
-        if command in NETWORK_NAMES or re.search(r"[/.(]|_$", command):
-            continue  # a network, or a file, a folder or a function
+        if command in {*NETWORK_NAMES, *CPP_COMMANDS} or re.search(r"[/.(]|_$", command):
+            continue  # a network, a program in C++, or a file, a folder or a function
         assert command in COMMANDS, f"{page.name} shows {command}"
         unknown = [word for word in words if OPTION.fullmatch(word) and word not in _options(command)]
         assert not unknown, f"{page.name} shows {command} with {unknown}"
