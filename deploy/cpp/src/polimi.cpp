@@ -83,13 +83,28 @@ void read_weights(torch::nn::Module& network, const std::string& path) {
   }
 }
 
+// safetensors: the length of a JSON header (8 bytes, little-endian), the header, the numbers. No code is in it.
+// Source: https://github.com/huggingface/safetensors, "Format". Names of tensors need no escapes in JSON.
+static std::string as_safetensors(const torch::nn::Module& network) {
+  std::string header = "{\"__metadata__\":{\"format\":\"pt\"}", numbers;
+  for (const auto& parameter : network.named_parameters()) {
+    const auto tensor = parameter.value().detach().to(torch::kCPU, torch::kFloat32).contiguous();
+    const auto start = numbers.size();
+    numbers.append(static_cast<const char*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.nbytes()));
+    std::string shape;
+    for (const auto size : tensor.sizes()) shape += (shape.empty() ? "" : ",") + std::to_string(size);
+    header += ",\"" + parameter.key() + "\":{\"dtype\":\"F32\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+              std::to_string(start) + "," + std::to_string(numbers.size()) + "]}";
+  }
+  header += "}";
+  header.resize((header.size() + 7) / 8 * 8, ' ');  // the numbers begin at a multiple of 8
+  std::string length;
+  for (int byte = 0; byte < 8; ++byte) length += static_cast<char>(header.size() >> (8 * byte) & 0xff);
+  return length + header + numbers;
+}
+
 void write_weights(const torch::nn::Module& network, const std::string& path) {
-  c10::Dict<std::string, at::Tensor> weights;
-  for (const auto& parameter : network.named_parameters())
-    weights.insert(parameter.key(), parameter.value().detach().clone());
-  c10::Dict<std::string, c10::Dict<std::string, at::Tensor>> content;
-  content.insert("network_weights", weights);
-  const auto bytes = torch::pickle_save(content);
+  const auto bytes = as_safetensors(network);
   // the reader sees the old file or the whole new one
   const std::string temporary = path + ".partial";
   std::ofstream file(temporary, std::ios::binary);

@@ -25,6 +25,7 @@ TORCH_MODULE(Polimi);
 // Weights as torch.save writes a dictionary of them, perhaps under "network_weights".
 // Throws UserError: the file is damaged, or of another network or number of classes.
 void read_weights(torch::nn::Module& network, const std::string& path);
+// Weights as safetensors, which the package reads. Throws UserError: the disk is full, or there is no such folder.
 void write_weights(const torch::nn::Module& network, const std::string& path);
 
 }  // namespace adnext

@@ -17,7 +17,7 @@ namespace {
 using adnext::UserError;
 
 constexpr const char* kUsage =
-    "usage: adnext_train_cpp TABLE.csv --classes A,B -o WEIGHTS.pth [options]\n"
+    "usage: adnext_train_cpp TABLE.csv --classes A,B -o WEIGHTS.safetensors [options]\n"
     "  TABLE            columns file (.npy, relative to the table), class, part (train or validation)\n"
     "  --epochs 100  --batch 36  --rate 1.8e-3  --crop 96  --blur 1.5  --expansion 8  --seed 0  --threads N\n"
     "  --weights FILE   begin with these instead of fresh ones\n"
@@ -78,7 +78,7 @@ Options options_of(int count, char** arguments) {
     else if (word == "--classes") options.classes = split(value);
     else throw UserError("there is no option " + word + "; see --help");
   }
-  if (options.table.empty() || options.output.empty()) throw UserError("give a table and -o WEIGHTS.pth; see --help");
+  if (options.table.empty() || options.output.empty()) throw UserError("give a table and -o WEIGHTS.safetensors; see --help");
   return options;
 }
 
