@@ -14,6 +14,7 @@ from adnext_plugin.names import whole_number
 from adnext_plugin.paths import hook_dir
 
 LaunchSetting = Literal["auto", "eager", "graphs", "compile"]
+FOLDS_AT_ONCE = "ADNEXT_FOLDS_AT_ONCE"  # told to processes that share a machine
 HOW_THREADS_WAIT = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # of OpenMP, GNU's and LLVM's
 
 
@@ -50,6 +51,11 @@ def usable_cpus(root: Path = ROOT) -> int:
     count = getattr(os, "process_cpu_count", _processors_of_process)() or 1
     granted = (_number("SLURM_CPUS_PER_TASK"), processor_limit(root))
     return min([count, *(limit for limit in granted if limit)])
+
+
+def folds_at_once() -> int:
+    """How many processes like this one train folds on this machine, and share its memory; 1 if nobody says so."""
+    return max(1, _number(FOLDS_AT_ONCE) or 1)
 
 
 def scheduled_memory_bytes() -> int | None:

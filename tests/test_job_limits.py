@@ -15,6 +15,8 @@ from adnext_plugin.data import loading_processes, store
 from adnext_plugin.environment import let_threads_sleep, usable_cpus
 from adnext_plugin.job_limits import MemoryLimit, memory_limit, processor_limit
 from adnext_plugin.parallel import processes_that_fit
+from adnext_plugin.settings import TrainerSettings
+from adnext_plugin.trainers.fold_data import open_data
 
 GIB = 1 << 30
 NO_LIMIT = "9223372036854771712\n"
@@ -165,6 +167,16 @@ def test_loaders_are_as_many_as_the_job_has_processors_for_each_training_process
         found = loading_processes.loading_processes(lambda: 1, on_gpu=True, processes=processes)
         assert (found.count, found.line) == (count, None)
     assert loading_processes.loading_processes(lambda: 1, on_gpu=False).count == 0
+
+
+def test_folds_at_once_share_memory_as_processes_of_one_training_do(toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(store.CaseStore, "keep_in_memory", lambda _, processes: asked.append(processes))
+    data = open_data(toy.preprocessed / "Dataset301_Toy", "ADNeXtPlans", "3d_fullres")
+    for told, count in (("3", 3), ("", 1), ("0", 1)):
+        monkeypatch.setenv("ADNEXT_FOLDS_AT_ONCE", told)
+        data.loader(data.parts["train"], TrainerSettings(), processes=2)
+        assert asked.pop() == 2 * count
 
 
 def test_loaders_are_no_more_than_shared_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from adnext_plugin.data.loading import CaseDataset, Change, EpochLoader, EpochSa
 from adnext_plugin.data.loading_processes import LoadingProcesses, loading_processes
 from adnext_plugin.data.resident import ResidentLoader
 from adnext_plugin.data.store import CaseStore
+from adnext_plugin.environment import folds_at_once
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_object, require_file
 from adnext_plugin.paths import DATASET_FILE, plans_file
@@ -133,8 +134,9 @@ class FoldData:
         if covariates is None:
             covariates = np.zeros((len(cases), 0), dtype=np.float32)
         store = self.store(cases, fitted)
+        beside = processes * folds_at_once()  # that load and keep as much on this machine
         if resident_on is None:
-            store.keep_in_memory(processes)
+            store.keep_in_memory(beside)
         dataset = CaseDataset(store, self.targets(cases), covariates, change, settings.seed)
         sampler = EpochSampler(
             len(cases),
@@ -149,7 +151,7 @@ class FoldData:
         loaders = LoadingProcesses(count=0)
         if shuffle:
             share = math.ceil(min(settings.batch_size, len(cases)) / processes)
-            loaders = loading_processes(lambda: share * dataset.bytes_of_case(), on_gpu=on_gpu, processes=processes)
+            loaders = loading_processes(lambda: share * dataset.bytes_of_case(), on_gpu=on_gpu, processes=beside)
         if loaders.line is not None:
             tell(loaders.line)
         return EpochLoader(dataset, sampler, workers=loaders.count, pin_memory=on_gpu)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adnext_plugin.environment import usable_cpus
+from adnext_plugin.environment import FOLDS_AT_ONCE, usable_cpus
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.names import whole_number
 from adnext_plugin.workflows.fold_tasks import (
@@ -44,7 +44,7 @@ def executor_of(name: str, logs: Path) -> Executor:
         count = whole_number(rest)
         if not count:
             raise SettingsError(f"--executor {name}: say how many folds at once, e.g. local:2")
-        return LocalFolds(shares_of_processors(count))
+        return LocalFolds(shares_of_machine(count))
     if kind == DASK:
         if importlib.util.find_spec("distributed") is None:
             raise SettingsError(f"--executor {name} needs Dask: pip install 'adnext_plugin[dask]'")
@@ -74,20 +74,16 @@ def folds_on_gpus(gpus: Sequence[str], there_are: int) -> Executor:
     # those that torch sees may be some of the machine's
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     names = [named[number] if named else str(number) for number in numbers if number is not None]
-    shares = shares_of_processors(len(names), on_gpu=True)
+    shares = shares_of_machine(len(names))
     return LocalFolds([{**share, "CUDA_VISIBLE_DEVICES": name} for name, share in zip(names, shares, strict=True)])
 
 
-def shares_of_processors(count: int, *, on_gpu: bool = False) -> list[dict[str, str]]:
-    """Variables that give each of some processes its share of the processors, unless the user has shared them out.
-
-    Args:
-        count: of processes.
-        on_gpu: whether each loads data by further processes.
-    """
-    each = str(max(1, usable_cpus() // count))
-    names = ("OMP_NUM_THREADS", "nnUNet_n_proc_DA") if on_gpu else ("OMP_NUM_THREADS",)
-    return [{name: each for name in names if name not in os.environ} for _ in range(count)]
+def shares_of_machine(count: int) -> list[dict[str, str]]:
+    """Variables that give each of some processes its share of memory, and of processors if the user does not."""
+    share = {FOLDS_AT_ONCE: str(count)}
+    if "OMP_NUM_THREADS" not in os.environ:
+        share["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // count))
+    return [dict(share) for _ in range(count)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +169,7 @@ class DaskFolds:
 
         workers = max(1, min(len(tasks), usable_cpus()))
         with open_cluster(self._name, workers) as cluster:
-            share = shares_of_processors(workers)[0] if cluster.is_local else {}
+            share = shares_of_machine(workers)[0] if cluster.is_local else {}
             arguments = [(task, share) for task in tasks]
             for index, problem in cluster.each(_problem_of, arguments, workers):
                 if isinstance(problem, AdnextError):  # workers died of it

@@ -16,7 +16,7 @@ from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.training.weights import read_checkpoint
 from adnext_plugin.workflows import executors
 from adnext_plugin.workflows import train as training
-from adnext_plugin.workflows.executors import BatchFolds, LocalFolds, executor_of, folds_on_gpus
+from adnext_plugin.workflows.executors import BatchFolds, LocalFolds, executor_of, folds_on_gpus, shares_of_machine
 from adnext_plugin.workflows.fold_tasks import FoldTask, run_task
 from adnext_plugin.workflows.train import Request
 
@@ -105,6 +105,11 @@ def test_executors_and_gpus_that_do_not_exist_are_refused(tmp_path: Path, monkey
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-abc")
     places = folds_on_gpus(("1", "0"), 2)._places
     assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == ["GPU-abc", "5"]
+    monkeypatch.setattr(executors, "usable_cpus", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert shares_of_machine(3)[2] == {"ADNEXT_FOLDS_AT_ONCE": "3", "OMP_NUM_THREADS": "2"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert shares_of_machine(3)[0] == {"ADNEXT_FOLDS_AT_ONCE": "3"}
     shared = {"dataset": "1", "trainer": "T"}
     for wrong in ({"fold": 0, "gpus": ("0",)}, {"fold": "all", "executor": "dask"}):
         with pytest.raises(SettingsError, match="give 'cv' instead of a fold"):
