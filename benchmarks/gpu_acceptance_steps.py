@@ -61,7 +61,7 @@ def steps(device: str, tiny: bool, folder: Path) -> dict:
 
 
 def compiled_steps(device: str, tiny: bool, folder: Path) -> dict:
-    """The same under `torch.compile`, batch 4, bfloat16; the first step, which compiles, by itself."""
+    """The same under `torch.compile`, and ours as one CUDA graph, batch 4, bfloat16; the first step by itself."""
     rows = []
     for size in ("T",) if tiny else ("B", "T"):
         row: dict = {"size": size, "batch": 2 if tiny else 4, "precision": "bfloat16", "milliseconds": {}}
@@ -70,6 +70,9 @@ def compiled_steps(device: str, tiny: bool, folder: Path) -> dict:
             network, optimizer = _trained(size, arm, device)
             compiled = network if tiny else torch.compile(network)
             _guarded(row, arm, partial(_step, compiled, optimizer, row["batch"], "bfloat16", device, tiny), device)
+        if device == "cuda":
+            make = partial(_step, *_trained(size, "ours", device), row["batch"], "bfloat16", device, tiny)
+            _guarded(row, "ours_as_cuda_graph", partial(_as_graph, make), device)
         rows.append(row)
     return {"rows": rows}
 
@@ -120,7 +123,8 @@ def _trained(size: str, arm: str, device: str) -> tuple[torch.nn.Module, torch.o
         if arm == "stock_channels_last":
             network = network.to(memory_format=torch.channels_last_3d)
     network = network.to(device).train()
-    return network, torch.optim.AdamW(network.parameters(), fused=device == "cuda")
+    is_cuda = device == "cuda"
+    return network, torch.optim.AdamW(network.parameters(), fused=is_cuda, capturable=is_cuda)
 
 
 def _step(
@@ -143,6 +147,21 @@ def _step(
         optimizer.step()
 
     return step
+
+
+def _as_graph(make: Callable[[], Step]) -> Step:
+    """A step whose launches are recorded once."""
+    step = make()
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def _guarded(row: dict, arm: str, make: Callable[[], Step], device: str) -> None:
