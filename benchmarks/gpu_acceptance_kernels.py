@@ -1,6 +1,6 @@
 """Part of the acceptance on a GPU: kernels beside float64 and PyTorch, and their share of the roofline.
 
-    kernels(device, tiny)   {"correctness": ..., "depthwise": ..., "response_norm": ..., "layer_norm": ...}
+    kernels(device, tiny, folder)   {"correctness": ..., "depthwise": ..., "response_norm": ..., "layer_norm": ...}
 
 Times are microseconds of the GPU for one call, the launches of several lined up beforehand. The roofline of a depthwise
 convolution is the larger of its multiply-adds (taps outside of the volume included) at the fp32 peak and of one read
@@ -8,10 +8,9 @@ and one write at the memory's. On a CPU nothing is timed, and PyTorch's own comp
 """
 
 import json
-import sys
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +39,7 @@ WAIT_CYCLES = 3_000_000
 FP32_LANES, HBM_BYTES_PER_SECOND = 128, {"H100": 3.35e12, "H200": 4.8e12, "A100": 2.0e12}
 
 
-def kernels(device: str, tiny: bool) -> dict:
+def kernels(device: str, tiny: bool, folder: Path) -> dict:
     """Correctness and times of every kernel at the stages of AD-NeXt-B; with `tiny` at one small size."""
     stages = ((4, 8),) if tiny else STAGES
     parts: dict[str, Callable[[int, int, str], dict]] = {
@@ -58,6 +57,7 @@ def kernels(device: str, tiny: bool) -> dict:
                 found[part][name] = measure(length, channels, device)
             except Exception as error:  # one that fails must not hide the others
                 found[part][name] = {"failed": f"{type(error).__name__}: {str(error)[:300]}"}
+            (folder / "found.json").write_text(json.dumps(found))
     found["triton"] = {"failure": failure()}
     return found
 
@@ -219,8 +219,3 @@ def _roofline_us(length: int, channels: int) -> float:
 def _bandwidth() -> float:
     name = torch.cuda.get_device_name()
     return next((speed for kind, speed in HBM_BYTES_PER_SECOND.items() if kind in name), 3.35e12)
-
-
-if __name__ == "__main__":
-    options = dict(pairwise(sys.argv[1:]))
-    json.dump(kernels(options.get("--device", "cuda"), "--tiny" in sys.argv), sys.stdout, indent=1)

@@ -1,9 +1,12 @@
 """The machine, and training steps on it: AD-NeXt of this package beside the same network from PyTorch's own modules."""
 
 import gc
+import json
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,6 +15,7 @@ import torch
 from side_by_side import SIZES
 from stock_adnext import StockADNeXt
 
+from adnext_plugin.environment import usable_cpus
 from adnext_plugin.networks.families.adnext import build
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
 from adnext_plugin.pretraining.masks import draw_visible
@@ -20,6 +24,8 @@ WIDTHS = {**SIZES, "L": ((3, 3, 27, 3), (128, 256, 512, 512))}
 PRECISIONS = ("bfloat16", "tf32", "float32")
 SECONDS_AN_ARM = 1.0
 Step = Callable[[], None]
+Encode = Callable[[], torch.Tensor]
+SPARSE = ("B", "T")
 
 
 def machine(device: str, tiny: bool, folder: Path) -> dict:
@@ -39,6 +45,25 @@ def machine(device: str, tiny: bool, folder: Path) -> dict:
     return found
 
 
+def compile_kernels(device: str, tiny: bool, folder: Path) -> dict:
+    """One step of every size and precision, so that kernels are compiled before anything is timed."""
+    jobs = [(size, precision) for size in (("T",) if tiny else WIDTHS) for precision in ("bfloat16", "float32")]
+    started = time.perf_counter()
+    if device == "cuda":
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(len(jobs), usable_cpus()), mp_context=context) as pool:
+            list(pool.map(_one_step, *zip(*jobs, strict=True)))
+    return {"seconds": round(time.perf_counter() - started, 1), "jobs": len(jobs)}
+
+
+def _one_step(size: str, precision: str) -> None:
+    step = _step(*_trained(size, "ours", "cuda"), 4, precision, "cuda", tiny=False)
+    step()
+    if precision == "bfloat16" and size in SPARSE:
+        for _, _, encode, network in _encodings(size, "cuda", tiny=False):
+            _encode(encode, network, "cuda")
+
+
 def steps(device: str, tiny: bool, folder: Path) -> dict:
     """Forward, loss, backward and AdamW: milliseconds and peak memory of every size, batch and precision."""
     rows = []
@@ -48,65 +73,79 @@ def steps(device: str, tiny: bool, folder: Path) -> dict:
             for batch in ((2,) if tiny else (4, 16))
             for precision in PRECISIONS
         ]
+        rows += of_size
         for arm in ("ours", "stock_contiguous", "stock_channels_last"):
             trained = _trained(size, arm, device)
             for row in of_size:
-                # what takes a second a step says nothing that the others do not
-                is_slow = row["precision"] != "bfloat16" and (size == "L" or row["batch"] == 16)
-                if arm == "ours" or not is_slow:
+                # PyTorch's own takes a second a step, and is known well enough from one of them
+                if arm == "ours" or (row["batch"] < 16 and row["precision"] == "bfloat16"):
                     make = partial(_step, *trained, row["batch"], row["precision"], device, tiny)
                     _guarded(row, arm, make, device)
-        rows += of_size
+                    _keep(rows, folder)
+    return {"rows": rows}
+
+
+def graph_steps(device: str, tiny: bool, folder: Path) -> dict:
+    """Ours with all launches of a step recorded as one CUDA graph, batch 4, bfloat16."""
+    rows: list[dict] = []
+    for size in ("T",) if tiny else ("B", "T"):
+        rows.append({"size": size, "batch": 2 if tiny else 4, "precision": "bfloat16", "milliseconds": {}})
+        rows[-1]["peak_gib"] = {}
+        make = partial(_step, *_trained(size, "ours", device), rows[-1]["batch"], "bfloat16", device, tiny)
+        _guarded(rows[-1], "ours", make if device == "cpu" else partial(_as_graph, make), device)
+        _keep(rows, folder)
     return {"rows": rows}
 
 
 def compiled_steps(device: str, tiny: bool, folder: Path) -> dict:
-    """The same under `torch.compile`, and ours as one CUDA graph, batch 4, bfloat16; the first step by itself."""
-    rows = []
-    for size in ("T",) if tiny else ("B", "T"):
+    """The same under `torch.compile`; the first step, which compiles, by itself."""
+    rows: list[dict] = []
+    for size in ("T",) if tiny else ("T", "B"):
         row: dict = {"size": size, "batch": 2 if tiny else 4, "precision": "bfloat16", "milliseconds": {}}
-        row |= {"peak_gib": {}, "seconds_to_compile": {}}
+        rows.append(row | {"peak_gib": {}, "seconds_to_compile": {}})
         for arm in ("ours", "stock_contiguous"):
             network, optimizer = _trained(size, arm, device)
             compiled = network if tiny else torch.compile(network)
-            _guarded(row, arm, partial(_step, compiled, optimizer, row["batch"], "bfloat16", device, tiny), device)
-        if device == "cuda":
-            make = partial(_step, *_trained(size, "ours", device), row["batch"], "bfloat16", device, tiny)
-            _guarded(row, "ours_as_cuda_graph", partial(_as_graph, make), device)
-        rows.append(row)
+            make = partial(_step, compiled, optimizer, row["batch"], "bfloat16", device, tiny)
+            _guarded(rows[-1], arm, make, device)
+            _keep(rows, folder)
     return {"rows": rows}
 
 
 def sparse_steps(device: str, tiny: bool, folder: Path) -> dict:
     """The encoder forward and backward in masked pre-training, bfloat16: what is visible only, and all of it."""
-    rows = []
-    for size in ("T",) if tiny else ("T", "B"):
-        torch.manual_seed(0)
-        ours = build(*WIDTHS[size], 1, 2, drop_path_rate=0.0).to(device).train()
-        stock = StockADNeXt(*WIDTHS[size])
-        stock.load_state_dict(ours.state_dict())
-        stock.to(device).to(memory_format=torch.channels_last_3d)
-        batch, edge = (1, 64) if tiny else (4, 128)
-        images = torch.randn(batch, 1, edge, edge, edge, device=device)
-        for ratio in (0.6,) if tiny else (0.6, 0.75, 0.9):
-            visible = draw_visible((edge // 32,) * 3, ratio, [(0, i) for i in range(batch)])
-            with _computing("bfloat16", device):
-                ways = fastest_ways(ours.encoder, visible, 32, torch.device(device))
-            arms = {
-                "gathered": partial(encode_with("gathered", ways), ours.encoder, images, visible),
-                "dense": partial(ours.encoder, images),
-                "stock_masked_dense": partial(stock.encode, images, visible.to(device)),
-            }
-            row: dict = {"size": size, "batch": batch, "mask_ratio": ratio, "ways": list(map(str, ways))}
-            row |= {"milliseconds": {}, "peak_gib": {}}
-            for arm, encode in arms.items():
-                network = stock if arm.startswith("stock") else ours
-                _guarded(row, arm, partial(partial, _encode, encode, network, device), device)
-            rows.append(row)
+    rows: list[dict] = []
+    for size in ("T",) if tiny else SPARSE:
+        for ratio, arm, encode, network in _encodings(size, device, tiny=tiny):
+            if not rows or (rows[-1]["size"], rows[-1]["mask_ratio"]) != (size, ratio):
+                rows.append({"size": size, "mask_ratio": ratio, "milliseconds": {}, "peak_gib": {}})
+            _guarded(rows[-1], arm, partial(partial, _encode, encode, network, device), device)
+            _keep(rows, folder)
     return {"rows": rows}
 
 
-def _encode(encode: Callable[[], torch.Tensor], network: torch.nn.Module, device: str) -> None:
+def _encodings(size: str, device: str, *, tiny: bool) -> Iterator[tuple[float, str, Encode, torch.nn.Module]]:
+    """Mask ratio, name, what encodes, and whose weights, of every arm of the comparison."""
+    torch.manual_seed(0)
+    ours = build(*WIDTHS[size], 1, 2, drop_path_rate=0.0).to(device).train()
+    stock = StockADNeXt(*WIDTHS[size])
+    stock.load_state_dict(ours.state_dict())
+    stock.to(device).to(memory_format=torch.channels_last_3d)
+    batch, edge = (1, 64) if tiny else (4, 128)
+    images = torch.randn(batch, 1, edge, edge, edge, device=device)
+    for ratio in (0.6,) if tiny else (0.6, 0.75, 0.9):
+        visible = draw_visible((edge // 32,) * 3, ratio, [(0, i) for i in range(batch)])
+        ways = fastest_ways(ours.encoder, visible.to(device), 32)
+        yield ratio, "gathered", partial(encode_with("gathered", ways), ours.encoder, images, visible), ours
+        yield ratio, "dense", partial(ours.encoder, images), ours
+        yield ratio, "stock_masked_dense", partial(stock.encode, images, visible.to(device)), stock
+
+
+def _keep(rows: list[dict], folder: Path) -> None:
+    (folder / "found.json").write_text(json.dumps({"rows": rows}))
+
+
+def _encode(encode: Encode, network: torch.nn.Module, device: str) -> None:
     network.zero_grad(set_to_none=True)
     with _computing("bfloat16", device):
         total = encode().float().sum()
