@@ -127,7 +127,9 @@ def _in_process(name: str, arguments: argparse.Namespace, work: Path, limit: flo
     found: dict[str, Any] = {"status": "ok"}
     with (folder / "printed.txt").open("w") as printed:
         try:
-            code = subprocess.run(words, stdout=printed, stderr=printed, timeout=limit).returncode
+            # as our commands have it: threads that wait leave the processors to others
+            environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+            code = subprocess.run(words, stdout=printed, stderr=printed, timeout=limit, env=environment).returncode
         except subprocess.TimeoutExpired:
             code = None
     if code != 0:
