@@ -5,8 +5,8 @@
 
 Each part runs in a process of its own, with a limit of time, so that neither a failure nor a broken device hides the
 rest: what is not timed at once, then what is timed one after the other, as far as --seconds go. `--device cpu --tiny`
-is a dry run of the benchmark's own logic; `--device cpu --parts demo oasis --result
-benchmarks/results/gpu_acceptance_on_cpu.json` made what AUCs on a GPU are compared with. ADNEXT_TEST_DATA names the
+is a dry run of the benchmark's own logic. AUCs are compared with those of a CPU in
+benchmarks/results/gpu_acceptance_on_cpu.json. ADNEXT_TEST_DATA names the
 folder of real scans for the parts that want some; without it they say so. `--oasis` names a folder of work in which
 benchmarks/oasis_ad.py has already prepared `sex`.
 
