@@ -15,10 +15,11 @@ import torch
 from side_by_side import SIZES
 from stock_adnext import StockADNeXt
 
-from adnext_plugin.environment import usable_cpus
+from adnext_plugin.environment import LaunchSetting, usable_cpus
 from adnext_plugin.networks.families.adnext import build
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
 from adnext_plugin.pretraining.masks import draw_visible
+from adnext_plugin.training.launching import LaunchedNetwork
 
 WIDTHS = {**SIZES, "L": ((3, 3, 27, 3), (128, 256, 512, 512))}
 PRECISIONS = ("bfloat16", "tf32", "float32")
@@ -86,27 +87,24 @@ def steps(device: str, tiny: bool, folder: Path) -> dict:
 
 
 def graph_steps(device: str, tiny: bool, folder: Path) -> dict:
-    """Ours with all launches of a step recorded as one CUDA graph, batch 4, bfloat16."""
-    rows: list[dict] = []
-    for size in ("T",) if tiny else ("B", "T"):
-        rows.append({"size": size, "batch": 2 if tiny else 4, "precision": "bfloat16", "milliseconds": {}})
-        rows[-1]["peak_gib"] = {}
-        make = partial(_step, *_trained(size, "ours", device), rows[-1]["batch"], "bfloat16", device, tiny)
-        _guarded(rows[-1], "ours", make if device == "cpu" else partial(_as_graph, make), device)
-        _keep(rows, folder)
-    return {"rows": rows}
+    """As training launches them: the network's kernels, forward and back, recorded as a CUDA graph; bfloat16."""
+    return _launched_steps("graphs", device, tiny, folder)
 
 
 def compiled_steps(device: str, tiny: bool, folder: Path) -> dict:
-    """The same under `torch.compile`; the first step, which compiles, by itself."""
+    """The same under `torch.compile`, and PyTorch's own modules under it; the first step, which compiles, by itself."""
+    return _launched_steps("compile", device, tiny, folder)
+
+
+def _launched_steps(launch: LaunchSetting, device: str, tiny: bool, folder: Path) -> dict:
     rows: list[dict] = []
-    for size in ("T",) if tiny else ("T", "B"):
+    for size in ("T",) if tiny else ("B", "T"):
         row: dict = {"size": size, "batch": 2 if tiny else 4, "precision": "bfloat16", "milliseconds": {}}
-        rows.append(row | {"peak_gib": {}, "seconds_to_compile": {}})
-        for arm in ("ours", "stock_contiguous"):
+        rows.append(row | {"peak_gib": {}, "seconds_of_first": {}, "said": []})
+        for arm in ("ours",) if launch == "graphs" else ("ours", "stock_contiguous"):
             network, optimizer = _trained(size, arm, device)
-            compiled = network if tiny else torch.compile(network)
-            make = partial(_step, compiled, optimizer, row["batch"], "bfloat16", device, tiny)
+            launched = LaunchedNetwork(network, "eager" if device == "cpu" else launch, rows[-1]["said"].append)
+            make = partial(_step, launched, optimizer, row["batch"], "bfloat16", device, tiny)
             _guarded(rows[-1], arm, make, device)
             _keep(rows, folder)
     return {"rows": rows}
@@ -135,7 +133,7 @@ def _encodings(size: str, device: str, *, tiny: bool) -> Iterator[tuple[float, s
     images = torch.randn(batch, 1, edge, edge, edge, device=device)
     for ratio in (0.6,) if tiny else (0.6, 0.75, 0.9):
         visible = draw_visible((edge // 32,) * 3, ratio, [(0, i) for i in range(batch)])
-        ways = fastest_ways(ours.encoder, visible.to(device), 32)
+        ways = fastest_ways(ours.encoder, visible, 32, torch.device(device))
         yield ratio, "gathered", partial(encode_with("gathered", ways), ours.encoder, images, visible), ours
         yield ratio, "dense", partial(ours.encoder, images), ours
         yield ratio, "stock_masked_dense", partial(stock.encode, images, visible.to(device)), stock
@@ -162,12 +160,11 @@ def _trained(size: str, arm: str, device: str) -> tuple[torch.nn.Module, torch.o
         if arm == "stock_channels_last":
             network = network.to(memory_format=torch.channels_last_3d)
     network = network.to(device).train()
-    is_cuda = device == "cuda"
-    return network, torch.optim.AdamW(network.parameters(), fused=is_cuda, capturable=is_cuda)
+    return network, torch.optim.AdamW(network.parameters(), fused=device == "cuda")
 
 
 def _step(
-    network: torch.nn.Module,
+    network: Callable[[torch.Tensor], torch.Tensor],
     optimizer: torch.optim.Optimizer,
     batch: int,
     precision: str,
@@ -188,21 +185,6 @@ def _step(
     return step
 
 
-def _as_graph(make: Callable[[], Step]) -> Step:
-    """A step whose launches are recorded once."""
-    step = make()
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
-
-
 def _guarded(row: dict, arm: str, make: Callable[[], Step], device: str) -> None:
     """Measure one arm into a row; where it fails, say why there."""
     step: Step | None = None
@@ -215,8 +197,8 @@ def _guarded(row: dict, arm: str, make: Callable[[], Step], device: str) -> None
         started = time.perf_counter()
         step()
         _wait(device)
-        if "seconds_to_compile" in row:
-            row["seconds_to_compile"][arm] = round(time.perf_counter() - started, 1)
+        if "seconds_of_first" in row:
+            row["seconds_of_first"][arm] = round(time.perf_counter() - started, 1)
         row["milliseconds"][arm] = round(1e3 * _seconds(step, device), 3)
         if device == "cuda":
             row["peak_gib"][arm] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
