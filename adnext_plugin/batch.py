@@ -20,6 +20,13 @@ class Batch(NamedTuple):
     covariates: torch.Tensor
     indices: torch.Tensor
 
+    def parts(self, count: int) -> "list[Batch]":
+        """The batch cut into as many parts, as even as can be; fewer where there are fewer cases."""
+        if count == 1:
+            return [self]
+        cut = [torch.tensor_split(tensor, min(count, len(self.indices))) for tensor in self]
+        return [Batch(*part) for part in zip(*cut, strict=True)]
+
     def to(self, device: torch.device) -> "Batch":
         """The same on a device, indices apart; from pinned memory without waiting."""
         images, targets, covariates = (tensor.to(device, non_blocking=True) for tensor in self[:3])

@@ -58,6 +58,7 @@ class RunSettings:
     patience_epochs: int | None = None  # stop when as many epochs in a row were no better than the best
     augmentation: str = "paper"
     precision: PrecisionSetting = "auto"  # of networks, their heads apart; see training/precision.py
+    accumulate: int = 1  # parts in which a batch goes through the network, one after the other
     pretrained_weights: str | None = None  # checkpoint whose encoder to start from; {fold} stands for the fold
     seed: int = 42
     # keep all volumes on the GPU and change them there; auto: where they fit and the augmentation can be done there.
@@ -68,6 +69,8 @@ class RunSettings:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 1 <= self.accumulate <= self.batch_size:
+            raise SettingsError(f"accumulate must be 1 to batch_size ({self.batch_size}), got {self.accumulate}")
         require_seed("seed", self.seed)
         if not 0 <= self.min_learning_rate <= self.learning_rate or self.learning_rate <= 0:
             raise SettingsError(

@@ -97,7 +97,13 @@ def add_arguments(parser: ArgumentParser, *, trainer: str | None = None, fold: s
     add_trainer_argument(parser, RECOMMENDED, trainer)
     add_plans_argument(parser)
     add_device_argument(parser)
-    parser.add_argument("--num-gpus", "-num_gpus", type=int, default=1, help="GPUs to train on (default: 1)")
+    parser.add_argument(
+        "--num-gpus",
+        "-num_gpus",
+        type=int,
+        default=1,
+        help="GPUs to train on, or with -device cpu processes (default: 1)",
+    )
     parser.add_argument(
         "--pretrained-weights",
         "-pretrained_weights",

@@ -106,7 +106,8 @@ class EpochSampler(Sampler):
 
     def __len__(self) -> int:
         full, rest = divmod(self._cases, self._batch_size)
-        return full + (rest > 0 and (not self._shuffle or full == 0))
+        # of a batch with fewer cases than processes, the last of these have none
+        return full + (rest > self._rank and (not self._shuffle or full == 0))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.arange(self._cases)

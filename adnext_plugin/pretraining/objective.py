@@ -148,6 +148,13 @@ class Objective(ABC, Generic[Options]):
         """Loss of a training batch, a scalar; by default the mean over its cases."""
         return self.losses(network, batch, seeds).mean()
 
+    def weight(self, batch: Batch) -> torch.Tensor | None:
+        """What `loss` is a mean over: by default the number of cases. So parts of a batch add up to the whole of it.
+
+        None: the loss is that of the batches of all processes already, and no batch can be cut into parts.
+        """
+        return torch.full((), float(len(batch.indices)), device=batch.images.device)
+
     def outputs(self, network: nn.Module, batch: Batch, seeds: Seeds) -> dict[str, torch.Tensor]:
         """What `scores` needs of a held-out batch, on the CPU; by default `losses`, in float32."""
         return {"losses": self.losses(network, batch, seeds).float().cpu()}

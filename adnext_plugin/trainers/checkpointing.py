@@ -1,5 +1,6 @@
 """Settings and state of a run: where they come from, and how they are written down and found again."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from inspect import getattr_static
@@ -26,7 +27,13 @@ from adnext_plugin.registry import AUGMENTATIONS, registered_names
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.run_records import Corpus, Provenance
 from adnext_plugin.settings import Precision, RunSettings
-from adnext_plugin.trainers.processes import unwrapped
+from adnext_plugin.trainers.processes import (
+    device_of_process,
+    draws_at_random,
+    number_of_processes,
+    unwrapped,
+    wait_for_all,
+)
 from adnext_plugin.training.checkpoint_notes import CheckpointNotes, find_notes
 from adnext_plugin.training.checkpoint_saver import CheckpointSaver
 from adnext_plugin.training.logger import RunLogger
@@ -136,7 +143,12 @@ class ResumableRun(nnUNetTrainer, ABC):
         plans = plans_with(plans, configuration, plan)
         # nnU-Net demands the key when it trains and leaves it out when it predicts
         self._continues = bool(plans.setdefault("continue_training", False))
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        with warnings.catch_warnings():
+            # of several processes nnU-Net knows only such that have a GPU each
+            warnings.filterwarnings("ignore", message=".*GradScaler is enabled, but CUDA is not available.*")
+            super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp:
+            self.device = device_of_process(device.type)
         self.plan = plan
         self.task = plan.known_task
         self._use(settings)
@@ -176,6 +188,11 @@ class ResumableRun(nnUNetTrainer, ABC):
         """How the network computes, once there is one."""
         assert self._arithmetic is not None
         return self._arithmetic
+
+    def print_to_log_file(self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
+        """As nnU-Net's, but of several processes only the first speaks."""
+        if self.local_rank == 0:
+            super().print_to_log_file(*args, also_print_to_console=also_print_to_console, add_timestamp=add_timestamp)
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -231,6 +248,7 @@ class ResumableRun(nnUNetTrainer, ABC):
             SettingsError: the settings asked for now would make it another run.
         """
         self.wait_for_checkpoints()
+        wait_for_all()  # the first process may still be writing it
         where: Path | str = "the checkpoint"
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, dict):
@@ -250,6 +268,7 @@ class ResumableRun(nnUNetTrainer, ABC):
             self._plain_network().load_state_dict(checkpoint["network_weights"])
         except RuntimeError as error:
             raise WeightsError(f"{where} is of another network than the plan's {self.plan.network.name}") from error
+        self._require_as_many_processes(notes, where)
         load_optimizer(self.optimizer, checkpoint["optimizer_state"])
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
@@ -290,10 +309,19 @@ class ResumableRun(nnUNetTrainer, ABC):
             provenance=Provenance(**provenance()),
             precision=self.arithmetic.precision,
             kernels=self._kernels,
+            processes=number_of_processes(),
             pretraining_data=self._corpus,
             further=stated,
             **scales,
         )
+
+    def _require_as_many_processes(self, notes: CheckpointNotes, where: Path | str) -> None:
+        goes_on, now = self._continues and self.dataloader_train is None, number_of_processes()
+        if goes_on and notes.processes not in (None, now) and draws_at_random(self._plain_network()):
+            raise SettingsError(
+                f"{where} was trained by {notes.processes} processes and would be another run with {now}, since the "
+                f"network drops parts of itself at random; use --num-gpus {notes.processes}, or --restart"
+            )
 
     def _compute_in(self, precision: Precision) -> None:
         """Let the networks of the run compute in a precision, as far as the device can."""

@@ -169,6 +169,11 @@ class FoldRun(ResumableRun):
 
     def _loader(self, cases: list[str], augmentation: Change | None = None, *, shared: bool = True) -> Loader:
         """A loader of some cases, in random order where they are augmented; of this process's share of every batch."""
+        if shared and augmentation is not None and len(cases) < number_of_processes():
+            raise SettingsError(
+                f"{len(cases)} cases to train on are fewer than the {number_of_processes()} processes; use fewer GPUs "
+                "(--num-gpus)"
+            )
         return self._data.loader(
             cases,
             self.settings,

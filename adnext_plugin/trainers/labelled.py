@@ -5,6 +5,7 @@ A variant changes a class attribute (`settings`, `network_settings`) or override
 """
 
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from adnext_plugin.run_records import FoldSummary, write_summary
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.trainers.lifecycle import RunTrainer
+from adnext_plugin.trainers.processes import number_of_processes, of_first_process, wait_for_all
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.launching import LaunchedNetwork, launch_of
@@ -120,6 +122,13 @@ class ADNeXtTrainer(RunTrainer):
         """Loss of one batch, a scalar; override `compute_loss` instead."""
         return self.compute_loss(self._outputs(batch), batch)
 
+    def loss_weight(self, batch: Batch) -> torch.Tensor:
+        """The sum of the weights of the cases' classes where the loss has such, else the number of cases."""
+        weights = getattr(self.loss, "weight", None)
+        if not isinstance(weights, torch.Tensor) or batch.targets.is_floating_point():
+            return torch.full((), float(len(batch.indices)), device=self.device)
+        return weights[batch.targets].sum()
+
     def about_run(self) -> list[str]:
         """The stamps of what makes results unlike those of an honest run."""
         return list(self._stamps())
@@ -145,8 +154,9 @@ class ADNeXtTrainer(RunTrainer):
         """Log the mean training loss, and where asked to, settle the statistics of batch norms."""
         super().on_train_epoch_end(train_outputs)
         if self.settings.precise_batch_norm:
-            # what is left over may be a single case, which has no variance
-            batches = (batch for batch in self._unchanged_training_cases.batches(epoch=0) if len(batch.indices) > 1)
+            # whole batches, dealt out among processes; what is left over may be a single case, which has no variance
+            mine = islice(self._unchanged_training_cases.batches(epoch=0), self.local_rank, None, number_of_processes())
+            batches = (batch for batch in mine if len(batch.indices) > 1)
             settle_batch_norms(self._plain_network(), self.validation_step, batches)
 
     def validation_step(self, batch: Batch) -> dict:
@@ -185,8 +195,10 @@ class ADNeXtTrainer(RunTrainer):
         Args:
             save_probabilities: nnU-Net's `--npz`; probabilities are always saved.
         """
+        wait_for_all()
         best = self._folder.checkpoint_best
-        use_best = self.settings.evaluate_with == "best" and best.is_file()
+        # of several machines' views of a file system one may lag behind
+        use_best = of_first_process(self.settings.evaluate_with == "best" and best.is_file())
         if use_best:
             self.load_checkpoint(str(best))
         split = self._data.parts
@@ -250,7 +262,7 @@ class ADNeXtTrainer(RunTrainer):
         # mixed as in training: by name, a batch would be of one cohort, and what tells cohorts apart no spread at all
         training = sorted(self.do_split()[0])
         order = np.random.default_rng(self.settings.seed).permutation(len(training))
-        return self._loader([training[place] for place in order])
+        return self._loader([training[place] for place in order], shared=False)
 
     @cached_property
     def _held_out_loader(self) -> Loader:
@@ -264,8 +276,12 @@ class ADNeXtTrainer(RunTrainer):
         return LaunchedNetwork(self.network, launch, self.print_to_log_file)
 
     def _outputs(self, batch: Batch) -> torch.Tensor:
-        is_launched = self.network.training and self._launched.network is self.network
-        network = self._launched if is_launched else self.network
+        plain = self._plain_network()
+        network = self.network
+        if self.is_ddp and not plain.training:
+            network = plain  # to predict, processes need not agree on how many batches they have
+        elif self.network.training and self._launched.network is self.network:
+            network = self._launched
         return network(batch.images, batch.covariates) if batch.covariates.shape[1] else network(batch.images)
 
     def _predictions(self, cases: list[str], outputs: list[dict]) -> Predictions:

@@ -11,6 +11,8 @@ nnU-Net constructs the class, calls `initialize`, `load_checkpoint` or `run_trai
 
 import time
 from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,15 +25,17 @@ from torch.nn.parallel import DistributedDataParallel
 from adnext_plugin.batch import Batch
 from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import Loader
-from adnext_plugin.errors import WeightsError
+from adnext_plugin.errors import SettingsError, WeightsError
 from adnext_plugin.networks.kernels.choice import fastest_plans, plans_from_json, use_plans
 from adnext_plugin.networks.kernels.triton_here import ceil_div
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import without_links
+from adnext_plugin.pretraining.gather import share_of_all_processes
 from adnext_plugin.records import to_json
 from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
 from adnext_plugin.trainers.fold_run import FoldRun
 from adnext_plugin.trainers.processes import from_all_processes, number_of_processes, of_first_process, seed_torch
+from adnext_plugin.training.batch_norm import share_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside
 from adnext_plugin.training.plan_resolution import about_stock_data
 from adnext_plugin.training.precision import HALF, Arithmetic, chosen
@@ -56,6 +60,14 @@ class RunTrainer(FoldRun):
     @abstractmethod
     def batch_loss(self, batch: Batch) -> torch.Tensor:
         """Loss of one training batch on the run's device, a scalar."""
+
+    def loss_weight(self, batch: Batch) -> torch.Tensor | None:
+        """What `batch_loss` is a mean over, a scalar: by default the number of cases.
+
+        Parts of a batch, those of other processes among them, add up to the loss of the whole by it. None: the loss is
+        that of all processes already, and a batch cannot be cut into parts.
+        """
+        return torch.full((), float(len(batch.indices)), device=self.device)
 
     @abstractmethod
     def validation_step(self, batch: Batch) -> dict:
@@ -110,6 +122,11 @@ class RunTrainer(FoldRun):
 
     def initialize(self) -> None:
         """Build network, optimizer and schedule; weights are drawn from the run's seed."""
+        if self.settings.batch_size < number_of_processes():
+            raise SettingsError(
+                f"batch_size {self.settings.batch_size} is less than the {number_of_processes()} processes that share "
+                "a batch; make it larger, or use fewer GPUs (--num-gpus)"
+            )
         seed_torch(self.settings.seed, -1, self.local_rank)
         self.batch_size = self.settings.batch_size
         self.num_input_channels = len(self.channel_names)
@@ -117,9 +134,15 @@ class RunTrainer(FoldRun):
         if self._arithmetic is None:
             self._choose_precision()
         self._choose_kernels()
+        if self.is_ddp:
+            share_batch_norms(self.network)
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         if self.is_ddp:
-            self.network = DistributedDataParallel(self.network_in_processes(), device_ids=[self.local_rank])
+            own_gpu = [self.device.index] if self.device.type == "cuda" else None
+            # shared batch norms have equal statistics everywhere, so no buffers need be sent
+            self.network = DistributedDataParallel(
+                self.network_in_processes(), device_ids=own_gpu, broadcast_buffers=False
+            )
         self.dataset_class = nnUNetDatasetBlosc2
         self.was_initialized = True
 
@@ -222,18 +245,13 @@ class RunTrainer(FoldRun):
         """
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        with self.arithmetic():
-            loss = self.batch_loss(batch)
-        if self._knows_losses_at_once():
-            require_finite(numbers([loss]), self.current_epoch)
+        loss = self._add_gradients(batch)
         if self.grad_scaler is None:
-            loss.backward()
             self.optimizer.step()
         else:
-            self.grad_scaler.scale(loss).backward()
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
-        return {"loss": loss.detach()}
+        return {"loss": loss}
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Log the mean training loss.
@@ -299,6 +317,35 @@ class RunTrainer(FoldRun):
         pass
 
     # ------------------------------------------------------------------ private
+
+    def _add_gradients(self, batch: Batch) -> torch.Tensor:
+        """Run a batch through the network and back, part by part; its loss."""
+        parts = batch.parts(self.settings.accumulate)
+        losses = []
+        for number, (part, share) in enumerate(zip(parts, self._shares(parts), strict=True), start=1):
+            # processes exchange gradients with the last part
+            with self._without_exchange() if number < len(parts) else nullcontext():
+                with self.arithmetic():
+                    loss = self.batch_loss(part) if share is None else self.batch_loss(part) * share
+                if self._knows_losses_at_once():
+                    require_finite(numbers([loss]), self.current_epoch)
+                (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _without_exchange(self) -> AbstractContextManager:
+        return self.network.no_sync() if isinstance(self.network, DistributedDataParallel) else nullcontext()
+
+    def _shares(self, parts: list[Batch]) -> Sequence[torch.Tensor | None]:
+        """What the losses of parts of a batch are multiplied by to make the loss of the batch of all processes."""
+        if len(parts) == 1 and not self.is_ddp:
+            return [None]
+        weights = [weight for part in parts if (weight := self.loss_weight(part)) is not None]
+        if not weights:
+            return [None] * len(parts)
+        whole = torch.stack(weights).sum()
+        of_whole = share_of_all_processes(whole) / whole.clamp(min=torch.finfo(whole.dtype).tiny)
+        return [weight * of_whole for weight in weights]
 
     def _knows_losses_at_once(self) -> bool:
         return self.device.type == "cpu" and not self.is_ddp

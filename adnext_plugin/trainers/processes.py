@@ -1,13 +1,16 @@
 """A run in several processes, one for each GPU: what they exchange, and the seeds that set them apart."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from monai.networks.layers import DropPath
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torchvision.ops import StochasticDepth
 
 from adnext_plugin.networks.weight_names import COMPILED
 
@@ -65,6 +68,29 @@ def of_first_process(value: Value) -> Value:
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def wait_for_all() -> None:
+    """Go on when every process is here: what the first has written by then can be read by all."""
+    if _together():
+        dist.barrier()
+
+
+def device_of_process(kind: str) -> torch.device:
+    """The device of this process of several on its machine."""
+    if kind != "cuda":
+        return torch.device(kind)
+    place = os.environ.get("LOCAL_RANK")  # as torchrun has it, which may start processes on several machines
+    return torch.device("cuda", dist.get_rank() if place is None else int(place))
+
+
+def draws_at_random(network: nn.Module) -> bool:
+    """Whether training drops parts of the network, which every process draws for itself."""
+    return any(
+        module.p > 0 if isinstance(module, nn.modules.dropout._DropoutNd | StochasticDepth) else module.drop_prob > 0
+        for module in network.modules()
+        if isinstance(module, nn.modules.dropout._DropoutNd | StochasticDepth | DropPath)
+    )
 
 
 def seed_torch(seed: int, epoch: int, rank: int) -> None:

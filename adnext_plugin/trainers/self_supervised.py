@@ -154,6 +154,10 @@ class SelfSupervisedTrainer(RunTrainer):
             return self.network(batch, seeds)
         return self._fitted.loss(self.network, batch, seeds)
 
+    def loss_weight(self, batch: Batch) -> torch.Tensor | None:
+        """What the objective's is a mean over."""
+        return self._fitted.weight(batch)
+
     def validation_step(self, batch: Batch) -> dict:
         """What the objective's scores need of one batch, under seeds that are each case's own and never change."""
         batch = batch.to(self.device)

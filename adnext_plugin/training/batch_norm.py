@@ -1,10 +1,12 @@
-"""Statistics of batch norms that fit the weights they are used with."""
+"""Statistics of batch norms: those of the batch of all processes, and such as fit the weights they are used with."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Batch = TypeVar("Batch")
@@ -20,8 +22,9 @@ def settle_batch_norms(network: nn.Module, forward: Callable[[Batch], object], b
     Args:
         network: changed in place.
         forward: runs the network on a batch.
-        batches: of training cases without augmentation, two or more each, mixed at random: the spread is that within
-            batches, so batches of one cohort each would leave out what cohorts differ in.
+        batches: of training cases without augmentation, two or more each, mixed at random; those of this process if
+            there are several. The spread is that within batches, so batches of one cohort each would leave out what
+            cohorts differ in.
 
     Source: Wu and Johnson 2021, "Rethinking Batch in BatchNorm", section 3 (precise batch norm).
     """
@@ -32,8 +35,80 @@ def settle_batch_norms(network: nn.Module, forward: Callable[[Batch], object], b
         norm.reset_running_stats()
         norm.momentum = None  # the average of all batches
         norm.train()
+        if isinstance(norm, SharedBatchNorm):
+            norm.is_shared = False
     for batch in batches:
         forward(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
+        if isinstance(norm, SharedBatchNorm):
+            norm.is_shared = True
+            _average_over_processes(norm)
+
+
+class SharedBatchNorm(_BatchNorm):
+    """A batch norm that several processes have together: its statistics in training are those of all their cases.
+
+    torch's own `SyncBatchNorm` refuses processors, so that nothing of it could be tested without several GPUs.
+    """
+
+    is_shared = True
+
+    @classmethod
+    def of(cls, norm: _BatchNorm) -> "SharedBatchNorm":
+        """One with the parameters and statistics of another batch norm."""
+        shared = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        shared.weight, shared.bias = norm.weight, norm.bias
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            setattr(shared, name, getattr(norm, name))
+        return shared.train(norm.training)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not (self.training and self.is_shared):
+            return super().forward(x)
+        # sums that give their gradients back, in float64 as sums of so many values need
+        others = [axis for axis in range(x.ndim) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
+        count = torch.full((1,), float(x.numel() // x.shape[1]), dtype=torch.float64, device=x.device)
+        sums = all_reduce(torch.cat([x.sum(others, dtype=torch.float64), count]))
+        values = sums[-1].detach()
+        mean = sums[:-1] / values
+        centred = x - mean.to(torch.float32).view(shape)
+        variance = all_reduce(centred.square().sum(others, dtype=torch.float64)) / values
+        self._keep_running(mean.detach(), variance.detach() * values / (values - 1))
+        scale = (variance + self.eps).rsqrt().to(torch.float32) * self.weight
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+
+    def _check_input_dim(self, x: torch.Tensor) -> None:
+        """Any number of axes will do."""
+
+    @torch.no_grad()
+    def _keep_running(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        seen, running_mean, running_variance = self.num_batches_tracked, self.running_mean, self.running_var
+        assert seen is not None and running_mean is not None and running_variance is not None
+        seen += 1
+        share = self.momentum
+        assert share is not None  # it is only while statistics are settled, process by process
+        running_mean.lerp_(mean.to(running_mean.dtype), share)
+        running_variance.lerp_(variance.to(running_variance.dtype), share)
+
+
+def share_batch_norms(network: nn.Module) -> None:
+    """Put in the place of every batch norm of a network one that all processes have together."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, _BatchNorm) and not isinstance(child, SharedBatchNorm):
+                setattr(module, name, SharedBatchNorm.of(child))
+
+
+def _average_over_processes(norm: SharedBatchNorm) -> None:
+    """Statistics over the batches of all processes, each batch counting alike."""
+    seen, mean, variance = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    assert seen is not None and mean is not None and variance is not None
+    sums = torch.cat([mean.double() * seen, variance.double() * seen, seen[None].double()])
+    dist.all_reduce(sums)
+    found = sums[:-1] / sums[-1].clamp(min=1)
+    mean.copy_(found[: len(mean)])
+    variance.copy_(found[len(mean) :])
+    seen.copy_(sums[-1])

@@ -42,6 +42,7 @@ class CheckpointNotes:
     provenance: Provenance
     precision: Precision | None = None  # that it was trained in; None: by an earlier version
     kernels: dict[str, Any] | None = None  # how convolutions are computed, by shape; None where nothing was chosen
+    processes: int | None = None  # how many trained it together; None: by an earlier version
     pretraining_data: Corpus | None = None  # whom the network has seen; None where it is not known
     target_scale: TargetScale | None = None
     covariate_scale: CovariateScale | None = None
@@ -56,6 +57,7 @@ class CheckpointNotes:
             "best_epoch": self.best_epoch,
             **({} if self.precision is None else {"precision": self.precision}),
             **({} if self.kernels is None else {"kernels": self.kernels}),
+            **({} if self.processes is None else {"processes": self.processes}),
             "pretraining_data": None if self.pretraining_data is None else to_json(self.pretraining_data),
             **({} if self.target_scale is None else {"target_scale": asdict(self.target_scale)}),
             **({} if scale is None else {"covariate_scale": scale.to_json()}),

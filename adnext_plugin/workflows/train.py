@@ -21,6 +21,15 @@ from adnext_plugin.workflows import evaluate
 from adnext_plugin.workflows.audit import refuse_what_leaks
 from adnext_plugin.workflows.common import Fold, RunRequest, Tell, choose_device, note_reason, say_nothing
 from adnext_plugin.workflows.continuing import AskedRun, Standing, is_finished, name_as_nnunet_does
+from adnext_plugin.workflows.processes import (
+    FoldTraining,
+    dismiss_followers,
+    follow,
+    is_follower,
+    require_processes,
+    started_by_torchrun,
+    train_together,
+)
 from adnext_plugin.workflows.trainer_lookup import check_settings, find_trainer, require_names
 
 if TYPE_CHECKING:
@@ -131,6 +140,10 @@ def train(
         WeightsError: the weights are not for this network.
     """
     job = _look_up(request)
+    require_processes(request.num_gpus, job.device)
+    if is_follower():
+        follow(job.device)
+        return Result(run=job.run, folds=job.folds)
     settings = json.dumps(job.overrides)
     with environment_with(
         nnUNet_extTrainer=trainer_search_path(), ADNEXT_SETTINGS=settings, nnUNet_results=str(job.results)
@@ -143,6 +156,8 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
     trainer = find_trainer(request.trainer)
     is_ours, is_labelled = check_settings(trainer, job.overrides)
     if not is_ours:
+        if job.device == "cpu" and (request.num_gpus > 1 or started_by_torchrun()):
+            raise SettingsError(f"{request.trainer} is nnU-Net's own, which trains in several processes on GPUs only")
         _refuse_people_for_segmentation(job)
     _refuse_other_data(job)
     if is_labelled and not request.resume and not request.only_validate:
@@ -168,6 +183,7 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
         further = _train_at_once(job, executor, tell)
     else:
         further = _train_in_turn(job, trainer if is_ours else None, tell)
+    dismiss_followers(job.device)
     evaluation = None
     if job.is_cross_validation and is_labelled:
         which = evaluate.Request(
@@ -387,7 +403,6 @@ def _standing(job: _Job, asked: AskedRun | None, fold: Fold) -> Standing:
 
 def _train_fold(job: _Job, fold: Fold, is_ours: bool, *, goes_on: bool) -> None:
     import torch
-    from nnunetv2.run.run_training import run_training
 
     request, folder = job.request, job.run.fold(fold)
     if job.device != "cpu":
@@ -396,18 +411,20 @@ def _train_fold(job: _Job, fold: Fold, is_ours: bool, *, goes_on: bool) -> None:
         raise PathsError(f"{folder.path} has no checkpoint_final.pth; finish the training with --c first")
     if goes_on and is_ours:
         name_as_nnunet_does(folder)
-    run_training(
-        job.dataset_folder.name,
-        request.configuration,
-        fold,
-        request.trainer,
-        request.plans,
-        # our trainers take the file as a setting: they check its coverage, nnU-Net's own loader cannot
-        pretrained_weights=None if is_ours else job.overrides.get("pretrained_weights"),
-        num_gpus=request.num_gpus,
-        continue_training=goes_on,
-        only_run_validation=request.only_validate,
-        disable_checkpointing=request.disable_checkpointing,
-        val_with_best=request.validate_best,
-        device=torch.device(job.device),
+    training = FoldTraining(
+        device=job.device,
+        arguments={
+            "dataset_name_or_id": job.dataset_folder.name,
+            "configuration": request.configuration,
+            "fold": fold,
+            "trainer_class_name": request.trainer,
+            "plans_identifier": request.plans,
+            # our trainers take the file as a setting: they check its coverage, nnU-Net's own loader cannot
+            "pretrained_weights": None if is_ours else job.overrides.get("pretrained_weights"),
+            "continue_training": goes_on,
+            "only_run_validation": request.only_validate,
+            "disable_checkpointing": request.disable_checkpointing,
+            "val_with_best": request.validate_best,
+        },
     )
+    train_together(training, request.num_gpus)

@@ -45,7 +45,8 @@ def pooled_norm(layers: nn.Sequential, x_bczyx: torch.Tensor) -> torch.Tensor:
 
 def _pays(norm: nn.BatchNorm3d, x: torch.Tensor) -> bool:
     """Only for statistics of the batch itself, and where no gradient of the scan is asked for."""
-    in_training = norm.training and not x.requires_grad and not torch.is_autocast_enabled("cpu")
+    is_alone = not getattr(norm, "is_shared", False)  # by processes whose batches make one
+    in_training = norm.training and is_alone and not x.requires_grad and not torch.is_autocast_enabled("cpu")
     return in_training and x.device.type == "cpu" and not any(size % 2 for size in x.shape[2:])
 
 

@@ -19,9 +19,9 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.plan import Plan
 from adnext_plugin.pretraining.columns import codes_in, numbers_in, require_known, words_in
 from adnext_plugin.pretraining.contrast.figure import draw_contrast
-from adnext_plugin.pretraining.contrast.gather import rows_of_all_processes
 from adnext_plugin.pretraining.contrast.options import ContrastiveOptions
 from adnext_plugin.pretraining.contrast.y_aware import alike, losses
+from adnext_plugin.pretraining.gather import rows_of_all_processes
 from adnext_plugin.pretraining.nearest import coarse_voxels, errors_of_guesses_by
 from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds, Steps
 from adnext_plugin.pretraining.projection import Projected, build_projected
@@ -136,6 +136,9 @@ class ContrastiveObjective(Objective[ContrastiveOptions]):
         width = (rows.shape[1] - batch.covariates.shape[1]) // 2
         first, second, labels = rows.split([width, width, batch.covariates.shape[1]], dim=1)
         return self._losses(first, second, labels).mean()
+
+    def weight(self, batch: Batch) -> None:
+        """The loss is that of all processes."""
 
     def outputs(self, network: nn.Module, batch: Batch, seeds: Seeds) -> dict[str, torch.Tensor]:
         """Projections and labels."""

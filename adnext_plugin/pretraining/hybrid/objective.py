@@ -25,6 +25,7 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.named_transforms import named_transforms
 from adnext_plugin.plan import Plan
 from adnext_plugin.pretraining.contrast.objective import ContrastiveObjective
+from adnext_plugin.pretraining.gather import share_of_all_processes
 from adnext_plugin.pretraining.hybrid.options import HybridOptions
 from adnext_plugin.pretraining.named_changes import NamedChange
 from adnext_plugin.pretraining.objective import Evidence, Objective, Seeds, Steps, objective_of
@@ -146,7 +147,14 @@ class HybridObjective(Objective[HybridOptions]):
     def loss(self, network: nn.Module, batch: Batch, seeds: Seeds) -> torch.Tensor:
         """Both losses of a batch, weighed."""
         masked, contrast = self._parts(batch)
-        return self._weighed(self._masked.loss(network, masked, seeds), self._contrast.loss(network, contrast, seeds))
+        weight = self._masked.weight(masked)
+        reconstruction = self._masked.loss(network, masked, seeds)
+        if weight is not None:
+            reconstruction = reconstruction * share_of_all_processes(weight)
+        return self._weighed(reconstruction, self._contrast.loss(network, contrast, seeds))
+
+    def weight(self, batch: Batch) -> None:
+        """The loss is that of all processes."""
 
     def outputs(self, network: nn.Module, batch: Batch, seeds: Seeds) -> dict[str, torch.Tensor]:
         """Those of both, under names that say whose they are."""

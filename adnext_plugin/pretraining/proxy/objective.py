@@ -115,6 +115,10 @@ class ProxyObjective(Objective[ProxyOptions]):
         errors, known = self._errors(network(batch.images), batch.covariates)
         return errors.sum() / known.sum().clamp(min=1)
 
+    def weight(self, batch: Batch) -> torch.Tensor:
+        """How much is known in a batch."""
+        return (~batch.covariates.isnan()).sum().float()
+
     def outputs(self, network: nn.Module, batch: Batch, seeds: Seeds) -> dict[str, torch.Tensor]:
         """Errors, and what was known."""
         errors, known = self._errors(network(batch.images), batch.covariates)

@@ -84,6 +84,9 @@ class SwinUNETRObjective(Objective[SwinUNETROptions]):
         """The weighted sum of the three losses of each scan, the mean over its two views."""
         return self._judged(network, batch, seeds)["losses"]
 
+    def weight(self, batch: Batch) -> None:
+        """No batch can be cut into parts, since its scans are cut into each other and told from each other."""
+
     def outputs(self, network: nn.Module, batch: Batch, seeds: Seeds) -> dict[str, torch.Tensor]:
         """Losses, and the share of views whose turn was told."""
         return {name: values.float().cpu() for name, values in self._judged(network, batch, seeds).items()}

@@ -1,4 +1,4 @@
-"""Rows of all processes that train together, so that contrast is among the whole batch."""
+"""What processes that train one network together know of each other's part of a batch."""
 
 import torch
 import torch.distributed as dist
@@ -19,3 +19,16 @@ def rows_of_all_processes(rows_nd: torch.Tensor) -> torch.Tensor:
     padded = torch.cat([rows_nd, rows_nd.new_zeros(longest - len(rows_nd), rows_nd.shape[1])])
     parts = all_gather(padded)
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+
+def share_of_all_processes(weight: torch.Tensor) -> torch.Tensor:
+    """What a process multiplies its loss by so that the mean over processes is the loss of the whole batch.
+
+    Args:
+        weight: what the loss of this process is a mean over: a number of cases, or the sum of their weights; a scalar.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return torch.ones_like(weight)
+    total = weight.clone()
+    dist.all_reduce(total)
+    return weight * dist.get_world_size() / total.clamp(min=torch.finfo(total.dtype).tiny)

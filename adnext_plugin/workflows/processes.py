@@ -1,0 +1,181 @@
+"""One fold trained by several processes: started here, for --num-gpus, or by torchrun.
+
+Under torchrun every process runs the whole command. The first does what the command does; the others wait for it to say
+which fold is trained next, so that nobody looks at files that the first has just moved.
+"""
+
+import os
+import signal
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from adnext_plugin import errors
+from adnext_plugin.environment import environment_with, usable_cpus
+from adnext_plugin.errors import AdnextError, SettingsError
+from adnext_plugin.files import read_json, write_json
+
+PATIENCE = timedelta(hours=1)  # for one process that is slower than the others
+POLL_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldTraining:
+    """What nnU-Net's `run_training` is told of a fold; `device` is cpu, cuda or mps."""
+
+    arguments: Mapping[str, Any]
+    device: str
+
+    def run(self) -> None:
+        """Train, in this process, alone or as one of a group."""
+        import torch
+        from nnunetv2.run.run_training import run_training
+
+        run_training(**self.arguments, device=torch.device(self.device))
+
+
+def require_processes(count: int, device: str) -> None:
+    """Refuse numbers of processes that cannot be.
+
+    Raises:
+        SettingsError: there are fewer GPUs, torchrun has started processes already, or there is none.
+    """
+    if count < 1:
+        raise SettingsError(f"--num-gpus must be at least 1, got {count}")
+    if count == 1:
+        return
+    if started_by_torchrun():
+        raise SettingsError(f"--num-gpus {count}: torchrun has started the processes; leave it out")
+    if device == "mps":
+        raise SettingsError(f"--num-gpus {count}: this machine has one GPU; leave it out")
+    if device == "cuda":
+        import torch
+
+        if count > torch.cuda.device_count():
+            raise SettingsError(
+                f"--num-gpus {count}: torch sees {torch.cuda.device_count()} GPU(s) here; give that number or fewer"
+            )
+
+
+def started_by_torchrun() -> bool:
+    """Whether this is one of several processes that run one command."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_follower() -> bool:
+    """Whether another process of torchrun's does what the command does, and this one trains with it."""
+    return started_by_torchrun() and os.environ["RANK"] != "0"
+
+
+def train_together(training: FoldTraining, count: int) -> None:
+    """Train a fold, in as many processes as torchrun has started, or else in `count`.
+
+    Raises:
+        AdnextError: what a process raised, or that one was killed.
+    """
+    if started_by_torchrun():
+        _join_torchrun(training.device)
+        _tell_followers((training, dict(os.environ)))
+        training.run()
+    elif count > 1:
+        _train_in_processes(training, count)
+    else:
+        training.run()
+
+
+def dismiss_followers(device: str) -> None:
+    """Let the other processes of torchrun's end; called by the first when nothing is left to train."""
+    if started_by_torchrun():
+        import torch.distributed as dist
+
+        _join_torchrun(device)
+        _tell_followers(None)
+        dist.destroy_process_group()
+
+
+def follow(device: str) -> None:
+    """Train what the first process says, until it says that nothing is left."""
+    import torch.distributed as dist
+
+    _join_torchrun(device)
+    while (told := _tell_followers(None)) is not None:
+        training, environment = told
+        own = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK")
+        with environment_with(**{name: value for name, value in environment.items() if name not in own}):
+            training.run()
+    dist.destroy_process_group()
+
+
+def _join_torchrun(device: str) -> None:
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        _join(device, int(os.environ["LOCAL_RANK"]))
+
+
+def _join(device: str, place: int, **meeting: Any) -> None:
+    import torch
+    import torch.distributed as dist
+
+    if device == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE, **meeting)
+
+
+def _tell_followers(told: Any) -> Any:
+    import torch.distributed as dist
+
+    values = [told]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def _train_in_processes(training: FoldTraining, count: int) -> None:
+    import torch.multiprocessing as multiprocessing
+    from torch.multiprocessing.spawn import ProcessException
+
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cpus() // count))
+    with tempfile.TemporaryDirectory(prefix="adnext_") as name, environment_with(OMP_NUM_THREADS=threads):
+        context = multiprocessing.start_processes(
+            _one_of_several, (training, count, name), nprocs=count, join=False, start_method="spawn"
+        )
+        try:
+            while not context.join(timeout=POLL_S):
+                pass
+        except ProcessException as error:
+            raise _reason(context.processes, Path(name)) or error from error
+        finally:
+            for process in context.processes:
+                if process.is_alive():
+                    process.terminate()
+
+
+def _one_of_several(rank: int, training: FoldTraining, count: int, folder: str) -> None:
+    import torch.distributed as dist
+
+    try:
+        _join(training.device, rank, init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
+        training.run()
+    except AdnextError as error:
+        write_json({"kind": type(error).__name__, "message": str(error)}, Path(folder) / f"error_{rank}.json")
+        raise SystemExit(2) from error
+    dist.destroy_process_group()
+
+
+def _reason(processes: Any, folder: Path) -> AdnextError | None:
+    """Why processes ended, if a user can do something about it."""
+    for path in sorted(folder.glob("error_*.json")):
+        found = read_json(path)
+        kind = getattr(errors, found["kind"], AdnextError)
+        return kind(found["message"])
+    for place, process in enumerate(processes):
+        code = process.exitcode
+        if code is not None and code < 0 and -code != signal.SIGTERM:
+            return AdnextError(
+                f"process {place + 1} of {len(processes)} was killed by {signal.Signals(-code).name}, most likely for "
+                "want of memory; the same command goes on with the run"
+            )
+    return None

@@ -1,0 +1,236 @@
+"""Two processes train the network that one would train with the whole batch, and say it when they cannot go on."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from conftest import Workspace, empty_workspace, toy_brain, write_scan
+from nnunetv2.run.run_training import get_trainer_from_args
+from torchvision.ops import StochasticDepth
+
+from adnext_plugin.cli import import_dataset, plan_and_preprocess, train
+from adnext_plugin.data.loading import EpochSampler
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.paths import hook_dir
+from adnext_plugin.trainers.processes import draws_at_random
+from adnext_plugin.training.weights import read_checkpoint
+
+DATASET = "Dataset305_Uneven"
+PRESET = {
+    "preprocessing": {"input_size_voxels": [64, 32, 32], "spacing_mm": [2.5, 2.5, 2.5]},
+    "network": {"options": {"init": "fan_in", "drop_path_rate": 0.0}},
+}
+# plain descent: where a gradient is nothing but rounding, Adam takes as large a step as anywhere
+COMMON = {"epochs": 2, "warmup_epochs": 0, "optimizer": "sgd", "learning_rate": 0.01, "batch_size": 3}
+FCMAE = {"mask_ratio": 0.5, "decoder_width": 16, "sparse_convolution": ["scatter"] * 4}
+RUNS = {
+    "class weights, uneven shares, empty shares": ("ADNeXtTrainer_T", {}, {}),
+    "parts of batches": ("ADNeXtTrainer_T", {}, {"accumulate": 2}),
+    "batch norm, settled": ("ADNeXtTrainer_T_Small", {"evaluate_with": "best"}, {}),
+    "sparse": ("ADNeXtFCMAETrainer_T", FCMAE, {}),
+    "dense": ("ADNeXtFCMAETrainer_T", {**FCMAE, "sparse_backend": "masked_dense", "sparse_convolution": None}, {}),
+    "contrast": ("ADNeXtContrastiveTrainer_T", {"learning_rate": 0.001}, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def uneven_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Eleven controls and five patients at 64×32×32, two patches of pre-training."""
+    workspace = empty_workspace(tmp_path_factory.mktemp("uneven"))
+    lines = ["subject,path,diagnosis,age,sex"]
+    for index in range(16):
+        is_patient = index % 3 == 1
+        write_scan(workspace.source / f"{index}.nii.gz", toy_brain(index, has_hole=is_patient))
+        lines.append(f"sub{index:02d},{index}.nii.gz,{'AD' if is_patient else 'CN'},{60 + index},{'MF'[index % 2]}")
+    table, preset = workspace.source / "table.csv", workspace.source / "preset.json"
+    table.write_text("\n".join(lines) + "\n")
+    preset.write_text(json.dumps(PRESET))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        workspace.use(monkeypatch)
+        arguments = ["305", "Uneven", "--table", str(table), "--target", "diagnosis", "-np", "1"]
+        assert import_dataset.main([*arguments, "--label-map", "CN=CN", "AD=AD"]) == 0
+        assert plan_and_preprocess.main(["-d", "305", "-np", "1", "--preset", str(preset)]) == 0
+    return workspace
+
+
+@pytest.fixture
+def uneven(uneven_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The dataset in use, with a results folder of its own."""
+    folders = uneven_workspace.source, uneven_workspace.raw, uneven_workspace.preprocessed
+    workspace = Workspace(*folders, tmp_path / "results")
+    workspace.results.mkdir()
+    workspace.use(monkeypatch)
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return workspace
+
+
+def _run_all(count: int, results: Path) -> None:
+    """Train everything of `RUNS`, each into a folder of its own."""
+    for place, (name, settings, of_several) in enumerate(RUNS.values()):
+        os.environ["nnUNet_results"] = str(results / str(place))
+        os.environ["ADNEXT_SETTINGS"] = json.dumps({**COMMON, **settings, **(of_several if count > 1 else {})})
+        arguments = (DATASET, "3d_fullres", 0, name, "ADNeXtPlans", False, torch.device("cpu"))
+        trainer = get_trainer_from_args(*arguments)
+        trainer.run_training()
+        trainer.perform_actual_validation()
+    if count > 1:
+        dist.barrier()
+
+
+def _one_of_two(rank: int, results: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{results}/meeting", rank=rank, world_size=2)
+    _run_all(2, Path(results))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def trained(uneven_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Results of one process, and those of two together."""
+    alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        uneven_workspace.use(monkeypatch)
+        monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+        monkeypatch.setenv("ADNEXT_SETTINGS", "{}")
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        _run_all(1, alone)
+        multiprocessing.spawn(_one_of_two, args=(str(together),), nprocs=2)
+    return alone, together
+
+
+@pytest.mark.parametrize("what", RUNS)
+def test_two_processes_train_the_network_that_one_would(trained: tuple[Path, Path], what: str) -> None:
+    place = list(RUNS).index(what)
+    folders = [next((results / str(place)).glob("*/*/fold_0")) for results in trained]
+    names = [
+        "checkpoint_final.pth",
+        *(["checkpoint_best.pth"] if (folders[0] / "checkpoint_best.pth").is_file() else []),
+    ]
+    for name in names:
+        alone, together = (read_checkpoint(folder / name) for folder in folders)
+        assert alone["adnext"]["best_epoch"] == together["adnext"]["best_epoch"]
+        assert (alone["adnext"]["processes"], together["adnext"]["processes"]) == (1, 2)
+        np.testing.assert_allclose(
+            alone["logging"]["train_losses"], together["logging"]["train_losses"], rtol=2e-4, err_msg=name
+        )
+        for key, tensor in alone["network_weights"].items():
+            scale = float(tensor.abs().max()) if tensor.is_floating_point() else 1.0
+            found = together["network_weights"][key]
+            torch.testing.assert_close(found, tensor, rtol=1e-3, atol=1e-4 * max(scale, 0.1), msg=f"{name} {key}")
+    if (folders[0] / "validation" / "predictions.csv").is_file():
+        alone, together = (pd.read_csv(folder / "validation" / "predictions.csv") for folder in folders)
+        assert alone["case_id"].tolist() == together["case_id"].tolist()
+        np.testing.assert_allclose(alone["prob_AD"], together["prob_AD"], atol=2e-3)
+
+
+def test_a_process_without_a_case_of_the_last_batch_has_a_batch_less() -> None:
+    for cases, batch, processes in ((9, 4, 2), (5, 4, 3), (8, 4, 2), (3, 4, 4)):
+        seen = []
+        for rank in range(processes):
+            sampler = EpochSampler(cases, batch, shuffle=False, rank=rank, processes=processes)
+            batches = list(sampler)
+            assert len(batches) == len(sampler) and all(batches)
+            seen += [index for one in batches for _, index in one]
+        assert sorted(seen) == list(range(cases))
+
+
+@pytest.mark.parametrize(("rate", "refused"), [(0.0, False), (0.1, True)])
+def test_a_run_goes_on_with_another_number_of_processes_only_if_nothing_is_dropped_at_random(
+    uneven: Workspace, monkeypatch, rate: float, refused: bool
+) -> None:
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps(COMMON))
+    arguments = (DATASET, "3d_fullres", 0, "ADNeXtTrainer_T", "ADNeXtPlans")
+    begun = get_trainer_from_args(*arguments, False, torch.device("cpu"))
+    begun.on_train_start()
+    for block in begun.network.modules():
+        if isinstance(block, StochasticDepth):
+            block.p = rate
+    assert draws_at_random(begun.network) == refused
+    begun.run_epoch()
+    checkpoint = read_checkpoint(Path(begun.output_folder) / "checkpoint_latest.pth")
+    checkpoint["adnext"]["processes"] = 2
+    resumed = get_trainer_from_args(*arguments, True, torch.device("cpu"))
+    resumed.initialize()
+    for block in resumed.network.modules():
+        if isinstance(block, StochasticDepth):
+            block.p = rate
+    with pytest.raises(SettingsError, match="was trained by 2 processes") if refused else nullcontext():
+        resumed.load_checkpoint(checkpoint)
+
+
+def _command(*further: str) -> list[str]:
+    settings = [f"--set={name}={value}" for name, value in COMMON.items() if name != "optimizer"]
+    return ["305", "3d_fullres", "0", "-tr", "ADNeXtTrainer_T", "-device", "cpu", *settings, *further]
+
+
+def test_numbers_of_processes_that_cannot_be_are_refused_in_one_line(uneven: Workspace, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for options, said in (
+        (["--num-gpus", "8", "-device", "cuda"], "--num-gpus 8: torch sees 2 GPU(s) here; give that number or fewer"),
+        (["--num-gpus", "0"], "--num-gpus must be at least 1, got 0"),
+    ):
+        assert train.main(_command(*options)) == 2
+        assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_a_batch_smaller_than_the_processes_is_refused_in_one_line(uneven: Workspace, capfd) -> None:
+    assert train.main(_command("-num_gpus", "2", "--set=batch_size=1")) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("error: ")] == [
+        "error: batch_size 1 is less than the 2 processes that share a batch; make it larger, or use fewer GPUs "
+        "(--num-gpus)"
+    ]
+    assert not any("Traceback" in line for line in said)
+
+
+KILLED = '''
+import os, signal
+from adnext_plugin.trainers.variants.adnext import ADNeXtTrainer_T
+
+
+class KilledTrainer(ADNeXtTrainer_T):
+    """Loses its second process in the first step."""
+
+    def batch_loss(self, batch):
+        if self.local_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch_loss(batch)
+'''
+
+
+def test_a_killed_process_ends_the_others_and_is_said_in_one_line(uneven: Workspace, monkeypatch, capfd) -> None:
+    folder = uneven.results.parent / "trainers"
+    folder.mkdir()
+    (folder / "killed.py").write_text(KILLED)
+    monkeypatch.setenv("nnUNet_extTrainer", f"{hook_dir()}{os.pathsep}{folder}")
+    command = _command("-num_gpus", "2")
+    command[command.index("ADNeXtTrainer_T")] = "KilledTrainer"
+    assert train.main(command) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert said == [
+        "error: process 2 of 2 was killed by SIGKILL, most likely for want of memory; the same command goes on with "
+        "the run"
+    ]
+
+
+def test_torchrun_trains_with_the_usual_command(uneven: Workspace) -> None:
+    programs = Path(sys.executable).parent
+    launcher = [programs / "torchrun", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [*launcher, programs / "adnext_train", *_command("--set=epochs=1")], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Training done.") == 1 and done.stdout.count("Held-out fold 0") == 1
+    final = next(uneven.results.glob("*/*/fold_0/checkpoint_final.pth"))
+    assert read_checkpoint(final)["adnext"]["processes"] == 2
