@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Batch = TypeVar("Batch")
@@ -71,11 +71,11 @@ class SharedBatchNorm(_BatchNorm):
         others = [axis for axis in range(x.ndim) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
         count = torch.full((1,), float(x.numel() // x.shape[1]), dtype=torch.float64, device=x.device)
-        sums = all_reduce(torch.cat([x.sum(others, dtype=torch.float64), count]))
+        sums = _SumOverProcesses.apply(torch.cat([x.sum(others, dtype=torch.float64), count]))
         values = sums[-1].detach()
         mean = sums[:-1] / values
         centred = x - mean.to(torch.float32).view(shape)
-        variance = all_reduce(centred.square().sum(others, dtype=torch.float64)) / values
+        variance = _SumOverProcesses.apply(centred.square().sum(others, dtype=torch.float64)) / values
         self._keep_running(mean.detach(), variance.detach() * values / (values - 1))
         scale = (variance + self.eps).rsqrt().to(torch.float32) * self.weight
         return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
@@ -112,3 +112,20 @@ def _average_over_processes(norm: SharedBatchNorm) -> None:
     mean.copy_(found[: len(mean)])
     variance.copy_(found[len(mean) :])
     seen.copy_(sums[-1])
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of every process's values, which hands gradients back to all of them."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor) -> torch.Tensor:
+        total = grad.clone()
+        dist.all_reduce(total)
+        return total

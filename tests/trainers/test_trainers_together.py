@@ -35,10 +35,10 @@ FCMAE = {"mask_ratio": 0.5, "decoder_width": 16, "sparse_convolution": ["scatter
 RUNS = {
     "class weights, uneven shares, empty shares": ("ADNeXtTrainer_T", {}, {}),
     "parts of batches": ("ADNeXtTrainer_T", {}, {"accumulate": 2}),
-    "batch norm, settled": ("ADNeXtTrainer_T_Small", {"evaluate_with": "best"}, {}),
+    "batch norm, settled": ("ADNeXtTrainer_T_Small", {"evaluate_with": "best", "learning_rate": 1e-4}, {}),
     "sparse": ("ADNeXtFCMAETrainer_T", FCMAE, {}),
     "dense": ("ADNeXtFCMAETrainer_T", {**FCMAE, "sparse_backend": "masked_dense", "sparse_convolution": None}, {}),
-    "contrast": ("ADNeXtContrastiveTrainer_T", {"learning_rate": 0.001}, {}),
+    "contrast": ("ADNeXtContrastiveTrainer_T", {"learning_rate": 1e-4}, {}),
 }
 
 
