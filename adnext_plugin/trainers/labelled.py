@@ -4,6 +4,8 @@ A variant changes a class attribute (`settings`, `network_settings`) or override
 `build_loss`, `build_network`, `build_optimizer`, `compute_loss`.
 """
 
+import math
+from collections.abc import Callable
 from functools import cached_property
 from itertools import islice
 
@@ -29,6 +31,7 @@ from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.launching import LaunchedNetwork, launch_of
 from adnext_plugin.training.layer_rates import parameter_groups
+from adnext_plugin.training.memory import memory_line, needed_of_parts
 from adnext_plugin.training.predictions import Predictions, write_predictions
 from adnext_plugin.training.task_kinds import TASK_KINDS, TaskKind
 
@@ -130,8 +133,26 @@ class ADNeXtTrainer(RunTrainer):
         return weights[batch.targets].sum()
 
     def about_run(self) -> list[str]:
-        """The stamps of what makes results unlike those of an honest run."""
-        return list(self._stamps())
+        """The stamps of what makes results unlike those of an honest run, and what memory a GPU will need."""
+        return [*self._stamps(), *([self._about_memory()] if self.device.type == "cuda" else [])]
+
+    def _about_memory(self) -> str:
+        settings, size = self.settings, self.plan.network_input_voxels
+        batch = math.ceil(settings.batch_size / number_of_processes())
+        shapes: list[tuple[int, ...]] = [(self.num_input_channels, *size)]
+        if self.columns_told():
+            shapes.append((len(self.columns_told()),))
+        precision = self.arithmetic.used
+        try:
+            needed = needed_of_parts(self._plain_network(), shapes, precision, batch)
+        except Exception as error:  # a network of somebody's own may need values; training goes on
+            return f"How much memory a step needs cannot be estimated ({type(error).__name__})"
+        voxels = "×".join(map(str, size))
+        what = f"{self.plan.network.name}, batch {batch}, {voxels} voxels, {precision}"
+        parts = settings.accumulate - 1
+        return memory_line(
+            what, [*needed[parts:], needed[-1]], torch.cuda.mem_get_info(self.device)[0], settings.accumulate
+        )
 
     def _stamps(self) -> tuple[str, ...]:
         """Those of the settings, and whether it is known whom the first weights have seen; of the first process."""
@@ -277,7 +298,7 @@ class ADNeXtTrainer(RunTrainer):
 
     def _outputs(self, batch: Batch) -> torch.Tensor:
         plain = self._plain_network()
-        network = self.network
+        network: Callable[..., torch.Tensor] = self.network
         if self.is_ddp and not plain.training:
             network = plain  # to predict, processes need not agree on how many batches they have
         elif self.network.training and self._launched.network is self.network:

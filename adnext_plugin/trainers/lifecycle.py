@@ -341,8 +341,13 @@ class RunTrainer(FoldRun):
         if len(parts) == 1 and not self.is_ddp:
             return [None]
         weights = [weight for part in parts if (weight := self.loss_weight(part)) is not None]
+        if not weights and len(parts) > 1:
+            raise SettingsError(
+                f"accumulate={self.settings.accumulate}: the loss compares the scans of a batch, which can therefore "
+                "not be cut into parts; leave accumulate out"
+            )
         if not weights:
-            return [None] * len(parts)
+            return [None]
         whole = torch.stack(weights).sum()
         of_whole = share_of_all_processes(whole) / whole.clamp(min=torch.finfo(whole.dtype).tiny)
         return [weight * of_whole for weight in weights]

@@ -121,7 +121,7 @@ def test_two_processes_train_the_network_that_one_would(trained: tuple[Path, Pat
         assert alone["adnext"]["best_epoch"] == together["adnext"]["best_epoch"]
         assert (alone["adnext"]["processes"], together["adnext"]["processes"]) == (1, 2)
         np.testing.assert_allclose(
-            alone["logging"]["train_losses"], together["logging"]["train_losses"], rtol=2e-4, err_msg=name
+            alone["logging"]["train_losses"], together["logging"]["train_losses"], rtol=5e-4, err_msg=name
         )
         for key, tensor in alone["network_weights"].items():
             scale = float(tensor.abs().max()) if tensor.is_floating_point() else 1.0

@@ -1,0 +1,92 @@
+"""How much memory of a GPU training takes: estimated before the first step, on tensors without data.
+
+What a step keeps for its gradients is most of it. A forward pass of one scan under `FakeTensorMode`, which computes
+shapes and no values, tells how much that is; it takes seconds and next to no memory. Weights, their gradients and the
+two moments of Adam come on top.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+
+from adnext_plugin.environment import environment_with
+from adnext_plugin.settings import Precision
+from adnext_plugin.training.precision import HALF
+
+GIB = 2**30
+BYTES_OF_PARAMETER = 16  # float32: the weight, its gradient, two moments
+SCRATCH = 1.1  # what kernels need besides while they run, of the rest
+
+
+def kept_bytes(network: nn.Module, inputs: Sequence[tuple[int, ...]], precision: Precision) -> int:
+    """What a forward pass of one case keeps for the gradient, weights apart.
+
+    Args:
+        network: in training mode, on any device; left as it is.
+        inputs: shapes of its inputs for one case, without the axis of cases.
+        precision: that it computes in.
+    """
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    half = HALF.get(precision)
+    # two cases, as batch norms want; kernels of our own need values
+    with FakeTensorMode(allow_non_fake_inputs=True), environment_with(ADNEXT_KERNELS="stock"):
+        state = {name: _on_gpu(tensor) for name, tensor in _state(network).items()}
+        images = [torch.empty(2, *shape, device="cuda") for shape in inputs]
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            nullcontext() if half is None else torch.autocast("cuda", dtype=half),
+        ):
+            functional_call(network, state, tuple(images))
+    for tensor in state.values():
+        kept.pop(tensor.untyped_storage()._cdata, None)
+    return sum(storage.nbytes() for storage in kept.values()) // 2
+
+
+def memory_line(what: str, needed_bytes: Sequence[int], free_bytes: int) -> str:
+    """What a step is estimated to need and what there is, with advice where it hardly fits.
+
+    Args:
+        what: network, batch, input and precision in words.
+        needed_bytes: of a whole batch, and of batches in 2, 3, ... parts.
+        free_bytes: of the GPU.
+    """
+    line = f"{what}: about {needed_bytes[0] / GIB:.1f} GiB of the GPU's memory; {free_bytes / GIB:.1f} GiB are free"
+    if needed_bytes[0] <= free_bytes:
+        return line
+    fitting = next((parts for parts, needed in enumerate(needed_bytes, start=1) if needed <= free_bytes), None)
+    if fitting is None:
+        return f"WARNING: {line}. Not even one scan fits: take a smaller network or input"
+    return (
+        f"WARNING: {line}. It will hardly fit: --set accumulate={fitting} needs {needed_bytes[fitting - 1] / GIB:.1f}"
+    )
+
+
+def needed_of_parts(
+    network: nn.Module, inputs: Sequence[tuple[int, ...]], precision: Precision, batch_size: int
+) -> list[int]:
+    """Memory of a step whose batch goes through the network in 1, 2, ... parts, down to one case at a time."""
+    kept = kept_bytes(network, inputs, precision)
+    fixed = BYTES_OF_PARAMETER * sum(parameter.numel() for parameter in network.parameters())
+    sizes = [math.ceil(batch_size / parts) for parts in range(1, batch_size + 1)]
+    return [int(SCRATCH * (size * kept + fixed)) for size in sizes]
+
+
+def _state(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+
+
+def _on_gpu(tensor: torch.Tensor) -> Any:
+    found = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda")
+    return found.requires_grad_(tensor.requires_grad)

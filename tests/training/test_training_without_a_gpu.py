@@ -1,0 +1,83 @@
+"""What a GPU would refuse or run out of, found on tensors without data: no GPU is needed."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+
+from adnext_plugin.environment import environment_with
+from adnext_plugin.networks.build import build_network
+from adnext_plugin.plan import NetworkSettings
+from adnext_plugin.registry import NETWORKS, registered_names
+from adnext_plugin.training.memory import GIB, kept_bytes, memory_line, needed_of_parts
+
+SIZES = {"liu_cnn": 71, "polimi_cnn": 87, "resenc_l": 64}
+SMALL = {"stem": "convolutional", "head_norm": "batch", "init": "fan_in", "drop_path_rate": 0.0, "mirror": True}
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without data may claim to lie on a GPU."""
+    monkeypatch.setattr(fake_tensor, "init_gpu_context", lambda *_: None)
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+
+
+def _without_data(name: str, size: int, options: dict | None = None) -> nn.Module:
+    """A network whose weights take no memory."""
+    settings = NetworkSettings(name=name, options=options or {})
+    with torch.device("meta"):
+        return build_network(settings, 1, 2, (size, size, size)).train()
+
+
+@pytest.mark.parametrize("name", registered_names(NETWORKS))
+def test_every_network_goes_forward_on_a_gpu_and_back_without_a_tensor_left_elsewhere(fake_gpu, name: str) -> None:
+    size = SIZES.get(name, 32)
+    network = _without_data(name, size)
+    # back, with a step of AdamW: the engine of gradients needs a driver for a GPU, and none for tensors without device
+    optimizer = torch.optim.AdamW(network.parameters())
+    images, targets = torch.empty(2, 1, size, size, size, device="meta"), torch.empty(2, dtype=int, device="meta")
+    F.cross_entropy(network(images), targets).backward()
+    assert [key for key, parameter in network.named_parameters() if parameter.grad is None] == []
+    optimizer.step()
+    # forward, as on a GPU, in 16 bits
+    with FakeTensorMode(allow_non_fake_inputs=False), environment_with(ADNEXT_KERNELS="stock"):
+        state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        state = {
+            key: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cuda") for key, t in state.items()
+        }
+        for half in (torch.bfloat16, torch.float16):
+            with torch.autocast("cuda", dtype=half):
+                logits = functional_call(network, state, (torch.empty(2, 1, size, size, size, device="cuda"),))
+            assert (logits.device.type, logits.dtype, tuple(logits.shape)) == ("cuda", torch.float32, (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "precision", "mib"),
+    [
+        ("adnext_t", SMALL, "bfloat16", 247),
+        ("mednext_b_k3", {}, "bfloat16", 3307),
+    ],
+)
+def test_what_a_step_keeps_for_its_gradient_is_known_before(fake_gpu, name, options, precision, mib) -> None:
+    network = _without_data(name, 128, options)
+    kept = kept_bytes(network, [(1, 128, 128, 128)], precision)
+    assert kept / 2**20 == pytest.approx(mib, rel=0.1)
+    assert kept_bytes(network, [(1, 128, 128, 128)], "float32") > 1.2 * kept
+
+
+def test_the_estimate_of_a_step_is_what_an_h100_needed(fake_gpu) -> None:
+    needed = needed_of_parts(_without_data("mednext_b_k3", 128), [(1, 128, 128, 128)], "bfloat16", 2)
+    assert needed[0] / 2**20 == pytest.approx(6739, rel=0.1)  # its peak of allocated memory
+    assert len(needed) == 2 and needed[1] == pytest.approx(needed[0] / 2, rel=0.1)
+
+
+def test_the_line_about_memory_advises_where_a_batch_does_not_fit() -> None:
+    needed = [58 * GIB, 30 * GIB, 30 * GIB, 16 * GIB]
+    said = "mednext_v2, batch 4: about 58.0 GiB of the GPU's memory; 79.0 GiB are free"
+    assert memory_line("mednext_v2, batch 4", needed, 79 * GIB) == said
+    assert memory_line("x", needed, 24 * GIB).endswith("It will hardly fit: --set accumulate=4 needs 16.0")
+    assert memory_line("x", needed, 10 * GIB).endswith("Not even one scan fits: take a smaller network or input")
