@@ -1,4 +1,4 @@
-"""Training on a GPU beside the same on a CPU: equal steps, what precision costs, parts of batches, memory as estimated."""
+"""Training on a GPU beside the same on a CPU: equal steps, what precision costs, parts of batches, memory estimated."""
 
 import copy
 import statistics

@@ -149,7 +149,6 @@ class ADNeXtTrainer(RunTrainer):
             return f"How much memory a step needs cannot be estimated ({type(error).__name__})"
         voxels = "×".join(map(str, size))
         what = f"{self.plan.network.name}, batch {batch}, {voxels} voxels, {precision}"
-        parts = settings.accumulate - 1
         return memory_line(
             what, [*needed[parts:], needed[-1]], torch.cuda.mem_get_info(self.device)[0], settings.accumulate
         )

@@ -54,23 +54,24 @@ def kept_bytes(network: nn.Module, inputs: Sequence[tuple[int, ...]], precision:
     return sum(storage.nbytes() for storage in kept.values()) // 2
 
 
-def memory_line(what: str, needed_bytes: Sequence[int], free_bytes: int) -> str:
+def memory_line(what: str, needed_bytes: Sequence[int], free_bytes: int, first_parts: int = 1) -> str:
     """What a step is estimated to need and what there is, with advice where it hardly fits.
 
     Args:
         what: network, batch, input and precision in words.
-        needed_bytes: of a whole batch, and of batches in 2, 3, ... parts.
+        needed_bytes: of a batch in `first_parts` parts, and in one, two, ... more.
         free_bytes: of the GPU.
+        first_parts: in which a batch goes through the network.
     """
     line = f"{what}: about {needed_bytes[0] / GIB:.1f} GiB of the GPU's memory; {free_bytes / GIB:.1f} GiB are free"
     if needed_bytes[0] <= free_bytes:
         return line
-    fitting = next((parts for parts, needed in enumerate(needed_bytes, start=1) if needed <= free_bytes), None)
+    fitting = next(
+        (parts for parts, needed in enumerate(needed_bytes, start=first_parts) if needed <= free_bytes), None
+    )
     if fitting is None:
         return f"WARNING: {line}. Not even one scan fits: take a smaller network or input"
-    return (
-        f"WARNING: {line}. It will hardly fit: --set accumulate={fitting} needs {needed_bytes[fitting - 1] / GIB:.1f}"
-    )
+    return f"WARNING: {line}. It will hardly fit: --set accumulate={fitting} needs {needed_bytes[fitting - first_parts] / GIB:.1f}"
 
 
 def needed_of_parts(

@@ -1,8 +1,11 @@
 """What a GPU would refuse or run out of, found on tensors without data: no GPU is needed."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
+from nnunetv2.run.run_training import get_trainer_from_args
 from torch import nn
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -10,6 +13,7 @@ from torch.func import functional_call
 
 from adnext_plugin.environment import environment_with
 from adnext_plugin.networks.build import build_network
+from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.registry import NETWORKS, registered_names
 from adnext_plugin.training.memory import GIB, kept_bytes, memory_line, needed_of_parts
@@ -81,3 +85,19 @@ def test_the_line_about_memory_advises_where_a_batch_does_not_fit() -> None:
     assert memory_line("mednext_v2, batch 4", needed, 79 * GIB) == said
     assert memory_line("x", needed, 24 * GIB).endswith("It will hardly fit: --set accumulate=4 needs 16.0")
     assert memory_line("x", needed, 10 * GIB).endswith("Not even one scan fits: take a smaller network or input")
+
+
+def test_a_run_on_a_gpu_says_first_what_memory_it_will_need(toy, fake_gpu, monkeypatch) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"covariates": ["age"], "batch_size": 8, "accumulate": 2}))
+    arguments = ("Dataset301_Toy", "3d_fullres", 0, "ADNeXtTrainer_T", "ADNeXtPlans", False, torch.device("cpu"))
+    trainer = get_trainer_from_args(*arguments)
+    trainer.initialize()
+    assert trainer.about_run() == []
+    trainer.device = torch.device("cuda")
+    for free_gib, advice in ((1.0, ""), (0.02, ". It will hardly fit: --set accumulate=")):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_, free=free_gib: (int(free * GIB), 80 * GIB))
+        (line,) = trainer.about_run()
+        assert "adnext_t, batch 8, 32×32×32 voxels, float32: about 0." in line
+        assert f"GiB of the GPU's memory; {free_gib:.1f} GiB are free" in line and advice in line
+        assert line.startswith("WARNING") == bool(advice)
