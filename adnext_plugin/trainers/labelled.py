@@ -149,9 +149,9 @@ class ADNeXtTrainer(RunTrainer):
             return f"How much memory a step needs cannot be estimated ({type(error).__name__})"
         voxels = "×".join(map(str, size))
         what = f"{self.plan.network.name}, batch {batch}, {voxels} voxels, {precision}"
-        return memory_line(
-            what, [*needed[parts:], needed[-1]], torch.cuda.mem_get_info(self.device)[0], settings.accumulate
-        )
+        free_bytes, _ = torch.cuda.mem_get_info(self.device)
+        parts = min(settings.accumulate, len(needed))
+        return memory_line(what, needed[parts - 1 :], free_bytes, parts)
 
     def _stamps(self) -> tuple[str, ...]:
         """Those of the settings, and whether it is known whom the first weights have seen; of the first process."""

@@ -66,12 +66,11 @@ def memory_line(what: str, needed_bytes: Sequence[int], free_bytes: int, first_p
     line = f"{what}: about {needed_bytes[0] / GIB:.1f} GiB of the GPU's memory; {free_bytes / GIB:.1f} GiB are free"
     if needed_bytes[0] <= free_bytes:
         return line
-    fitting = next(
-        (parts for parts, needed in enumerate(needed_bytes, start=first_parts) if needed <= free_bytes), None
-    )
+    numbered = enumerate(needed_bytes, start=first_parts)
+    fitting = next(((parts, needed) for parts, needed in numbered if needed <= free_bytes), None)
     if fitting is None:
         return f"WARNING: {line}. Not even one scan fits: take a smaller network or input"
-    return f"WARNING: {line}. It will hardly fit: --set accumulate={fitting} needs {needed_bytes[fitting - first_parts] / GIB:.1f}"
+    return f"WARNING: {line}. It will hardly fit: --set accumulate={fitting[0]} needs {fitting[1] / GIB:.1f}"
 
 
 def needed_of_parts(

@@ -95,7 +95,7 @@ def test_a_run_on_a_gpu_says_first_what_memory_it_will_need(toy, fake_gpu, monke
     trainer.initialize()
     assert trainer.about_run() == []
     trainer.device = torch.device("cuda")
-    for free_gib, advice in ((1.0, ""), (0.02, ". It will hardly fit: --set accumulate=")):
+    for free_gib, advice in ((1.0, ""), (0.016, ". It will hardly fit: --set accumulate=")):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_, free=free_gib: (int(free * GIB), 80 * GIB))
         (line,) = trainer.about_run()
         assert "adnext_t, batch 8, 32×32×32 voxels, float32: about 0." in line
