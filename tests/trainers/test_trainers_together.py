@@ -111,6 +111,7 @@ def trained(uneven_workspace: Workspace, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("what", RUNS)
 def test_two_processes_train_the_network_that_one_would(trained: tuple[Path, Path], what: str) -> None:
     place = list(RUNS).index(what)
+    slack = 5 if "batch norm" in what else 1  # statistics of three scans enlarge what is rounded
     folders = [next((results / str(place)).glob("*/*/fold_0")) for results in trained]
     names = [
         "checkpoint_final.pth",
@@ -126,7 +127,9 @@ def test_two_processes_train_the_network_that_one_would(trained: tuple[Path, Pat
         for key, tensor in alone["network_weights"].items():
             scale = float(tensor.abs().max()) if tensor.is_floating_point() else 1.0
             found = together["network_weights"][key]
-            torch.testing.assert_close(found, tensor, rtol=1e-3, atol=1e-4 * max(scale, 0.1), msg=f"{name} {key}")
+            torch.testing.assert_close(
+                found, tensor, rtol=1e-3 * slack, atol=1e-4 * slack * max(scale, 0.1), msg=f"{name} {key}"
+            )
     if (folders[0] / "validation" / "predictions.csv").is_file():
         alone, together = (pd.read_csv(folder / "validation" / "predictions.csv") for folder in folders)
         assert alone["case_id"].tolist() == together["case_id"].tolist()
