@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from gpu_acceptance_kernels import STAGES
 from side_by_side import SIZES
 from stock_adnext import StockADNeXt
 
 from adnext_plugin.environment import LaunchSetting, usable_cpus
 from adnext_plugin.networks.families.adnext import build
+from adnext_plugin.networks.kernels.choice import Shape, fastest_plan
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
 from adnext_plugin.pretraining.masks import draw_visible
 from adnext_plugin.training.launching import LaunchedNetwork
@@ -52,9 +54,17 @@ def compile_kernels(device: str, tiny: bool, folder: Path) -> dict:
     started = time.perf_counter()
     if device == "cuda":
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(len(jobs), usable_cpus()), mp_context=context) as pool:
+        with ProcessPoolExecutor(min(len(jobs) + len(STAGES), usable_cpus()), mp_context=context) as pool:
+            chosen = [pool.submit(_choose_kernels, length, channels) for length, channels in STAGES]
             list(pool.map(_one_step, *zip(*jobs, strict=True)))
+            for one in chosen:
+                one.result()
     return {"seconds": round(time.perf_counter() - started, 1), "jobs": len(jobs)}
+
+
+def _choose_kernels(length: int, channels: int) -> None:
+    shape = Shape(kernel_size=7, channels=channels, size_zyx=(length,) * 3)
+    fastest_plan(shape, 4, torch.bfloat16, torch.device("cuda"))
 
 
 def _one_step(size: str, precision: str) -> None:
