@@ -256,7 +256,8 @@ def _prepared(folder: Path, edge: int, cases: int) -> Path:
         (folder / name).mkdir(exist_ok=True)
         os.environ[f"nnUNet_{name}"] = str(folder / name)
     table = _drawn(folder / "drawn", edge)
-    if import_dataset.main(["777", "Busy", "--table", str(table), "--target", "group", "--positive", "b", "-np", "1"]):
+    words = ["777", "Busy", "--table", str(table), "--target", "group", "--positive", "b", "-np", "1", "--overwrite"]
+    if import_dataset.main(words):
         raise RuntimeError("the scans could not be imported")
     size = [str(edge)] * 3
     options = ["--input-size", *size, "--spacing", "1", "1", "1", "-np", "1", "--no-splits"]

@@ -59,15 +59,14 @@ def brain_extraction(device: str, tiny: bool, folder: Path) -> dict:
     if head is None or tiny:
         return {"not_run": "no folder ADNEXT_TEST_DATA with a raw head"}
     from adnext_plugin.images import read_volume, reorient_to_ras
-    from adnext_plugin.plan import PreprocessingSettings
-    from adnext_plugin.preprocessing.brains.brain_networks import extract_brain
+    from adnext_plugin.preprocessing.brains.brain_networks import _by_deepbet
 
     volume = reorient_to_ras(read_volume(head))
     masks, seconds = {}, {}
     for name in (device, "cpu"):
         for _ in range(2):  # the first loads the networks
             started = time.perf_counter()
-            masks[name] = extract_brain(volume, PreprocessingSettings(brain_extraction="deepbet"), 4, name)
+            masks[name] = _by_deepbet(volume.volume_zyx, name)
             seconds[name] = round(time.perf_counter() - started, 2)
     first, second = masks[device], masks["cpu"]
     dice = 2 * np.logical_and(first, second).sum() / (first.sum() + second.sum())

@@ -26,11 +26,11 @@ def test_every_part_runs_on_a_cpu(acceptance: ModuleType, tmp_path: Path) -> Non
     assert {name: part["status"] for name, part in report["parts"].items()} == dict.fromkeys(acceptance.PARTS, "ok")
     assert done.returncode == 0
     found = {name: part["found"] for name, part in report["parts"].items()}
-    for part in ("steps", "compiled_steps", "sparse_steps"):
+    for part in ("steps", "graph_steps", "compiled_steps", "sparse_steps"):
         for row in found[part]["rows"]:
             assert "failed" not in row and min(row["milliseconds"].values()) > 0
     assert 0 <= found["demo"]["auc"] <= 1
-    assert found["stock_command"]["held_out"]["cases"] == 4
+    assert found["stock_command"]["held_out"]["cases"] > 0
 
 
 def test_a_part_that_fails_or_hangs_is_named_and_hides_no_other(
@@ -71,9 +71,9 @@ def test_lines_are_met_by_their_figures_alone(
     times = {"stock_contiguous": 90.0, "stock_channels_last": 60.0, "ours": 30.0}
     parts = {
         "steps": {"rows": [{**step, "milliseconds": times}]},
-        "compiled_steps": {"rows": [{**step, "milliseconds": {"ours": 15.0}}]},
+        "graph_steps": {"rows": [{**step, "milliseconds": {"ours": 15.0}}]},
         "sparse_steps": {"rows": [{"size": "B", "mask_ratio": 0.6, "milliseconds": {"dense": 3.0, "gathered": 2.0}}]},
-        "kernels": {"roofline_shares": {"forward 32": 0.4}},
+        "kernels": {"depthwise": {"32": {"roofline_us": 4.0, "forward": {"roofline_share": 0.4}}}},
         "data": {"utilisation": 0.96},
         "demo": {"auc": 0.91},
     }
