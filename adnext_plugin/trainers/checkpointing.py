@@ -52,6 +52,7 @@ class ResumableRun(nnUNetTrainer, ABC):
 
     network_settings: NetworkSettings | None = None
     _arithmetic: Arithmetic | None = None  # known when the network is
+    _just_saved_to: Path | None = None  # a file of the very same state
     takes_network_options = True  # whether a plan's options of the network are meant for this trainer's, too
 
     # ------------------------------------------------------------------ what a subclass says
@@ -196,14 +197,13 @@ class ResumableRun(nnUNetTrainer, ABC):
 
     # ------------------------------------------------------------------ checkpoints
 
-    def save_checkpoint(self, filename: str, same_as: str | None = None) -> None:
+    def save_checkpoint(self, filename: str) -> None:
         """Write everything a resumed run needs, in nnU-Net's layout plus an `adnext` block, in one piece.
 
         On a GPU it is written while training goes on; `wait_for_checkpoints` returns when it is.
 
         Args:
-            filename: file to write.
-            same_as: file that the very same state has just been saved to.
+            filename: file to write; a copy of `_just_saved_to` where that is known.
 
         Raises:
             AdnextError: weights are no longer finite, of this state or on a GPU of the one before; what was saved
@@ -213,8 +213,8 @@ class ResumableRun(nnUNetTrainer, ABC):
             return
         folder, path = FoldFolder(Path(filename).parent), Path(filename)
         earlier = folder.checkpoint_previous if path == folder.checkpoint_latest else None
-        if same_as is not None:
-            self._saver.save_again(Path(same_as), path, earlier)
+        if self._just_saved_to is not None:
+            self._saver.save_again(self._just_saved_to, path, earlier)
             return
         checkpoint = {
             "network_weights": self._plain_network().state_dict(),

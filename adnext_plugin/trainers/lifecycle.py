@@ -282,12 +282,12 @@ class RunTrainer(FoldRun):
         """Report, and save: first the best so far, then the state to resume from."""
         self.logger.log("epoch_end_timestamps", time.time(), self.current_epoch)
         self.print_to_log_file(self.logger.local_logger.describe_epoch(self.num_epochs, self.compared_on()))
-        best = None
         if self._selection_cases and self.rank_of_epoch(self._scores) > self._best:
             self._best, self._best_epoch = self.rank_of_epoch(self._scores), self.current_epoch
-            best = str(self._folder.checkpoint_best)
-            self.save_checkpoint(best)
-        self.save_checkpoint(str(self._folder.checkpoint_latest), same_as=best)
+            self.save_checkpoint(str(self._folder.checkpoint_best))
+            self._just_saved_to = self._folder.checkpoint_best
+        self.save_checkpoint(str(self._folder.checkpoint_latest))
+        self._just_saved_to = None
         if time.monotonic() - self._drawn_at > SECONDS_BETWEEN_FIGURES:
             self._draw_progress()
         self.current_epoch += 1

@@ -453,8 +453,8 @@ def test_a_run_killed_after_its_last_state_leaves_the_same_figure_of_progress(to
     killed = _trainer(monkeypatch, epochs=2)
     save = killed.save_checkpoint
 
-    def save_and_die(path: str, same_as: str | None = None) -> None:
-        save(path, same_as)
+    def save_and_die(path: str) -> None:
+        save(path)
         if path.endswith("checkpoint_latest.pth") and killed.current_epoch == 1:
             raise KeyboardInterrupt
 

@@ -109,7 +109,7 @@ def test_statistics_of_batch_norms_are_settled_on_scans_mixed_by_the_seed(toy, m
         arguments = ("Dataset301_Toy", "3d_fullres", 0, "ADNeXtTrainer_T_Small", "ADNeXtPlans", False)
         trainer = get_trainer_from_args(*arguments, torch.device("cpu"))
         asked: list[list[str]] = []
-        monkeypatch.setattr(trainer, "_loader", lambda cases: asked.append(cases))
+        monkeypatch.setattr(trainer, "_loader", lambda cases, **_: asked.append(cases))
         _ = trainer._unchanged_training_cases
         assert sorted(asked[0]) == sorted(trainer.do_split()[0])
         return asked[0]

@@ -196,7 +196,7 @@ def test_volumes_that_nnunet_prepared_have_the_voxels_of_their_own_dataset(train
     blosc2.asarray(volume, urlpath=str(path))
     inputs = read_prepared(others, model)
     index = next(number for number, scan in enumerate(inputs.scans) if scan.case_id == "sub00_M00")
-    found = read_stored(inputs, index, model).volume_zyx
+    found = read_stored(inputs, index, model).image_czyx[0]
     # 10 voxels of 5, 2.5 and 1.25 mm are 20, 10 and 5 of the network's 2.5 mm
     assert [axis.stop - axis.start for axis in foreground_box(found)] == [20, 10, 5]
 
