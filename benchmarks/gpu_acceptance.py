@@ -133,7 +133,7 @@ def _in_process(name: str, arguments: argparse.Namespace, work: Path, limit: flo
         except subprocess.TimeoutExpired:
             code = None
     if code != 0:
-        last = (folder / "printed.txt").read_text(errors="replace").splitlines()[-12:]
+        last = (folder / "printed.txt").read_text(errors="replace").splitlines()[-40:]
         found = {"status": "took too long" if code is None else "failed", "exit_code": code, "printed": last}
     if (folder / "found.json").is_file():
         found["found"] = json.loads((folder / "found.json").read_text())

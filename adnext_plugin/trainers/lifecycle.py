@@ -26,8 +26,8 @@ from adnext_plugin.batch import Batch
 from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import Loader
 from adnext_plugin.errors import SettingsError, WeightsError
-from adnext_plugin.networks.kernels.choice import fastest_plans, plans_from_json, use_plans
-from adnext_plugin.networks.kernels.triton_here import ceil_div
+from adnext_plugin.networks.kernels.choice import fastest_plans, layers_by_shape, plans_from_json, use_plans
+from adnext_plugin.networks.kernels.triton_here import ceil_div, switch
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import without_links
 from adnext_plugin.pretraining.gather import share_of_all_processes
@@ -369,6 +369,8 @@ class RunTrainer(FoldRun):
         if self._kernels is None:
             batch = ceil_div(self.batch_size, number_of_processes())
             dtype = HALF.get(self.arithmetic.used, torch.float32)
+            if self.device.type == "cuda" and switch() == "auto" and layers_by_shape(self.network, size):
+                self.print_to_log_file("Kernels are measured; to compile them takes a minute or two, once on a machine")
             found = of_first_process(fastest_plans(self.network, size, batch, dtype, self.device))
             self._kernels = {shape: to_json(plan) for shape, plan in found.items()} or None
             for shape, plan in found.items():
