@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from adnext_plugin.training.provenance import provenance
+
 RESULT = Path(__file__).parent / "results" / "busy_cpu.json"
 ARMS = {"spinning": {}, "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"}}
 STEPS = """
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--dry", action="store_true", help="write no file")
     arguments = parser.parse_args()
-    result = measured(arguments.seconds, arguments.threads, arguments.repeats)
+    result = {"made_by": provenance(), **measured(arguments.seconds, arguments.threads, arguments.repeats)}
     print(json.dumps(result, indent=2))
     if not arguments.dry:
         RESULT.write_text(json.dumps(result, indent=2) + "\n")
