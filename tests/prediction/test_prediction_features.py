@@ -54,5 +54,8 @@ def test_every_network_ends_in_a_layer_whose_input_is_its_features(name: str) ->
     except (SettingsError, NotImplementedError, RuntimeError) as error:
         pytest.skip(f"not at this size, or not without data: {error}")
     layer = feature_layer(network)
+    if name == "linear":
+        assert layer is None  # it sees voxels, and makes no features of them
+        return
     assert layer.out_features == 3
     assert layer.in_features >= 64
