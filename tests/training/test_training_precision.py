@@ -13,8 +13,9 @@ from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
-from adnext_plugin.prediction.ensemble import Ensemble
+from adnext_plugin.prediction.eager import ensemble_of
 from adnext_plugin.prediction.from_run import read_run
+from adnext_plugin.prediction.model import FoldNetwork
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.settings import PrecisionSetting
 from adnext_plugin.training.checkpoint_notes import notes_of
@@ -118,8 +119,8 @@ def test_a_run_keeps_its_precision_and_its_predictions_are_made_in_it(toy, monke
 
     model = read_run(RunFolder(folder.parent), calls=False)
     assert model.description.folds[0].precision == "bfloat16"
-    assert Ensemble(model, "cpu").shortfall is None
-    network = Ensemble(model, "cpu")._networks[0]
+    assert ensemble_of(model, "cpu").shortfall is None
+    network = FoldNetwork(model, 0, "cpu")
     case = trainer._data.parts["val"][0]
     image = trainer._data.store([case])[0][0]
     found, _ = network(image, trainer._data.rows([case]))
