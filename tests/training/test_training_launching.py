@@ -1,6 +1,6 @@
 """Networks whose kernels are launched together: the same results, and no trace of recording or of its failure."""
 
-import sys
+import os
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ INPUTS = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
 @pytest.fixture
 def compiler() -> None:
     """torch's compiler cannot read code in which the counters of a coverage tool stand."""
-    if "slipcover" in sys.modules:
+    if "SLIPCOVER_ENABLED" in os.environ:
         pytest.skip("coverage is counted")
 
 
