@@ -57,6 +57,8 @@ class RunSettings:
     warmup_epochs: int = 0
     patience_epochs: int | None = None  # stop when as many epochs in a row were no better than the best
     augmentation: str = "paper"
+    # before scoring an epoch, average the statistics of batch norms over the training cases
+    precise_batch_norm: bool = False
     precision: PrecisionSetting = "auto"  # of networks, their heads apart; see training/precision.py
     accumulate: int = 1  # parts in which a batch goes through the network, one after the other
     pretrained_weights: str | None = None  # checkpoint whose encoder to start from; {fold} stands for the fold
@@ -103,8 +105,6 @@ class TrainerSettings(RunSettings):
     # rate of a layer over that of the layer above it, for what starts from weights learned elsewhere; with 0 only the
     # head learns
     layer_decay: float = 1.0
-    # before scoring an epoch, average the statistics of batch norms over the training cases
-    precise_batch_norm: bool = False
     permute_labels: int | None = None  # seed of a deal of all labels among all subjects, which leaves nothing to learn
     skip_audit: str | None = None  # why people or images on both sides of a fold were not looked for
     # why ids that this dataset shares with what the first weights have seen are those of different people
@@ -195,6 +195,7 @@ class PretrainingSettings(RunSettings):
     betas: tuple[float, float] = (0.9, 0.95)
     warmup_epochs: int = 40
     augmentation: str = "pretraining"
+    precise_batch_norm: bool = True  # what the encoder hands on are its statistics, too
     objective: str | None = None  # a name in the group adnext.objectives; None leaves it to the plan
     options: dict[str, Any] = field(default_factory=dict)  # of the objective, which checks them
 

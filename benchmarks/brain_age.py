@@ -14,6 +14,7 @@ ADNEXT_TEST_DATA names their folder.
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -31,11 +32,11 @@ def main() -> None:
     arguments = _parse()
     use_folders(arguments.work)
     data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA))
-    _prepare(EVERYONE, corpus(data), arguments.work)
+    prepare(EVERYONE, corpus(data), arguments.work)
     train = ["-tr", TRAINER, *set_options(arguments.set)]
     weights = _trained(arguments.work, EVERYONE, "all", train)
     if arguments.folds_of is not None:
-        _prepare(IN_FOLDS, pd.concat([corpus(data), _old(data, arguments.folds_of)]), arguments.work)
+        prepare(IN_FOLDS, pd.concat([corpus(data), _old(data, arguments.folds_of)]), arguments.work)
         folder = arguments.work / "nnUNet_preprocessed" / dataset_folder(*IN_FOLDS)
         splits = _splits(folder, _task(arguments.folds_of))
         (folder / "splits_final.json").write_text(json.dumps(splits, indent=1))
@@ -47,14 +48,14 @@ def main() -> None:
 
 def corpus(data: Path) -> pd.DataFrame:
     """subject_id, age and file of OASIS-1's first sessions of normal people under 60, and of IXI."""
-    oasis = _first_sessions(data)
+    oasis = first_sessions(data)
     oasis = oasis[~(oasis["CDR"] > 0) & (oasis["Age"] < 60) & (oasis["subject_id"] != SAME_PERSON)]
     ixi = pd.read_csv(data / "ixi" / "ixi.csv").dropna(subset=["Age"])
     ixi["file"] = [str(data / "ixi" / "brain" / f"{subject}_T1w.nii.gz") for subject in ixi["subject_id"]]
     return pd.concat([oasis, ixi]).rename(columns={"Age": "age"})[["subject_id", "age", "file"]]
 
 
-def _first_sessions(data: Path) -> pd.DataFrame:
+def first_sessions(data: Path) -> pd.DataFrame:
     oasis = pd.read_csv(data / "oasis1" / "oasis1.csv")
     oasis["file"] = [str(data / "oasis1" / "images" / f"{ID}.nii.gz") for ID in oasis["ID"]]
     return oasis[oasis["session"] == "MR1"]
@@ -64,7 +65,7 @@ def _old(data: Path, work: Path) -> pd.DataFrame:
     """The normal people of the task."""
     people = pd.read_csv(_task(work) / "subjects.csv")
     normal = people.loc[people["diagnosis"] == "CN", "subject_id"]
-    oasis = _first_sessions(data).rename(columns={"Age": "age"})
+    oasis = first_sessions(data).rename(columns={"Age": "age"})
     return oasis.loc[oasis["subject_id"].isin(normal), ["subject_id", "age", "file"]]
 
 
@@ -87,13 +88,22 @@ def _task(work: Path) -> Path:
     return work / "nnUNet_preprocessed" / dataset_folder(*TASKS["ad"][:2])
 
 
-def _prepare(dataset: tuple[int, str], people: pd.DataFrame, work: Path) -> None:
+def prepare(
+    dataset: tuple[int, str], people: pd.DataFrame, work: Path, columns: Sequence[str] = ("--regress", "age")
+) -> None:
+    """Import people, a row per scan with its file, and prepare them on the coarse grid.
+
+    Args:
+        dataset: number and name.
+        people: the table.
+        work: folder with nnU-Net's folders.
+        columns: options of `adnext_import` that say what is in the table's columns.
+    """
     number, name = dataset
     if not (work / "nnUNet_raw" / dataset_folder(*dataset)).is_dir():
         table = work / f"{name}.csv"
         people.to_csv(table, index=False)
-        source = ["--table", str(table), "--file-column", "file", "--regress", "age"]
-        run_command("adnext_import", str(number), name, *source)
+        run_command("adnext_import", str(number), name, "--table", str(table), "--file-column", "file", *columns)
     run_command("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(PRESET))
 
 

@@ -56,7 +56,7 @@ def main() -> None:
     arguments = _parse()
     work, data = arguments.work, Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA))
     use_folders(work)
-    brain_age._prepare(brain_age.EVERYONE, brain_age.corpus(data), work)
+    brain_age.prepare(brain_age.EVERYONE, brain_age.corpus(data), work)
     for fold in arguments.folds:
         run_command("adnext_train", NUMBER, "3d_fullres", fold, "-tr", brain_age.TRAINER, *set_options(arguments.set))
     run = RunFolder(work / "nnUNet_results" / dataset_folder(*brain_age.EVERYONE) / run_of(brain_age.TRAINER))

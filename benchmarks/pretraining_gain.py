@@ -17,6 +17,7 @@ pretraining_gain_TASK_SIZE.json.
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,7 @@ from pipeline import dataset_folder, run_command, run_of, set_options, use_folde
 
 from adnext_plugin.evaluation.subjects.predictions import per_subject
 from adnext_plugin.evaluation.uncertainty.intervals import gain, resamples_of
+from adnext_plugin.paths import PLANS_NAME, run_name
 from adnext_plugin.subjects import read_dataset
 from adnext_plugin.training.provenance import provenance
 
@@ -76,7 +78,7 @@ def main() -> None:
                 if arm == "pretrained":
                     start = ["-pretrained_weights", str(checkpoint), *set_options(PRETRAINED_SETTINGS)]
                 runs[arm] = _finetune(arguments, number, dataset, f"{arm}_{fraction}_{seed}", fraction, seed, start)
-            results["runs"].append({"fraction": fraction, "seed": seed, **_compare(runs, dataset)})
+            results["runs"].append({"fraction": fraction, "seed": seed, **compared(runs, dataset)})
             results["summary"] = _summary(results["runs"])
             path = RESULTS / f"pretraining_gain_{arguments.task}_{arguments.size}.json"
             path.write_text(json.dumps(results, indent=1) + "\n")
@@ -171,26 +173,53 @@ def _finetune(
     start: list[str],
 ) -> Path:
     """Cross-validate, in a results folder of the arm's own; return the run's folder."""
+    settings = set_options([*arguments.finetune_set, f"train_fraction={fraction}"])
     trainer = f"ADNeXtTrainer_{arguments.size}"
-    results = os.environ["nnUNet_results"]
-    os.environ["nnUNet_results"] = str(arguments.work / "finetuned" / name)
-    run = arguments.work / "finetuned" / name / dataset / run_of(trainer)
+    folder = arguments.work / "finetuned" / name
+    return cross_validated((number, dataset), folder, trainer, [*settings, "--seed", str(seed)], start)
+
+
+def cross_validated(
+    dataset: tuple[int, str],
+    results: Path,
+    trainer: str,
+    options: Sequence[str],
+    start: Sequence[str] = (),
+    plans: str = PLANS_NAME,
+    evaluate: Sequence[str] = (),
+) -> Path:
+    """Train what is missing of four folds, and evaluate.
+
+    Args:
+        dataset: its number, and its folder's name.
+        results: takes the place of `nnUNet_results`, so that runs of one trainer do not meet.
+        trainer, plans: of the run.
+        options: of `adnext_train`.
+        start: those of them that a run which goes on has heard already.
+        evaluate: options of `adnext_evaluate`.
+
+    Returns:
+        The run's folder.
+    """
+    number, name = dataset
+    run = results / name / run_name(trainer, plans, "3d_fullres")
+    before = os.environ["nnUNet_results"]
+    os.environ["nnUNet_results"] = str(results)
     try:
         for fold in range(4):
             folder = run / f"fold_{fold}"
             if not (folder / "validation" / "summary.json").is_file():
                 begun = (folder / "checkpoint_latest.pth").is_file()
-                settings = [*arguments.finetune_set, f"train_fraction={fraction}"]
-                words = [str(number), "3d_fullres", str(fold), "-tr", trainer, "--seed", str(seed)]
-                run_command("adnext_train", *words, *set_options(settings), *(["--c"] if begun else start))
+                words = [str(number), "3d_fullres", str(fold), "-tr", trainer, "-p", plans]
+                run_command("adnext_train", *words, *options, *(["--c"] if begun else start))
         if not (run / "crossval_results" / "metrics.json").is_file():
-            run_command("adnext_evaluate", str(number), "-tr", trainer)
+            run_command("adnext_evaluate", str(number), "-tr", trainer, "-p", plans, *evaluate)
     finally:
-        os.environ["nnUNet_results"] = results
+        os.environ["nnUNet_results"] = before
     return run
 
 
-def _compare(runs: dict[str, Path], dataset: str) -> dict:
+def compared(runs: dict[str, Path], dataset: str) -> dict:
     """Both arms' AUC with intervals, and the paired difference over the same subjects."""
     task, _ = read_dataset(Path(os.environ["nnUNet_preprocessed"]) / dataset)
     found, scores = {}, {}

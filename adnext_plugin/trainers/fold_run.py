@@ -188,6 +188,13 @@ class FoldRun(ResumableRun):
             tell=self.print_to_log_file,
         )
 
+    @cached_property
+    def _unchanged_training_cases(self) -> Loader:
+        # mixed as in training: by name, a batch would be of one cohort, and what tells cohorts apart no spread at all
+        training = sorted(self.do_split()[0])
+        order = np.random.default_rng(self.settings.seed).permutation(len(training))
+        return self._loader([training[place] for place in order], shared=False)
+
     def _describe_corpus(self) -> Corpus:
         """Those the network learns from and those its epoch is chosen on, and whom its first weights had seen."""
         cases = [*self._data.parts["train"], *self._data.parts["selection"]]

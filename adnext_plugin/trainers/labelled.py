@@ -7,7 +7,6 @@ A variant changes a class attribute (`settings`, `network_settings`) or override
 import math
 from collections.abc import Callable
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,6 @@ from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.trainers.processes import number_of_processes, of_first_process, wait_for_all
-from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.launching import LaunchedNetwork, launch_of
 from adnext_plugin.training.layer_rates import parameter_groups
@@ -170,15 +168,6 @@ class ADNeXtTrainer(RunTrainer):
         """Under the paper's protocol, the very cases that are held out."""
         return "held-out fold" if self.settings.protocol == "paper" else "selection"
 
-    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """Log the mean training loss, and where asked to, settle the statistics of batch norms."""
-        super().on_train_epoch_end(train_outputs)
-        if self.settings.precise_batch_norm:
-            # whole batches, dealt out among processes; what is left over may be a single case, which has no variance
-            mine = islice(self._unchanged_training_cases.batches(epoch=0), self.local_rank, None, number_of_processes())
-            batches = (batch for batch in mine if len(batch.indices) > 1)
-            settle_batch_norms(self._plain_network(), self.validation_step, batches)
-
     def validation_step(self, batch: Batch) -> dict:
         """Outputs of one batch, in float32."""
         batch = batch.to(self.device)
@@ -276,13 +265,6 @@ class ADNeXtTrainer(RunTrainer):
             # one file per epoch: an epoch that is trained again after an interruption replaces its own
             path = self._folder.metered_file(self.current_epoch)
             write_predictions({"val": predictions}, self.fold, self._data.subjects, self.task, path)
-
-    @cached_property
-    def _unchanged_training_cases(self) -> Loader:
-        # mixed as in training: by name, a batch would be of one cohort, and what tells cohorts apart no spread at all
-        training = sorted(self.do_split()[0])
-        order = np.random.default_rng(self.settings.seed).permutation(len(training))
-        return self._loader([training[place] for place in order], shared=False)
 
     @cached_property
     def _held_out_loader(self) -> Loader:

@@ -13,6 +13,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from adnext_plugin.records import to_json
 from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
 from adnext_plugin.trainers.fold_run import FoldRun
 from adnext_plugin.trainers.processes import from_all_processes, number_of_processes, of_first_process, seed_torch
-from adnext_plugin.training.batch_norm import share_batch_norms
+from adnext_plugin.training.batch_norm import batch_norms, settle_batch_norms, share_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside
 from adnext_plugin.training.plan_resolution import about_stock_data
 from adnext_plugin.training.precision import HALF, Arithmetic, chosen
@@ -254,7 +255,7 @@ class RunTrainer(FoldRun):
         return {"loss": loss}
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """Log the mean training loss.
+        """Log the mean training loss, and where asked to, settle the statistics of batch norms.
 
         Raises:
             AdnextError: a loss of the epoch is not finite.
@@ -262,6 +263,8 @@ class RunTrainer(FoldRun):
         losses = from_all_processes(numbers([output["loss"] for output in train_outputs]))
         require_finite(losses, self.current_epoch)
         self.logger.log("train_losses", float(np.mean(losses)), self.current_epoch)
+        if self.settings.precise_batch_norm:
+            self._settle_batch_norms()
 
     def on_validation_epoch_start(self) -> None:
         """Start over with the cases that the epoch is chosen on."""
@@ -291,6 +294,15 @@ class RunTrainer(FoldRun):
         if time.monotonic() - self._drawn_at > SECONDS_BETWEEN_FIGURES:
             self._draw_progress()
         self.current_epoch += 1
+
+    def _settle_batch_norms(self) -> None:
+        # of single cases alone there is no spread
+        network, batch_cases = self._plain_network(), min(self.settings.batch_size, len(self.do_split()[0]))
+        if batch_cases < 2 or not batch_norms(network):
+            return
+        # whole batches, dealt out among processes; what is left over may be a single case
+        mine = islice(self._unchanged_training_cases.batches(epoch=0), self.local_rank, None, number_of_processes())
+        settle_batch_norms(network, self.validation_step, (batch for batch in mine if len(batch.indices) > 1))
 
     def _draw_progress(self) -> None:
         if self.local_rank == 0:

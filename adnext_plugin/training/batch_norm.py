@@ -12,6 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 Batch = TypeVar("Batch")
 
 
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """All of a network."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
+
+
 @torch.no_grad()
 def settle_batch_norms(network: nn.Module, forward: Callable[[Batch], object], batches: Iterable[Batch]) -> None:
     """Replace the running statistics of all batch norms by averages over `batches`, and leave the network in eval mode.
@@ -28,7 +33,7 @@ def settle_batch_norms(network: nn.Module, forward: Callable[[Batch], object], b
 
     Source: Wu and Johnson 2021, "Rethinking Batch in BatchNorm", section 3 (precise batch norm).
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    norms = batch_norms(network)
     momenta = [norm.momentum for norm in norms]
     network.eval()
     for norm in norms:

@@ -86,12 +86,15 @@ def tiny(prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return workspace
 
 
-def _trainer(workspace: Workspace, name: str) -> SelfSupervisedTrainer:
+def _trainer(
+    workspace: Workspace, name: str, network: NetworkSettings | None = None, **changes: Any
+) -> SelfSupervisedTrainer:
     small = TINY[name]
     settings = replace(
-        find_objective(name).settings, **{"epochs": 2, "batch_size": 3, "warmup_epochs": 0, **small.settings}
+        find_objective(name).settings, **{"epochs": 2, "batch_size": 3, "warmup_epochs": 0, **small.settings, **changes}
     )
-    kind = type("TinyTrainer", (SelfSupervisedTrainer,), {"settings": settings, "network_settings": small.network})
+    network = network or small.network
+    kind = type("TinyTrainer", (SelfSupervisedTrainer,), {"settings": settings, "network_settings": network})
     folder = workspace.preprocessed / DATASET
     plans, dataset = read_json(folder / "ADNeXtPlans.json"), read_json(folder / "dataset.json")
     trainer = kind(plans=plans, configuration="3d_fullres", fold=0, dataset_json=dataset, device=torch.device("cpu"))
@@ -145,6 +148,28 @@ def test_an_objective_learns_resumes_to_the_bit_hands_on_and_is_compared(tiny: W
     assert report.dropped and not any(key.startswith("encoder.") for key in report.dropped)
     assert set(report.matched) | set(report.dropped) == set(expected)
     assert classifier.eval()(torch.zeros(1, 1, *SIZE)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["proxy", "contrastive"])
+def test_batch_norms_are_handed_on_with_statistics_that_fit_the_weights(tiny: Workspace, name: str) -> None:
+    network = replace(TINY_ADNEXT, options={**TINY_ADNEXT.options, "stem": "convolutional"})
+    trainer = _trainer(tiny, name, network, epochs=1, learning_rate=1e-2)
+    trainer.run_training()
+    norm = next(module for module in trainer.network.modules() if isinstance(module, torch.nn.BatchNorm3d))
+    seen: list[torch.Tensor] = []
+    norm.register_forward_pre_hook(lambda _, images: seen.append(images[0].mean(dim=(0, 2, 3, 4))))
+    with torch.no_grad():
+        for batch in trainer._unchanged_training_cases.batches(epoch=0):
+            trainer.validation_step(batch)
+    torch.testing.assert_close(norm.running_mean, torch.stack(seen).mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_batches_of_one_scan_leave_batch_norms_as_they_run(tiny: Workspace) -> None:
+    network = replace(TINY_ADNEXT, options={**TINY_ADNEXT.options, "stem": "convolutional"})
+    trainer = _trainer(tiny, "proxy", network, epochs=1, batch_size=1)
+    trainer.run_training()
+    norm = next(module for module in trainer.network.modules() if isinstance(module, torch.nn.BatchNorm3d))
+    assert int(norm.num_batches_tracked) == len(trainer._data.parts["train"])
 
 
 def test_a_run_that_reads_ages_is_not_gone_on_with_where_they_have_changed(
