@@ -28,7 +28,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--preset",
         default="default",
-        help="default, paper, hcp, t1_mni, gm_modulated, medial_temporal, or a JSON file (default: default)",
+        help="default, paper, hcp, t1_mni, gm_modulated, medial_temporal, tissues, or a JSON file (default: default)",
     )
     parser.add_argument("--fit", choices=["pad_crop", "resize"], help="keep true size, or stretch the brain's box")
     parser.add_argument("--interpolation", choices=["linear", "cubic"], help="default: linear")
@@ -43,7 +43,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--hdbet-folds", type=int, metavar="N", help="networks of HD-BET to average (default: 5)")
     parser.add_argument("--no-hdbet-mirroring", action="store_true", help="8 times faster, a little less exact")
     parser.add_argument("--bias-correction", choices=["none", "n4"], help="default: none")
-    parser.add_argument("--alignment", choices=["none", "rigid", "affine"], help="to MNI152 (default: none)")
+    parser.add_argument("--alignment", choices=["none", "rigid", "affine", "quick"], help="to MNI152 (default: none)")
     parser.add_argument("--plans", "-p", "-overwrite_plans_name", default=PLANS_NAME, help="name of the plans file")
     parser.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
     parser.add_argument(

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from adnext_plugin.cli import import_dataset, plan_and_preprocess, regions
 from adnext_plugin.errors import ImageError, TableError
 from adnext_plugin.images import read_volume, reorient_to_ras
+from adnext_plugin.preprocessing.anatomy.evenness import evened
 from adnext_plugin.preprocessing.anatomy.measure import RegionsJob, measure_regions
 from adnext_plugin.preprocessing.anatomy.placing import place_in_mni152
 from adnext_plugin.preprocessing.anatomy.regions import (
@@ -78,6 +79,30 @@ def test_the_reference_of_white_matter_does_not_move_with_atrophy_or_lesions() -
     sick[(template.white > 0.95) & (np.random.default_rng(1).random(SHAPE_ZYX) < 0.2)] = 2
     assert np.count_nonzero(sick == 1) > 1.3 * np.count_nonzero(classes == 1)
     assert white_matter_intensity(_image(sick), template.white) == pytest.approx(whole, rel=0.01)
+
+
+def _coil() -> np.ndarray:
+    """Brightness that falls by half across the head, bent from front to back."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE_ZYX), indexing="ij")
+    return np.exp(0.35 * x - 0.3 * z + 0.4 * y**2).astype(np.float32)
+
+
+def test_what_a_coil_did_to_brightness_is_taken_away_and_atrophy_is_not() -> None:
+    template, coil = mni152(), _coil()
+    sick = _classes()
+    # ventricles four times as large, by which N4 is misled
+    sick[binary_dilation(sick == 1, iterations=2) & (sick == 2)] = 1
+    sick[binary_dilation(built_in_regions()["ventricles_left"] > 0, iterations=4) & (sick > 0)] = 1
+    assert np.count_nonzero(sick == 1) > 1.5 * np.count_nonzero(_classes() == 1)
+    for classes in (_classes(), sick):
+        plain, inside = _image(classes), classes > 0
+        even, usual = evened(plain * coil), evened(plain)
+        assert np.ptp(np.log(coil[inside])) > 0.7
+        assert np.std(np.log(even[inside] / usual[inside])) < 0.01
+        assert np.std(np.log(usual[inside] / plain[inside])) < 0.04  # the template's white matter is not even itself
+        lost = [tissues_of(one, template.mask, template.wide_mask, template.white).fluid.sum() for one in (usual, even)]
+        assert lost[1] == pytest.approx(lost[0], rel=0.02)
+        assert not even[~inside].any()
 
 
 def test_a_voxel_between_two_tissues_has_shares_of_both() -> None:

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from adnext_plugin.errors import SettingsError
+from adnext_plugin.errors import ImageError, SettingsError
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.plans.presets import load_preset
 from adnext_plugin.preprocessing.anatomy.template import GRID, SHAPE_ZYX, mni152
 from adnext_plugin.preprocessing.chain import resolved, steps_of
-from adnext_plugin.preprocessing.step import Placement, Scan
+from adnext_plugin.preprocessing.step import Placement, Scan, Step
+from adnext_plugin.preprocessing.steps.alignment import Alignment, AlignmentSettings
 from adnext_plugin.preprocessing.steps.fit import Fit, FitSettings
 from adnext_plugin.preprocessing.steps.mni_box import MNIBox, MNIBoxSettings
-from adnext_plugin.preprocessing.steps.tissue import Tissue, TissueSettings
+from adnext_plugin.preprocessing.steps.tissue import Tissue, Tissues, TissueSettings, TissuesSettings
 from adnext_plugin.preprocessing.steps.white_matter import WhiteMatter
 from adnext_plugin.records import from_json, to_json
 
@@ -80,20 +81,61 @@ def test_a_box_of_mni_space_shows_the_same_place_of_every_scan() -> None:
         assert np.unravel_index(prepared.argmax(), prepared.shape) == (16 + 3, 20 - 1, 24 + 13)
 
 
-@pytest.mark.parametrize("step", [WhiteMatter(), Tissue(), MNIBox()])
-def test_steps_of_anatomy_say_that_they_need_an_alignment(step: WhiteMatter | Tissue | MNIBox) -> None:
+def test_tissues_stand_beside_the_image_as_channels() -> None:
+    scan, settings = _scan((1.1, 0.95, 1.0)), TissuesSettings(modulate=False)
+    found = Tissues().apply(scan, settings)
+    grey = Tissue().apply(scan, TissueSettings(modulate=False))
+    np.testing.assert_array_equal(found.image_czyx[1], grey.image_czyx[0])
+    assert found.notes["grey_ml"] == grey.notes["grey_ml"]
+    image, grey_zyx, fluid_zyx = found.image_czyx
+    classes = LEVELS[_classes()]
+    margins = [(extent - size) // 2 for extent, size in zip(image.shape, SHAPE_ZYX, strict=True)]  # for fluid around
+    classes = np.pad(classes, [(margin, margin) for margin in margins])
+    np.testing.assert_allclose(image[classes == 100], 1, rtol=1e-5)
+    # where the scan is fluid the channel of fluid is full, and that of grey matter empty
+    is_fluid = classes == 30
+    assert fluid_zyx[is_fluid].mean() > 0.98 and grey_zyx[is_fluid].mean() < 0.02
+    assert Tissues().channels(("T1w",), settings) == ("T1w", "grey", "fluid")
+
+
+def test_a_brain_whose_header_is_right_is_not_registered_and_an_empty_one_is_refused(monkeypatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it was registered")
+
+    monkeypatch.setattr("adnext_plugin.preprocessing.anatomy.placing.align_to_mni152", never)
+    scan = replace(_scan(), placement=None)
+    found = Alignment().apply(scan, AlignmentSettings(kind="quick"))
+    assert found.placement is not None
+    np.testing.assert_array_equal(found.placement.scan_from_space_mm, np.eye(4))
+    assert found.notes["overlap"] > 0.95 and found.notes["likeness"] > 0.8
+    # half a brain, which a registration would stretch: the header's word is not taken for it
+    monkeypatch.setattr("adnext_plugin.preprocessing.anatomy.placing.align_to_mni152", lambda *_, **__: np.eye(4))
+    half = scan.image_czyx.copy()
+    half[:, :, :, :45] = 0
+    with pytest.raises(ImageError, match=r"unlike the template|a part of the brain is missing"):
+        Alignment().apply(replace(scan, image_czyx=half), AlignmentSettings(kind="quick"))
+
+
+@pytest.mark.parametrize("step", [WhiteMatter(), Tissue(), Tissues(), MNIBox()])
+def test_steps_of_anatomy_say_that_they_need_an_alignment(step: Step) -> None:
     with pytest.raises(SettingsError, match=f"step '{step.name}' needs to know where MNI152 space is.*--alignment"):
         step.apply(replace(_scan(), placement=None), step.settings_type())
 
 
 @pytest.mark.parametrize(
     ("preset", "last"),
-    [("t1_mni", ["white_matter"]), ("gm_modulated", ["tissue"]), ("medial_temporal", ["white_matter", "mni_box"])],
+    [
+        ("t1_mni", ["white_matter"]),
+        ("gm_modulated", ["tissue"]),
+        ("medial_temporal", ["white_matter", "mni_box"]),
+        ("tissues", ["tissues"]),
+    ],
 )
 def test_presets_of_anatomy_align_and_leave_the_scale_to_their_step(preset: str, last: list[str]) -> None:
     settings = resolved(load_preset(preset, {}).preprocessing)
     names = [planned.step.name for planned in steps_of(settings)]
-    assert names == ["brain_extraction", "reorient", "bias_correction", "crop", "alignment", *last, "fit"]
+    n4 = [] if preset == "tissues" else ["bias_correction"]
+    assert names == ["brain_extraction", "reorient", *n4, "crop", "alignment", *last, "fit"]
     assert from_json(PreprocessingSettings, to_json(settings), "a plan") == settings
     # a plan without anything new is written as before
     assert "z_score" not in to_json(PreprocessingSettings())

@@ -9,13 +9,13 @@ from adnext_plugin.records import record
 
 @record
 class AlignmentSettings:
-    """Six parameters or twelve."""
+    """Six parameters, twelve, or (`quick`) twelve in steps of 4 mm, only where the header does not say them."""
 
-    kind: Literal["rigid", "affine"] = "rigid"
+    kind: Literal["rigid", "affine", "quick"] = "rigid"
 
 
 class Alignment(Step):
-    """Registration of the first channel (`preprocessing/alignment.py`)."""
+    """Registration of the first channel (`preprocessing/alignment.py`, `preprocessing/anatomy/placing.py`)."""
 
     name: ClassVar[str] = "alignment"
     version: ClassVar[int] = 1
@@ -25,14 +25,22 @@ class Alignment(Step):
         """The scan with its placement; voxels are left alone.
 
         Raises:
-            ImageError: the registration failed.
+            ImageError: the registration failed, or, of `quick`, what it found does not look like the template.
         """
         from adnext_plugin.preprocessing.alignment import align_to_mni152, template_centre_mm
+        from adnext_plugin.preprocessing.anatomy.placing import place_in_mni152
 
-        scan_from_mni_mm = align_to_mni152(scan.volume, settings.kind)
+        if settings.kind == "quick":
+            placed = place_in_mni152(scan.volume)
+            scan = scan.noting(overlap=float(placed.overlap), likeness=placed.likeness)
+            scan_from_mni_mm = placed.scan_from_mni_mm
+        else:
+            scan_from_mni_mm = align_to_mni152(scan.volume, settings.kind)
         placement = Placement(scan_from_space_mm=scan_from_mni_mm, centre_mm=template_centre_mm())
         return replace(scan, placement=placement).noting(scan_from_mni_mm=scan_from_mni_mm.tolist())
 
     def describe(self, settings: AlignmentSettings) -> str:
         """To where."""
+        if settings.kind == "quick":
+            return "affine alignment to MNI152 in steps of 4 mm, where the header does not say it, checked"
         return f"{settings.kind} alignment to MNI152"

@@ -1,4 +1,4 @@
-"""One tissue in place of intensities: how much of a voxel it fills."""
+"""How much of a voxel tissues fill: one in place of intensities, or two as channels beside them."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.preprocessing.anatomy.template import mni152
+from adnext_plugin.preprocessing.anatomy.tissues import Tissues as FoundTissues
 from adnext_plugin.preprocessing.anatomy.tissues import tissues_of
 from adnext_plugin.preprocessing.step import Scan, Step
 from adnext_plugin.preprocessing.steps.white_matter import on_scan
@@ -30,6 +31,18 @@ class TissueSettings:
             raise SettingsError(f"step tissue: fwhm_mm must be 0 to 50 mm, got {self.fwhm_mm}")
 
 
+@record
+class TissuesSettings:
+    """As those of `tissue`, for grey matter and fluid; the image itself is neither modulated nor smoothed."""
+
+    modulate: bool = True
+    fwhm_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fwhm_mm < 50:
+            raise SettingsError(f"step tissues: fwhm_mm must be 0 to 50 mm, got {self.fwhm_mm}")
+
+
 class Tissue(Step):
     """Shares of a tissue (`preprocessing/anatomy/tissues.py`) of the first channel, which must be T1-weighted."""
 
@@ -45,18 +58,11 @@ class Tissue(Step):
             ImageError: it is no T1-weighted brain.
             SettingsError: the plan does not align scans.
         """
-        scan, template = _with_margin(scan), mni152()
-        mask, wide_mask, white = (
-            on_scan(one, scan, self.name) for one in (template.mask, template.wide_mask, template.white)
-        )
-        found = tissues_of(scan.image_czyx[0], mask > 0.5, wide_mask > 0.5, white)
+        scan, found = _found(scan, self.name)
         shares = {"grey": found.grey, "white": found.white, "fluid": found.fluid}[settings.tissue]
-        voxel_ml = float(np.prod(scan.spacing_mm)) / 1000
-        image = gaussian_filter(shares, [settings.fwhm_mm / FWHM_OF_SIGMA / edge for edge in scan.spacing_mm])
-        if settings.modulate:
-            image = image * np.float32(_volume_change(scan))
+        image = _smoothed(shares, scan, settings)
         return replace(scan, image_czyx=image[None]).noting(
-            tissue_means=list(found.means), **{f"{settings.tissue}_ml": float(shares.sum(dtype=np.float64)) * voxel_ml}
+            tissue_means=list(found.means), **{f"{settings.tissue}_ml": _millilitres(shares, scan)}
         )
 
     def describe(self, settings: TissueSettings) -> str:
@@ -64,6 +70,58 @@ class Tissue(Step):
         modulated = ", modulated" if settings.modulate else ""
         smooth = f", smoothed with {settings.fwhm_mm:g} mm" if settings.fwhm_mm else ""
         return f"share of {settings.tissue} matter in each voxel{modulated}{smooth}".replace("fluid matter", "fluid")
+
+
+class Tissues(Step):
+    """The first channel, which must be T1-weighted, in units of deep white matter, and its grey matter and fluid."""
+
+    name: ClassVar[str] = "tissues"
+    version: ClassVar[int] = 1
+    after: ClassVar[str] = "alignment"
+    settings_type: ClassVar[type] = TissuesSettings
+
+    def channels(self, names: tuple[str, ...], settings: TissuesSettings) -> tuple[str, ...]:
+        """The first, and the tissues."""
+        return (names[0], "grey", "fluid")
+
+    def apply(self, scan: Scan, settings: TissuesSettings) -> Scan:
+        """The scan with three channels; notes as those of `tissue`.
+
+        Raises:
+            ImageError: it is no T1-weighted brain.
+            SettingsError: the plan does not align scans.
+        """
+        scan, found = _found(scan, self.name)
+        shares = (_smoothed(one, scan, settings) for one in (found.grey, found.fluid))
+        image = scan.image_czyx[0] / np.float32(found.white_intensity)
+        return scan.with_channels(np.stack([image, *shares])).noting(
+            tissue_means=list(found.means),
+            grey_ml=_millilitres(found.grey, scan),
+            fluid_ml=_millilitres(found.fluid, scan),
+        )
+
+    def describe(self, settings: TissuesSettings) -> str:
+        """What they are, and what was done to them."""
+        modulated = ", modulated" if settings.modulate else ""
+        smooth = f", smoothed with {settings.fwhm_mm:g} mm" if settings.fwhm_mm else ""
+        shares = f"shares of grey matter and fluid{modulated}{smooth}"
+        return f"intensities in units of deep white matter, and {shares}, as channels"
+
+
+def _found(scan: Scan, step: str) -> tuple[Scan, FoundTissues]:
+    """The scan with a margin, and its tissues."""
+    scan, template = _with_margin(scan), mni152()
+    mask, wide_mask, white = (on_scan(one, scan, step) for one in (template.mask, template.wide_mask, template.white))
+    return scan, tissues_of(scan.image_czyx[0], mask > 0.5, wide_mask > 0.5, white)
+
+
+def _smoothed(shares: np.ndarray, scan: Scan, settings: TissueSettings | TissuesSettings) -> np.ndarray:
+    image = gaussian_filter(shares, [settings.fwhm_mm / FWHM_OF_SIGMA / edge for edge in scan.spacing_mm])
+    return image * np.float32(_volume_change(scan)) if settings.modulate else image
+
+
+def _millilitres(shares: np.ndarray, scan: Scan) -> float:
+    return float(shares.sum(dtype=np.float64)) * float(np.prod(scan.spacing_mm)) / 1000
 
 
 def _volume_change(scan: Scan) -> float:
