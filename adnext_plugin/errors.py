@@ -37,7 +37,7 @@ class WeightsError(AdnextError):
 
 
 class SegmentationError(AdnextError, SystemExit):
-    """A command of nnU-Net asks for a segmentation, and there is none.
+    """A command of nnU-Net asks for a segmentation that cannot be had: there is none, or not this way.
 
     nnU-Net catches no errors of ours. Python ends a program on a `SystemExit` with its message and no traceback.
     """

@@ -209,3 +209,71 @@ class PretrainingSettings(RunSettings):
         if others and isinstance(own.get("options", {}), dict):
             own["options"] = {**own.get("options", {}), **others}
         return own
+
+
+@record
+class SegmentationSettings:
+    """What a trainer of segmentation is allowed to vary. Defaults: fine-tuning in AMAES (Munk et al. 2024).
+
+    nnU-Net loads, augments, validates and predicts; what is not named here is its own.
+    """
+
+    epochs: int = 10
+    steps_per_epoch: int = 250  # an epoch is so many batches, as nnU-Net has it
+    validation_steps: int = 50  # batches after each epoch, for the pseudo Dice that the best epoch is chosen by
+    batch_size: int | None = 4  # None: the plan's
+    learning_rate: float = 1e-4  # at the peak of the schedule
+    min_learning_rate: float = 1e-9  # where a cosine ends
+    weight_decay: float = 3e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    amsgrad: bool = True
+    schedule: Literal["cosine", "constant", "poly"] = "cosine"
+    schedule_stretch: float = 1.15  # the schedule is that of a run so many times as long, and this one stops before
+    warmup_epochs: int = 0
+    # auto: what AMAES does, `spatial` after pre-training and `all` from scratch; nnunet: nnU-Net's own, with mirrors
+    augmentation: Literal["auto", "spatial", "all", "nnunet"] = "auto"
+    patch_voxels: tuple[int, int, int] | None = None  # (Z, Y, X); None: the plan's, rounded up for the network
+    patch_scale: float = 1.0  # of the plan's patch, before it is rounded up
+    deep_supervision: bool = False  # coarser levels give logits, too; of MedNeXt-v2
+    recompute: bool = False  # forget what is inside blocks until the backward pass: less memory, more time
+    network_options: dict[str, Any] = field(default_factory=dict)  # of the encoder's network
+    pretrained_weights: str | None = None  # checkpoint whose encoder to start from; {fold} stands for the fold
+    n_train: int | None = None  # cases that are trained on; fewer are part of more, under one seed
+    folds: int | None = None  # to draw where the dataset has none yet; None: nnU-Net's five
+    seed: int = 42  # of first weights and of n_train; the rest of nnU-Net is not seeded
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps_per_epoch", "validation_steps", "batch_size", "n_train"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SettingsError(f"{name} must be at least 1, got {value}")
+        if self.folds is not None and self.folds < 2:
+            raise SettingsError(f"folds must be at least 2, got {self.folds}")
+        if self.schedule_stretch < 1 or self.patch_scale < 1:
+            raise SettingsError(
+                "schedule_stretch and patch_scale must be at least 1, "
+                f"got {self.schedule_stretch} and {self.patch_scale}"
+            )
+        if self.patch_voxels is not None and self.patch_scale != 1:
+            raise SettingsError("patch_voxels and patch_scale both say how large a patch is; give one of them")
+        self.schedule_settings  # noqa: B018  checks rates and epochs
+        require_seed("seed", self.seed)
+
+    @property
+    def schedule_settings(self) -> RunSettings:
+        """The schedule, as that of a run of whole scans.
+
+        Raises:
+            SettingsError: rates or epochs are impossible.
+        """
+        return RunSettings(
+            epochs=int(self.schedule_stretch * self.epochs),
+            learning_rate=self.learning_rate,
+            min_learning_rate=self.min_learning_rate,
+            schedule=self.schedule,
+            warmup_epochs=self.warmup_epochs,
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Of such a run there are none."""
+        return ()

@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from adnext_plugin.networks.recomputation import MayRecompute
+
 
 @runtime_checkable
 class Pyramid(Protocol):
@@ -23,7 +25,7 @@ class Pyramid(Protocol):
         ...
 
 
-class PooledStages(nn.Module):
+class PooledStages(MayRecompute):
     """Mixed into an encoder whose `stages` follow each other: levels, features, and layers for learning rates."""
 
     stages: nn.Sequential
@@ -36,7 +38,7 @@ class PooledStages(nn.Module):
         stem = getattr(self, "stem", None)
         x = x_bczyx if stem is None else stem(x_bczyx)
         for stage in self.stages:
-            x = stage(x)
+            x = self.through(stage, x)
             found.append(x)
         return found
 

@@ -97,8 +97,9 @@ def load_encoder(network: nn.Module, path: Path) -> WeightsReport:
     """Take over the encoder of a checkpoint; the head starts afresh.
 
     Args:
-        network: has `key_to_encoder`, the name of its encoder.
-        path: checkpoint of a classifier or of a pre-training run with the same encoder.
+        network: has `key_to_encoder`, the name of its encoder. With `key_to_decoder`, that of its decoder, the file's
+            is taken over, too, if all of it is there, save for what is named `seg_layers`.
+        path: checkpoint of a classifier, a segmenter or a pre-training run with the same encoder.
 
     Raises:
         WeightsError: a tensor of the encoder is missing or has another shape.
@@ -116,12 +117,20 @@ def load_encoder(network: nn.Module, path: Path) -> WeightsReport:
             f"{path} covers {len(wanted) - len(missing)} of {len(wanted)} encoder tensors; {first} "
             f"{tuple(own[first].shape)} {found}: use weights of the same network, size, kernel and stem"
         )
+    wanted += _decoder(network, own, saved)
     network.load_state_dict({**own, **{name: saved[name] for name in wanted}})
     return WeightsReport(
         matched=tuple(wanted),
         new=tuple(name for name in own if name not in wanted),
         dropped=tuple(name for name in saved if name not in wanted),
     )
+
+
+def _decoder(network: nn.Module, own: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of what is handed on of a decoder, if a file has all of it."""
+    key = getattr(network, "key_to_decoder", None)
+    names = [name for name in own if key and name.startswith(f"{key}.") and ".seg_layers." not in name]
+    return names if all(name in saved and saved[name].shape == own[name].shape for name in names) else []
 
 
 def _is_not_finite(tensor: object) -> bool:

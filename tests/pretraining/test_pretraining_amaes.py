@@ -10,7 +10,8 @@ from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.errors import SettingsError, UnknownNameError
 from adnext_plugin.networks.costs import count_parameters
 from adnext_plugin.plan import NetworkSettings, Plan, PreprocessingSettings
-from adnext_plugin.pretraining.amaes.network import Decoder, build_restorer
+from adnext_plugin.networks.layers.unet_decoder import UNetDecoder
+from adnext_plugin.pretraining.amaes.network import build_restorer
 from adnext_plugin.pretraining.amaes.objective import AMAESObjective
 from adnext_plugin.pretraining.amaes.options import AMAESOptions
 from adnext_plugin.pretraining.amaes.views import (
@@ -54,8 +55,8 @@ def test_networks_are_as_large_as_in_the_paper(name: str, decoder: str, skips: b
 def test_the_light_decoders_and_the_fine_tuned_networks_have_the_papers_sizes() -> None:
     with torch.device("meta"):
         widths = [[width * 2**level for level in range(5)] for width in (32, 64)]
-        light = [count_parameters(Decoder(each, (1, 2, 4, 8, 16), 1, 1, skips=False)) for each in widths]
-        tuned = [count_parameters(Decoder(each, (1, 2, 4, 8, 16), 2, 2, skips=True)) for each in widths]
+        light = [count_parameters(UNetDecoder(each, (1, 2, 4, 8, 16), 1, 1, skips=False)) for each in widths]
+        tuned = [count_parameters(UNetDecoder(each, (1, 2, 4, 8, 16), 2, 2, skips=True)) for each in widths]
     assert light == [3_744_673, 14_974_785]
     assert [one + 14_134_944 if index == 0 else one + 56_526_144 for index, one in enumerate(tuned)] == [
         22_581_250,

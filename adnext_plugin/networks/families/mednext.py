@@ -11,22 +11,22 @@ instead, which makes another network.
 Source: Roy et al. 2023 (MedNeXt); AD-NeXt is compared with its B encoder (Table 4), without blocks at the bottleneck.
 AMAES (Munk et al. 2024) pre-trains the M and L encoders, with their bottleneck.
 MedNeXt-v2 (2025) adds global response norm to every block; its widths are followed as far as they are published. The
-response is divided by its mean over channels, as in ConvNeXt V2; a reading of MedNeXt-v2 that divides by the sum
-instead differs by a constant factor, which the learned gamma takes up.
+response is divided by its mean over channels, as in ConvNeXt V2, or by the sum, as some read MedNeXt-v2's formula.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from monai.networks.blocks import MedNeXtBlock, MedNeXtDownBlock
 from torch import nn
 
 from adnext_plugin.networks.classifier import Classifier, SpatialMean, require_input_size
+from adnext_plugin.networks.layers.mednext_blocks import MedNeXtBlocks, ResponseNormaliser
+from adnext_plugin.networks.recomputation import MayRecompute
 
 
-class MedNeXtEncoder(nn.Sequential):
+class MedNeXtEncoder(MayRecompute, nn.Sequential):
     """Stem and levels, (B, C, Z, Y, X) to (B, width · 2^(levels - 1)): all layers in a row, and the mean over space.
 
     Args:
@@ -34,8 +34,7 @@ class MedNeXtEncoder(nn.Sequential):
         width: channels of the first level.
         depths: blocks of each level; the last may have none.
         expansions: how many times wider the blocks of each level are inside.
-        kernel_size: of the depthwise convolutions.
-        response_norm: whether blocks have global response norm.
+        blocks: what they are like.
     """
 
     def __init__(
@@ -44,21 +43,17 @@ class MedNeXtEncoder(nn.Sequential):
         width: int,
         depths: Sequence[int],
         expansions: Sequence[int],
-        kernel_size: int,
-        response_norm: bool,
+        blocks: MedNeXtBlocks,
     ) -> None:
-        options: dict[str, Any] = {
-            "kernel_size": kernel_size,
-            "use_residual_connection": True,
-            "global_resp_norm": response_norm,
-        }
         layers: list[nn.Module] = [nn.Conv3d(in_channels, width, kernel_size=1)]
         for level, (depth, expansion) in enumerate(zip(depths, expansions, strict=True)):
             if level:
-                layers.append(MedNeXtDownBlock(width, 2 * width, expansion, **options))
+                layers.append(blocks.down(width, expansion))
                 width *= 2
-            layers += [MedNeXtBlock(width, width, expansion, **options) for _ in range(depth)]
+            layers += blocks.level(width, depth, expansion)
         super().__init__(*layers, SpatialMean())
+        # what a decoder must be like to fit
+        self.depths, self.expansions, self.blocks = tuple(depths), tuple(expansions), blocks
         self.level_widths = tuple(width // 2**above for above in reversed(range(len(depths))))
         self.level_strides = tuple(2**level for level in range(len(depths)))
 
@@ -68,7 +63,7 @@ class MedNeXtEncoder(nn.Sequential):
         for layer in self:
             if isinstance(layer, MedNeXtDownBlock | SpatialMean):
                 found.append(x)
-            x = layer(x)
+            x = self.through(layer, x) if isinstance(layer, MedNeXtBlock) else layer(x)
         return found
 
 
@@ -77,8 +72,7 @@ def build(
     width: int,
     depths: Sequence[int],
     expansions: Sequence[int],
-    kernel_size: int,
-    response_norm: bool,
+    blocks: MedNeXtBlocks,
     in_channels: int,
     num_outputs: int,
     input_size_voxels: Sequence[int] = (128, 128, 128),
@@ -87,7 +81,7 @@ def build(
 
     Args:
         name: what errors call it.
-        width, depths, expansions, kernel_size, response_norm: see `MedNeXtEncoder`.
+        width, depths, expansions, blocks: see `MedNeXtEncoder`.
         in_channels: modalities of a scan.
         num_outputs: logits.
         input_size_voxels: (Z, Y, X) it will be fed; halved before each level but the first, rounding up.
@@ -97,17 +91,40 @@ def build(
     """
     # the last level must keep more than a voxel, or its norm would erase what is there
     require_input_size(name, input_size_voxels, smallest=2 ** (len(depths) - 1) + 1)
-    encoder = MedNeXtEncoder(in_channels, width, depths, expansions, kernel_size, response_norm)
+    encoder = MedNeXtEncoder(in_channels, width, depths, expansions, blocks)
     return Classifier(encoder, nn.Linear(width * 2 ** (len(depths) - 1), num_outputs))
+
+
+def build_v2(
+    name: str,
+    width: int,
+    in_channels: int,
+    num_outputs: int,
+    input_size_voxels: Sequence[int] = (128, 128, 128),
+    *,
+    grn_normaliser: ResponseNormaliser = "mean",
+) -> Classifier:
+    """Build a MedNeXt-v2 classifier with fresh weights.
+
+    Args:
+        name, width, in_channels, num_outputs, input_size_voxels: as of `build`.
+        grn_normaliser: what a response is divided by, the `mean` of all channels or their `sum`.
+
+    Raises:
+        SettingsError: the input is too small, or there is no such normaliser.
+    """
+    blocks = MedNeXtBlocks(kernel_size=3, response_norm=grn_normaliser)
+    return build(name, width, *_L, blocks, in_channels, num_outputs, input_size_voxels)
 
 
 _B = ((2, 2, 2, 2, 0), (2, 3, 4, 4, 4))
 _M = ((3, 4, 4, 4, 4), (2, 3, 4, 4, 4))
 _L = ((3, 4, 8, 8, 8), (3, 4, 8, 8, 8))
+_K3, _K5 = MedNeXtBlocks(kernel_size=3), MedNeXtBlocks(kernel_size=5)
 # Parameters are for one channel and two outputs
-mednext_b_k3 = partial(build, "mednext_b_k3", 32, *_B, 3, False)  # 2,636,194
-mednext_b_k5 = partial(build, "mednext_b_k5", 32, *_B, 5, False)  # 2,777,314
-mednext_m_k3 = partial(build, "mednext_m_k3", 32, *_M, 3, False)  # encoder 12,491,712
-mednext_l_k3 = partial(build, "mednext_l_k3", 32, *_L, 3, False)  # encoder 46,752,320
-mednext_v2 = partial(build, "mednext_v2", 32, *_L, 3, True)  # 46,878,082
-mednext_v2_wide = partial(build, "mednext_v2_wide", 64, *_L, 3, True)  # 186,637,058
+mednext_b_k3 = partial(build, "mednext_b_k3", 32, *_B, _K3)  # 2,636,194
+mednext_b_k5 = partial(build, "mednext_b_k5", 32, *_B, _K5)  # 2,777,314
+mednext_m_k3 = partial(build, "mednext_m_k3", 32, *_M, _K3)  # encoder 12,491,712
+mednext_l_k3 = partial(build, "mednext_l_k3", 32, *_L, _K3)  # encoder 46,752,320
+mednext_v2 = partial(build_v2, "mednext_v2", 32)  # 46,878,082
+mednext_v2_wide = partial(build_v2, "mednext_v2_wide", 64)  # 186,637,058

@@ -1,0 +1,33 @@
+"""Memory for time: parts of a network forget what is inside them, and compute it again for the backward pass."""
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+USE_CHECKPOINT = "use_checkpoint"  # what MONAI's transformers have for it
+
+
+class MayRecompute(nn.Module):
+    """A part of a network that sends what passes it through its layers by `through`."""
+
+    recompute = False
+
+    def through(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """What a layer makes of x; with `recompute` only x itself is kept for the backward pass."""
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, x, use_reentrant=False)
+        return layer(x)
+
+
+def recompute_in(network: nn.Module) -> int:
+    """Have every part of a network that can do so compute its insides again; how many there are."""
+    parts = 0
+    for module in network.modules():
+        if isinstance(module, MayRecompute):
+            module.recompute = True
+        elif hasattr(module, USE_CHECKPOINT):
+            setattr(module, USE_CHECKPOINT, True)
+        else:
+            continue
+        parts += 1
+    return parts
