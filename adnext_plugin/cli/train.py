@@ -24,6 +24,7 @@ SETTINGS = {
     "skip_audit": "skip_audit",
     "other_people": "other_people",
     "inflation_meter": "inflation_meter",
+    "n_train": "n_train",
 }
 
 
@@ -68,6 +69,13 @@ def build_parser() -> ArgumentParser:
         default=None,
         help="also predict the held-out fold after every epoch, so that adnext_evaluate can show by how much the "
         "paper's protocol would overstate this very run; nothing else changes",
+    )
+    parser.add_argument(
+        "--n-train",
+        "--n_train",
+        type=int,
+        metavar="N",
+        help="of a segmentation: train on so many cases of the fold's training part; fewer are part of more",
     )
     parser.add_argument(
         "--skip-audit",

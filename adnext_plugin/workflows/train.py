@@ -30,6 +30,7 @@ from adnext_plugin.workflows.processes import (
     started_by_torchrun,
     train_together,
 )
+from adnext_plugin.workflows.train_segmentation import is_for_segmentation, train_segmentation
 from adnext_plugin.workflows.trainer_lookup import check_settings, find_trainer, require_names
 
 if TYPE_CHECKING:
@@ -139,6 +140,9 @@ def train(
         SplitError: a person or an image is on both sides of a fold, or held out and seen by the first weights.
         WeightsError: the weights are not for this network.
     """
+    if is_for_segmentation(request):
+        request, folds = train_segmentation(request, tell)
+        return Result(run=request.run, folds=folds)
     job = _look_up(request)
     require_processes(request.num_gpus, job.device)
     if is_follower():

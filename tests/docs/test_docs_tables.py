@@ -14,6 +14,7 @@ import torch
 from adnext_plugin.evaluation.scores.score import CLASS
 from adnext_plugin.evaluation.scores.table import BUILT_IN
 from adnext_plugin.networks.costs import count_multiply_adds, count_parameters
+from adnext_plugin.networks.segmentation.build import build_segmenter
 from adnext_plugin.networks.table4 import PAPER
 from adnext_plugin.plan import NetworkSettings, PreprocessingSettings
 from adnext_plugin.pretraining.amaes.options import AMAESOptions
@@ -25,7 +26,14 @@ from adnext_plugin.pretraining.proxy.options import ProxyOptions
 from adnext_plugin.pretraining.swinunetr.options import SwinUNETROptions
 from adnext_plugin.records import to_json
 from adnext_plugin.registry import AUGMENTATIONS, NETWORKS, OBJECTIVES, TRAINERS
-from adnext_plugin.settings import LinearSettings, PretrainingSettings, RunSettings, TrainerSettings
+from adnext_plugin.settings import (
+    LinearSettings,
+    PretrainingSettings,
+    RunSettings,
+    SegmentationSettings,
+    TrainerSettings,
+)
+from adnext_plugin.trainers.segmentation.variants import TRAINERS as SEGMENTATION_TRAINERS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -55,6 +63,7 @@ SETTINGS_TABLES = {
     "### Options of `simmim`": (SimMIMOptions, ()),
     "### Options of `mae`": (MAEOptions, ()),
     "### Options of `swinunetr`": (SwinUNETROptions, ()),
+    "## Segmentation": (SegmentationSettings, ()),
     "## Preprocessing": (PreprocessingSettings, ()),
 }
 
@@ -94,6 +103,19 @@ def test_the_table_of_trainers_has_every_trainer_with_all_that_it_changes() -> N
         network = trainer.network_settings or NetworkSettings()
         actual[name] = (network.name, network.options, changed)
     assert documented == actual
+
+
+def test_the_table_of_segmentation_trainers_has_each_with_its_parameters() -> None:
+    documented = {}
+    for name, _, parameters in _rows(DOCS / "segmentation.md", "## Trainers"):
+        documented[_code(name)[0]] = int(parameters.replace(",", ""))
+    found = {}
+    for name, trainer in SEGMENTATION_TRAINERS.items():
+        network, decoder, settings = trainer.network_settings, trainer.decoder, trainer.settings
+        with torch.device("meta"):
+            built = build_segmenter(network, decoder, 1, 2, (64,) * 3, deep_supervision=settings.deep_supervision)
+        found[name] = count_parameters(built)
+    assert documented == found
 
 
 def _names(cell: str) -> list[str]:

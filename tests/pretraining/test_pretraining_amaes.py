@@ -9,8 +9,8 @@ from adnext_plugin.batch import Batch
 from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.errors import SettingsError, UnknownNameError
 from adnext_plugin.networks.costs import count_parameters
-from adnext_plugin.plan import NetworkSettings, Plan, PreprocessingSettings
 from adnext_plugin.networks.layers.unet_decoder import UNetDecoder
+from adnext_plugin.plan import NetworkSettings, Plan, PreprocessingSettings
 from adnext_plugin.pretraining.amaes.network import build_restorer
 from adnext_plugin.pretraining.amaes.objective import AMAESObjective
 from adnext_plugin.pretraining.amaes.options import AMAESOptions

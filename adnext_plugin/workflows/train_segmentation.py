@@ -1,0 +1,163 @@
+"""Training a segmentation: nnU-Net's own commands in the manners of ours, for its trainers and for ours.
+
+nnU-Net plans, prepares and splits such a dataset. Of what `train` offers, there is here: a fold or all of them in turn,
+settings, weights to begin with, a report on what was taken over, and going on where a run was interrupted.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adnext_plugin.builtin.weights import absolute
+from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
+from adnext_plugin.errors import PathsError, SettingsError, WeightsError
+from adnext_plugin.files import read_json, read_object, require_file
+from adnext_plugin.names import whole_number
+from adnext_plugin.paths import BLOCK, DATASET_FILE, PLANS_NAME, SPLITS_FILE, plans_file, raw_dir, results_dir
+from adnext_plugin.plan import configuration_of, read_plans
+from adnext_plugin.run_folder import FoldFolder
+from adnext_plugin.workflows.common import Fold, Tell, choose_device
+from adnext_plugin.workflows.processes import FoldTraining
+from adnext_plugin.workflows.trainer_lookup import find_trainer, require_names
+
+if TYPE_CHECKING:
+    from adnext_plugin.workflows.train import Request
+
+NNUNETS_PLANS = "nnUNetPlans"
+NNUNETS_FOLDS = 5  # which it draws where there are none
+
+
+def is_for_segmentation(request: "Request") -> bool:
+    """Whether the dataset is one of segmentations, and not of people's labels.
+
+    Raises:
+        PathsError: there is no such dataset.
+        UnknownNameError: there is no such trainer.
+        SettingsError: it is one of segmentations, and the trainer learns labels of people.
+    """
+    if BLOCK in read_object(request.dataset_folder / DATASET_FILE):
+        return False
+    require_names(request.trainer, {})
+    trainer = find_trainer(request.trainer)
+    from adnext_plugin.trainers.lifecycle import RunTrainer
+
+    if issubclass(trainer, RunTrainer):
+        raise SettingsError(
+            f"{request.trainer} learns of people, and {request.dataset_folder.name} has segmentations and no {BLOCK!r} "
+            "block in its dataset.json; name a trainer of segmentation with -tr (adnext_list trainers 'ADNeXtSeg*'), "
+            "or import people with adnext_import"
+        )
+    return True
+
+
+def train_segmentation(request: "Request", tell: Tell) -> tuple["Request", tuple[Fold, ...]]:
+    """Train a fold, all cases, or every fold in turn.
+
+    Args:
+        request: what to train.
+        tell: is told which folds are finished, and which go on.
+
+    Returns:
+        The request with the plans that were trained with, and the folds.
+
+    Raises:
+        PathsError: a folder, plans, or weights are missing.
+        SettingsError: a setting, the configuration or the fold does not exist, or is not for segmentation.
+    """
+    raw_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
+    request = replace(request, plans=_plans(request))
+    path = plans_file(request.dataset_folder, request.plans)
+    require_file(path, f"make it with nnUNetv2_plan_and_preprocess -d {request.dataset}")
+    configuration_of(read_plans(path), request.configuration, f"plans {request.plans}")
+    for option, given in (("--seeds", request.seeds), ("--gpus", request.gpus), ("--executor", request.executor)):
+        if given:
+            raise SettingsError(f"{option} is for labels of people; train a segmentation's folds one by one")
+    overrides = {**settings_from_environment(), **request.settings}
+    if request.pretrained_weights is not None:
+        overrides["pretrained_weights"] = absolute(request.pretrained_weights)
+    is_ours = _check(request.trainer, overrides)
+    folds = _folds(request, overrides)
+    device = choose_device(request.device)
+    settings = json.dumps(overrides if is_ours else {})
+    with environment_with(nnUNet_extTrainer=trainer_search_path(), ADNEXT_SETTINGS=settings):
+        for fold in folds:
+            _train_fold(request, fold, device, None if is_ours else overrides.get("pretrained_weights"), tell)
+    return request, folds
+
+
+def _plans(request: "Request") -> str:
+    """nnU-Net's plans, where nobody named others and there are none of ours."""
+    folder = request.dataset_folder
+    is_default = request.plans == PLANS_NAME and not plans_file(folder, PLANS_NAME).is_file()
+    return NNUNETS_PLANS if is_default else request.plans
+
+
+def _check(trainer: str, overrides: dict[str, Any]) -> bool:
+    """Whether the trainer is one of ours, which take settings."""
+    from adnext_plugin.trainers.segmentation.trainer import ADNeXtSegmentationTrainer
+
+    found = find_trainer(trainer)
+    if issubclass(found, ADNeXtSegmentationTrainer):
+        found.settings_with((overrides, "--set"))
+        return True
+    unknown = [name for name in overrides if name != "pretrained_weights"]
+    if unknown:
+        raise SettingsError(f"{trainer} is nnU-Net's own and takes no settings; leave out {', '.join(unknown)}")
+    return False
+
+
+def _folds(request: "Request", overrides: dict[str, Any]) -> tuple[Fold, ...]:
+    if request.fold == "all":
+        return ("all",)
+    path = request.dataset_folder / SPLITS_FILE
+    count = len(read_json(path)) if path.is_file() else overrides.get("folds") or NNUNETS_FOLDS
+    if request.fold == "cv":
+        return tuple(range(count))
+    number = whole_number(str(request.fold))
+    if number is None or number >= count:
+        raise SettingsError(f"there is no fold {request.fold}; give 0 to {count - 1}, 'all' or 'cv'")
+    return (number,)
+
+
+def _train_fold(request: "Request", fold: Fold, device: str, weights: str | None, tell: Tell) -> None:
+    folder = request.run.fold(fold)
+    goes_on = request.resume
+    if not (request.resume or request.restart or request.only_validate):
+        if folder.checkpoint_final.is_file() and folder.summary_file.is_file():
+            tell(f"fold {fold} is finished already; --restart trains it again")
+            return
+        goes_on = _has_state(folder)
+        if goes_on:
+            tell(f"fold {fold} goes on where it was interrupted")
+    if request.only_validate and not folder.checkpoint_final.is_file():
+        raise PathsError(f"{folder.path} has no checkpoint_final.pth; finish the training with --c first")
+    if request.restart and folder.path.is_dir():
+        from adnext_plugin.training.checkpoints import set_earlier_run_aside
+
+        set_earlier_run_aside(folder.path)
+    if weights is not None and not Path(weights).is_file():
+        raise WeightsError(f"{weights} does not exist; check -pretrained_weights")
+    training = FoldTraining(
+        device=device,
+        arguments={
+            "dataset_name_or_id": request.dataset_folder.name,
+            "configuration": request.configuration,
+            "fold": fold,
+            "trainer_class_name": request.trainer,
+            "plans_identifier": request.plans,
+            "num_gpus": request.num_gpus,
+            "pretrained_weights": None if goes_on else weights,
+            "continue_training": goes_on,
+            "only_run_validation": request.only_validate,
+            "disable_checkpointing": request.disable_checkpointing,
+            "val_with_best": request.validate_best,
+        },
+    )
+    training.run()
+
+
+def _has_state(folder: FoldFolder) -> bool:
+    """Whether there is something that nnU-Net goes on with."""
+    states = (folder.checkpoint_final, folder.checkpoint_latest, folder.checkpoint_best)
+    return any(path.is_file() for path in states)
