@@ -54,7 +54,7 @@ def main() -> None:
             kills = _kill_repeatedly(environment, fold, arguments)
         if not (fold / "checkpoint_final.pth").is_file():
             _train(environment, resume=name == "killed").wait()
-        hashes[name] = _weights_hash(fold / "checkpoint_final.pth")
+        hashes[name] = weights_hash(fold / "checkpoint_final.pth")
     report = {
         "equal": hashes["uninterrupted"] == hashes["killed"],
         "sha256_of_final_weights": hashes,
@@ -99,7 +99,8 @@ def _epochs_done(fold: Path) -> int:
     return sum(line.count("ETA") for log in logs for line in log.read_text().splitlines())
 
 
-def _weights_hash(checkpoint: Path) -> str:
+def weights_hash(checkpoint: Path) -> str:
+    """SHA-256 over the names and bytes of a checkpoint's tensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(torch.load(checkpoint, weights_only=True)["network_weights"].items()):
         digest.update(name.encode())

@@ -34,7 +34,7 @@ import argparse
 import json
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,11 +134,11 @@ def main() -> None:
     if arguments.summary:
         print(_summarised())
         return
-    if not (_prepared(AD) / f"{PATCH_PLANS}.json").is_file():  # what is prepared last
+    if not (prepared_folder(AD) / f"{PATCH_PLANS}.json").is_file():  # what is prepared last
         _prepare(arguments.work, Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)))
     for name, arm in ARMS.items():
         source = WHOLE_PATCHES_PLANS if arm.sees_whole_patches else PLANS_NAME
-        _write_plans(CORPUS, source, f"Plans_{name}", arm.stem, _pretraining(arm))
+        write_plans(CORPUS, source, f"Plans_{name}", _network(arm.stem), _pretraining(arm))
     for seed in arguments.seeds:
         for stage in arguments.stages:
             STAGES[stage](arguments, seed)
@@ -184,25 +184,24 @@ def _parse() -> argparse.Namespace:
 
 def _prepare(work: Path, data: Path) -> None:
     """Import and prepare the corpus and the tasks."""
-    people = _people(data)
+    people = people_of(data)
     in_corpus, unseen = people[people["in_corpus"]], people[~people["in_corpus"]]
     kept = ["--unlabelled", "--keep", "brain_share,ventricles_ml"]
-    prepare(CORPUS, in_corpus, work, [*COLUMNS, *kept])
-    splits = _splits(_prepared(CORPUS))
-    _plan_whole_patches(work)
-    write_json(splits, _prepared(CORPUS) / SPLITS_FILE)
+    plan_whole_patches(CORPUS, in_corpus, work, [*COLUMNS, *kept])
+    splits = _splits(prepared_folder(CORPUS))
+    write_json(splits, prepared_folder(CORPUS) / SPLITS_FILE)
     prepare(UNSEEN, unseen, work, [*COLUMNS, "--target", "sex", "--keep", "age_of_normal,eTIV,nWBV"])
-    held_out = pd.read_csv(_prepared(CORPUS) / "subjects.csv").set_index("case_id")["subject_id"]
+    held_out = pd.read_csv(prepared_folder(CORPUS) / "subjects.csv").set_index("case_id")["subject_id"]
     held_out = in_corpus[in_corpus["subject_id"].isin(held_out[splits[0]["val"]])]
     prepare(COHORTS, held_out, work, [*COLUMNS, "--unlabelled"])
     if not (Path(os.environ["nnUNet_raw"]) / dataset_folder(*AD)).is_dir():
         import_task("ad", work)
     run_command("adnext_plan_and_preprocess", "-d", str(AD[0]), "--preset", str(PRESET))
     for dataset in (UNSEEN, COHORTS, AD):
-        _write_plans(dataset, PLANS_NAME, PATCH_PLANS, "patch")
+        write_plans(dataset, PLANS_NAME, PATCH_PLANS, _network("patch"))
 
 
-def _people(data: Path) -> pd.DataFrame:
+def people_of(data: Path) -> pd.DataFrame:
     """One row per scan: whose, its file, site, whether it is in the corpus, and what was measured."""
     oasis = pd.read_csv(data / "oasis1" / "oasis1.csv").rename(columns={"Age": "age", "M/F": "sex"})
     oasis = oasis[oasis["subject_id"] != SAME_PERSON]
@@ -228,25 +227,35 @@ def _splits(folder: Path) -> list[dict[str, list[str]]]:
     return [{"train": train, "selection": sorted(selected), "val": sorted(held_out)}]
 
 
-def _plan_whole_patches(work: Path) -> None:
+def plan_whole_patches(dataset: tuple[int, str], people: pd.DataFrame, work: Path, columns: Sequence[str]) -> None:
+    """Prepare people a second time, so that masks of whole 32³ patches fit."""
+    prepare(dataset, people, work, columns)
     preset = json.loads(PRESET.read_text())
     preset["preprocessing"]["input_size_voxels"] = WHOLE_PATCHES
     path = work / "whole_patches.json"
     path.write_text(json.dumps(preset))
-    plan = ["adnext_plan_and_preprocess", "-d", str(CORPUS[0]), "-p", WHOLE_PATCHES_PLANS]
+    plan = ["adnext_plan_and_preprocess", "-d", str(dataset[0]), "-p", WHOLE_PATCHES_PLANS]
     run_command(*plan, "--preset", str(path))
 
 
-def _write_plans(
-    dataset: tuple[int, str], source: str, name: str, stem: str, pretraining: dict[str, Any] | None = None
+def write_plans(
+    dataset: tuple[int, str],
+    source: str,
+    name: str,
+    network: dict[str, Any],
+    pretraining: dict[str, Any] | None = None,
 ) -> None:
     """A copy of prepared plans, whose volumes it shares, with the network and what it is pre-trained by."""
-    plans = read_json(_prepared(dataset) / f"{source}.json")
+    plans = read_json(prepared_folder(dataset) / f"{source}.json")
     block = plans["configurations"]["3d_fullres"]["adnext"]
-    block["network"] = {"name": "adnext_t", "options": {**OPTIONS, "stem": stem}}
+    block["network"] = network
     if pretraining is not None:
         block["pretraining"] = pretraining
-    write_json({**plans, "plans_name": name}, _prepared(dataset) / f"{name}.json")
+    write_json({**plans, "plans_name": name}, prepared_folder(dataset) / f"{name}.json")
+
+
+def _network(stem: str) -> dict[str, Any]:
+    return {"name": "adnext_t", "options": {**OPTIONS, "stem": stem}}
 
 
 def _pretraining(arm: Arm) -> dict[str, Any]:
@@ -254,7 +263,8 @@ def _pretraining(arm: Arm) -> dict[str, Any]:
     return {**COMMON, **options, **arm.settings}
 
 
-def _prepared(dataset: tuple[int, str]) -> Path:
+def prepared_folder(dataset: tuple[int, str]) -> Path:
+    """Of a dataset, below nnUNet_preprocessed."""
     return Path(os.environ["nnUNet_preprocessed"]) / dataset_folder(*dataset)
 
 
