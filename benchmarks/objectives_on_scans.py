@@ -42,7 +42,13 @@ NETWORKS = {
     "mae": {"name": "vit_small_mim"},
     "swinunetr": {"name": "swin_unetr_48"},
 }
-PATCH = {"amaes": {"patch_voxels": [32, 32, 32]}}  # what keeps it short
+# a run of fcmae measures how it had best convolve, and two runs may find different ways
+STATED = {"sparse_convolution": ["halo", "halo", "scatter", "scatter"]}
+OPTIONS = {
+    "amaes": {"patch_voxels": [32, 32, 32]},  # to keep it short
+    "fcmae": STATED,
+    "hybrid": {"masked_options": STATED},
+}
 SETTINGS = {"epochs": 2, "warmup_epochs": 0, "batch_size": 4, "learning_rate": 1e-3}
 
 
@@ -76,7 +82,7 @@ def _prepare(work: Path) -> None:
 
 def _tried(name: str, work: Path) -> dict[str, Any]:
     network = NETWORKS.get(name, ADNEXT)
-    pretraining = {"objective": name, "options": PATCH.get(name, {}), **SETTINGS}
+    pretraining = {"objective": name, "options": OPTIONS.get(name, {}), **SETTINGS}
     write_plans(DATASET, WHOLE_PATCHES_PLANS, f"Plans_{name}", network, pretraining)
     command = ["pretrain", str(DATASET[0]), "3d_fullres", "0", "-tr", PRETRAINER, "-p", f"Plans_{name}", "-device"]
     run = Path(dataset_folder(*DATASET)) / run_name(PRETRAINER, f"Plans_{name}", "3d_fullres") / "fold_0"
