@@ -158,8 +158,8 @@ def _probe_all(arguments: argparse.Namespace, seed: int) -> None:
 
 def _finetune_all(arguments: argparse.Namespace, seed: int) -> None:
     stems = dict.fromkeys(ARMS[name].stem for name in arguments.arms)
-    runs = [("sex", f"{SCRATCH}{stem}", "scratch") for stem in stems]
-    runs += [(task, name, how) for how in arguments.how for task in FINETUNED_TASKS for name in arguments.arms]
+    runs = [("sex", f"{SCRATCH}{stem}", "scratch") for stem in stems if "sex" in arguments.tasks]
+    runs += [(task, name, how) for how in arguments.how for task in arguments.tasks for name in arguments.arms]
     for task, name, how in runs:
         key = {"run": "finetune", "arm": name, "seed": seed, "task": task, "how": how}
         _logged(key, lambda run=(task, name, how): _finetune(arguments.work, seed, *run))
@@ -174,6 +174,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--tasks", nargs="+", choices=FINETUNED_TASKS, default=list(FINETUNED_TASKS), help="likewise")
     parser.add_argument("--how", nargs="+", choices=["head", "whole"], default=["head"], help="to fine-tune")
     parser.add_argument("--summary", action="store_true", help="write and print what the log says, and run nothing")
     return parser.parse_args()
