@@ -12,6 +12,7 @@ ADNEXT_TEST_DATA names their folder. Writes benchmarks/results/objectives_on_sca
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -90,6 +91,8 @@ def _tried(name: str, work: Path) -> dict[str, Any]:
     for way in ("uninterrupted", "killed"):
         home, log = work / way, work / f"{name}_{way}.txt"
         home.mkdir(exist_ok=True)
+        log.unlink(missing_ok=True)
+        shutil.rmtree((home / "nnUNet_results" / run).parent, ignore_errors=True)
         for folder in ("nnUNet_raw", "nnUNet_preprocessed"):
             if not (home / folder).exists():
                 (home / folder).symlink_to(work / folder)
