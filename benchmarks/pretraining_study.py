@@ -389,6 +389,8 @@ def _of_finetuning(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_words(estimate: dict[str, Any]) -> str:
+    if estimate["low"] is None:
+        return "none" if estimate["value"] is None else f"{estimate['value']:.3f}"
     return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**estimate)
 
 
