@@ -1,29 +1,34 @@
-"""Which objective of pre-training is worth what: the same encoder under each, at equal compute, on tasks of new people.
+"""Which objective of pre-training is worth what: one network under each, at about equal compute, on tasks of new people.
 
     python benchmarks/pretraining_study.py --work DIR --seeds 1 2
 
 Corpus: everybody of IXI, and every other one of the OASIS-1 people under 60 who came once. A sixth is held out, and
 says whether an objective beats its trivial guesses. Tasks are of people who are not in the corpus: `unseen` is all
 others of OASIS-1 (sex, age of those without dementia, and 20 who came twice), `ad` those from 60 on (AD against
-normal), `cohorts` those whom the corpus holds out (IXI or OASIS-1: what a scanner and its preparation leave behind).
+normal), `cohorts` those whom the corpus holds out (IXI or OASIS-1: what a scanner and its preparation leave behind;
+the scans of IXI are all of one site).
 
-Network: AD-NeXt-T with what the recipe for few scans gives it (docs/recipes.md), a convolutional stem first of all, on
-voxels of 3.2 mm. `fcmae` can mask the patch stem alone, so it has that, and is compared with a random network and with
-training from scratch that have it, too. Masking asks for whole 32³ patches, so what masks sees 64³ voxels; all else
-sees the 48×56×48 of the tasks.
+Network: AD-NeXt-T with what the recipe for few scans gives it (docs/recipes.md), on voxels of 3.2 mm. Arms that mask
+have the patch stem: `fcmae` can mask no other, and the batch norms of the convolutional one would hand on statistics of
+scans with holes. All else has the convolutional stem. Each arm is compared with a random network, and with training
+from scratch, that has its own stem. `fcmae` and `hybrid` need whole 32³ patches and see 64³ voxels, `amaes` is shown
+boxes of 32³, which are 10 cm wide (the paper's are 13), all else sees the 48×56×48 of the tasks.
 
-Arms have epochs for about five minutes of one processor each, by their own seconds of an epoch on these scans, before
-anything was scored. The log has what each took in the end. The seed is that of weights, order and augmentation. What is
-chosen besides, before any run:
+Arms have epochs for about four minutes of one idle processor each, by how long one epoch of each took on these scans.
+The log has the processor's seconds, which beside other work are up to twice as many. The seed is that of weights, order
+and augmentation. What is chosen besides, before any run of the log:
     rate 1e-3 with AdamW, falling to 0, one epoch of warm-up: the papers' 1e-4 are for a hundred times as many steps.
     Weight decay 0.05 as in the recipe. Supervised (`proxy`): the recipe itself, 3e-3.
-    batch 8 as in the recipe; of contrast 32, since a scan is told from the others of its batch; `hybrid` 16 for memory
-    `hybrid` reconstructs as AMAES does, since that fits the stem; its other options are its defaults
+    batch 8 as in the recipe; 16 where scans are contrasted, as in docs/pretraining.md
+    views of contrast are those of `dufumier`: after one epoch with `cutout`, 23 of 24 people of `selection` were
+    matched, so that there was little left to learn
+    `hybrid` reconstructs as `fcmae` does; its other options are its defaults
     `proxy` is told age, sex, the brain's share of the skull's volume, in standard deviations of its cohort since two
     programs measured it, and of IXI alone the ventricles'
 Then come linear models of the frozen features (`adnext_probe`), and the sex of `unseen` learned from a quarter of the
 training people: `scratch` by the recipe, the arms once with all layers (rate 1e-3, layer decay 0.7, as in
-docs/pretraining.md) and once with the head alone (layer decay 0). Nothing is chosen on held-out people.
+docs/pretraining.md) and once with the head alone (layer decay 0, half as many epochs). Nothing is chosen on held-out
+people.
 
 Appends one line per run to benchmarks/results/pretraining_study.jsonl, and what is there already is not run again. An
 interrupted training continues. --summary writes benchmarks/results/pretraining_study.json and prints its table. The
