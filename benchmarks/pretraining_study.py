@@ -1,4 +1,4 @@
-"""Which objective of pre-training is worth what: one network under each, at about equal compute, on tasks of new people.
+"""Which objective of pre-training is worth what: one network, about equal compute, tasks of new people.
 
     python benchmarks/pretraining_study.py --work DIR --seeds 1 2
 
