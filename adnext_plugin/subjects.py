@@ -15,6 +15,7 @@ from adnext_plugin.task import Task, task_of
 # of a class, or in all where there are none: with fewer no score gets an interval (benchmarks/coverage.py says why)
 FEWEST_OF_A_CLASS = 8
 ID_COLUMNS = ("case_id", "subject_id", "session_id")
+SEXES = {"F": 0.0, "M": 1.0}  # as numbers
 
 
 def read_dataset(folder: Path) -> tuple[Task, pd.DataFrame]:

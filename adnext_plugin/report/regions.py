@@ -1,10 +1,10 @@
 """The section of a report about volumes of regions."""
 
+from adnext_plugin.paths import REGION_VOLUME
 from adnext_plugin.report.facts import RunFacts, number
 from adnext_plugin.report.page import Section, Table
 
 IDS = ("case_id", "subject_id", "fold", "target")
-ENDING = "_ml_per_l"
 
 
 def regions(facts: RunFacts) -> Section | None:
@@ -20,7 +20,7 @@ def regions(facts: RunFacts) -> Section | None:
     names = sorted(volumes, key=lambda name: -abs(means[other][name] - means[normal][name]))
     rows = tuple(
         (
-            name.removesuffix(ENDING).replace("_", " "),
+            name.removesuffix(REGION_VOLUME).replace("_", " "),
             *(number(float(means[one][name]), 2) for one in (normal, other)),
             number(float(means[other][name] - means[normal][name]), 2),
         )

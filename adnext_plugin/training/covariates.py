@@ -8,9 +8,8 @@ import pandas as pd
 
 from adnext_plugin.errors import SettingsError, nearest_names
 from adnext_plugin.records import record
+from adnext_plugin.subjects import SEXES
 from adnext_plugin.task import Task
-
-SEXES = {"F": 0.0, "M": 1.0}
 
 
 @record

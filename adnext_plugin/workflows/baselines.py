@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.errors import TableError, nearest_names
+from adnext_plugin.paths import REGION_VOLUME
 from adnext_plugin.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 USUAL_BASELINE = ("age", "sex")
 REGIONS = "regions"  # asked for by this word instead of columns; always there where `adnext_regions` has measured them
-VOLUME = "_ml_per_l"  # how names of volumes of regions end, per litre of intracranial volume
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,10 +105,10 @@ def region_columns(subjects: "pd.DataFrame") -> tuple[str, ...]:
     """Volumes of the regions for a linear model: of the medial temporal lobes, or all of an atlas of the user's own."""
     from adnext_plugin.preprocessing.anatomy.regions import medial_temporal_volumes
 
-    built_in = [f"{name}{VOLUME}" for name in medial_temporal_volumes()]
+    built_in = [f"{name}{REGION_VOLUME}" for name in medial_temporal_volumes()]
     if all(name in subjects for name in built_in):
         return tuple(built_in)
-    return tuple(str(name) for name in subjects if str(name).endswith(VOLUME))
+    return tuple(str(name) for name in subjects if str(name).endswith(REGION_VOLUME))
 
 
 def _without_regions(wanted: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.cohort import Cohort
+from adnext_plugin.subjects import SEXES
 
 FEWEST_NORMAL = 20  # of a fold's training part, whose ageing is described by four numbers
-OF_SEX = {"F": 0.0, "M": 1.0}
 
 
 def deviations(cohort: Cohort, columns: Sequence[str]) -> pd.DataFrame | None:
@@ -55,7 +55,7 @@ def _terms(subjects: pd.DataFrame, normal: list[str]) -> pd.DataFrame:
         decades = (subjects["age"] - subjects.loc[normal, "age"].mean()) / 10
         terms["age"], terms["age_squared"] = decades, decades**2
     if "sex" in subjects:
-        sex = subjects["sex"].map(OF_SEX)
+        sex = subjects["sex"].map(SEXES)
         if sex.loc[normal].nunique() == 2:
             terms["sex"] = sex - sex.loc[normal].mean()
     return terms.fillna(terms.loc[normal].mean())

@@ -13,6 +13,7 @@ import numpy as np
 from adnext_plugin.errors import ImageError, PathsError
 from adnext_plugin.files import read_json, replacing, write_json
 from adnext_plugin.images import file_sha256, read_volume, reorient_to_ras
+from adnext_plugin.paths import REGION_VOLUME
 from adnext_plugin.preprocessing.anatomy.evenness import evened
 from adnext_plugin.preprocessing.anatomy.picture import picture
 from adnext_plugin.preprocessing.anatomy.placing import place_in_mni152
@@ -103,7 +104,7 @@ def _measured(job: RegionsJob) -> tuple[dict[str, float], bytes]:
     }
     for name, value in volumes_of(tissues, regions).items():
         numbers[f"{name}_ml"] = placed.head_size * value
-        numbers[f"{name}_ml_per_l"] = 1000 * value / template_ml
+        numbers[f"{name}{REGION_VOLUME}"] = 1000 * value / template_ml
     return numbers, picture(even_zyx, tissues, regions)
 
 
