@@ -24,6 +24,7 @@ logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 # beyond these a header is damaged, and believing it would take any amount of memory
 MOST_VOXELS = 1 << 30
+FWHM_OF_SIGMA = 2.3548  # full width at half maximum of a Gaussian, in standard deviations
 BACKWARDS = np.eye(4)[[2, 1, 0, 3]]  # x, y, z to z, y, x and back
 MOST_GAIN = {".nii": 1, ".gz": 1032, ".mgz": 1032}  # bytes of voxels per byte of a file; gzip can do no better
 FEWEST_SLICES = 5  # fewer are a slice, or the three planes of a localizer

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-FWHM_OF_SIGMA = 2.3548
+from adnext_plugin.images import FWHM_OF_SIGMA
+
 STEPS_PER_WIDTH = 2  # points in a full width at half maximum: a finer grid shows nothing more
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.images import FWHM_OF_SIGMA
 from adnext_plugin.preprocessing.anatomy.template import mni152
 from adnext_plugin.preprocessing.anatomy.tissues import Tissues as FoundTissues
 from adnext_plugin.preprocessing.anatomy.tissues import tissues_of
@@ -15,7 +16,6 @@ from adnext_plugin.preprocessing.steps.white_matter import on_scan
 from adnext_plugin.records import record
 
 MARGIN_MM = 8.0  # of fluid around a brain that brain extraction took away
-FWHM_OF_SIGMA = 2.3548
 
 
 @record
