@@ -10,6 +10,7 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.records import record
 from adnext_plugin.stamps import AUDIT_SKIPPED, OPTIMISTIC, OTHER_PEOPLE
 
+ClassWeights = Literal["inverse_frequency", "none", "counts"]
 Protocol = Literal["honest", "paper"]
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 PrecisionSetting = Literal["auto", "float32", "tf32", "float16", "bfloat16"]
@@ -92,7 +93,7 @@ class TrainerSettings(RunSettings):
     """Numbers a trainer of a labelled task is allowed to vary."""
 
     # The paper's code weighs classes by their counts, which favours the larger class; see docs/decisions.md
-    class_weights: Literal["inverse_frequency", "none", "counts"] = "inverse_frequency"
+    class_weights: ClassWeights = "inverse_frequency"
     # honest: the epoch is chosen on `selection`. paper: on the held-out fold, as published, stamped OPTIMISTIC
     protocol: Protocol = "honest"
     evaluate_with: Literal["best", "final"] = "best"  # whose weights predict the held-out fold

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
@@ -19,9 +20,9 @@ from sklearn.svm import SVC
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.evaluation.studies.linear_voxels import fewest_people, inner_folds
+from adnext_plugin.settings import ClassWeights
 
 Classifier = Literal["logistic", "svm"]
-Weighting = Literal["inverse_frequency", "none", "counts"]
 STRENGTHS = np.logspace(-5, 5, 21)  # for sex on OASIS-1 the best are 100 and more
 TOLERANCE, MOST_STEPS = 1e-8, 20_000  # so that an answer does not depend on where the solver stopped
 MOST_FOR_NEWTON = 4000  # coefficients
@@ -53,7 +54,7 @@ def fit_classes(
     people: np.ndarray,
     *,
     classifier: Classifier,
-    weighting: Weighting,
+    weighting: ClassWeights,
     folds: int,
     seed: int,
 ) -> KernelModel:
@@ -141,7 +142,7 @@ class Span:
         return KernelModel(dual=dual, offset=shift, strength=strength, inner_score=score, left_out=left_out)
 
 
-def class_weights(targets: np.ndarray, weighting: Weighting) -> dict[int, float]:
+def class_weights(targets: np.ndarray, weighting: ClassWeights) -> dict[int, float]:
     """How much a case of each class counts, 1 on average over cases or classes; as the losses of networks have it."""
     names, counts = np.unique(targets, return_counts=True)
     weights = {
@@ -152,13 +153,13 @@ def class_weights(targets: np.ndarray, weighting: Weighting) -> dict[int, float]
     return dict(zip(names.tolist(), weights.tolist(), strict=True))
 
 
-def sample_weights(targets: np.ndarray, weighting: Weighting) -> np.ndarray:
+def sample_weights(targets: np.ndarray, weighting: ClassWeights) -> np.ndarray:
     """How much each case counts."""
     weights = class_weights(targets, weighting)
     return np.array([weights[target] for target in targets.tolist()])
 
 
-def _logistic(weighting: Weighting) -> Fit:
+def _logistic(weighting: ClassWeights) -> Fit:
     def fit(coordinates: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
         weights = class_weights(targets, weighting)
         # Newton's steps end where the answer is, others where they are slow; of many cases they take too much memory
@@ -169,7 +170,7 @@ def _logistic(weighting: Weighting) -> Fit:
     return fit
 
 
-def _support_vectors(weighting: Weighting) -> Fit:
+def _support_vectors(weighting: ClassWeights) -> Fit:
     def fit(coordinates: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
         gram, names = coordinates @ coordinates.T, np.unique(targets)
         rows, offsets = [], []
@@ -224,9 +225,7 @@ def _and_the_rest(shares: list[tuple[np.ndarray, np.ndarray]], cases: int) -> It
 
 
 def _weighted_log_loss(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares = shifted / shifted.sum(axis=1, keepdims=True)
-    return log_loss(targets, shares, sample_weight=weights, labels=np.arange(shares.shape[1]))
+    return log_loss(targets, softmax(logits, axis=1), sample_weight=weights, labels=np.arange(logits.shape[1]))
 
 
 def _as_they_are(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
