@@ -42,9 +42,7 @@ class Program(nn.Module):
         self.is_regression = description.task.kind == "regression"
         self.threshold = description.threshold
         # as the ensemble has it: all distances, or none
-        self.has_distances = all(
-            fold.features is not None and fold.description.feature_distance is not None for fold in networks
-        )
+        self.has_distances = all(network.knows_features for network in networks)
         self.eval()
 
     @property

@@ -29,7 +29,7 @@ class EagerNetworks:
     @property
     def know_features(self) -> bool:
         """Whether features of all networks can be compared with those of their training cases."""
-        return all(one.features is not None and one.description.feature_distance is not None for one in self._networks)
+        return all(network.knows_features for network in self._networks)
 
     @property
     def shortfall(self) -> str | None:

@@ -85,6 +85,11 @@ class FoldNetwork:
         return self._plan.network_input_voxels
 
     @property
+    def knows_features(self) -> bool:
+        """Whether its features can be compared with those of its training cases."""
+        return self.features is not None and self.description.feature_distance is not None
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """What it must be told of a person beside the scan, as columns are called in `subjects.csv`."""
         own = getattr(self._network, "columns", ())
