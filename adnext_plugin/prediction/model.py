@@ -96,14 +96,14 @@ class FoldNetwork:
         return tuple(own or self._plan.training.get("covariates", ()))
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray, row: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+    def __call__(self, image_czyx: np.ndarray, row: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
         """Outputs (K,) and features (D,) of one scan, float64; None where `feature_layer` finds none.
 
         Args:
-            image: prepared, float16, (C, Z, Y, X), or (Z, Y, X) of one channel.
+            image_czyx: prepared, float16.
             row: one row with the columns named by `columns`.
         """
-        inputs = [torch.from_numpy(self.input_of(image))[None].to(self._device)]
+        inputs = [torch.from_numpy(self.input_of(image_czyx))[None].to(self._device)]
         if self.columns:
             inputs.append(torch.from_numpy(self._covariates(row)).to(self._device))
         self._seen = []
@@ -117,9 +117,9 @@ class FoldNetwork:
             features = tokens.mean(dim=0).cpu().double().numpy()
         return outputs[0].float().cpu().double().numpy(), features
 
-    def input_of(self, image: np.ndarray) -> np.ndarray:
+    def input_of(self, image_czyx: np.ndarray) -> np.ndarray:
         """What the network is fed of a prepared scan, (C, Z, Y, X) float32: changed by fitted steps, cut to size."""
-        image_czyx = (image[None] if image.ndim == 3 else image).astype(np.float32)
+        image_czyx = image_czyx.astype(np.float32)
         if self._fitted is not None:
             # rounded as the stores of training round
             image_czyx = self._fitted(image_czyx).astype(np.float16).astype(np.float32)

@@ -142,7 +142,7 @@ def _agree(model: Model, program: Path, scans: list[Path], *words: str) -> None:
     known = dict(word.split("=") for word in words if "=" in word)
     person = pd.DataFrame([{name: known.get(name, "") for name in ensemble.columns}])
     for scan, row in zip(scans, rows, strict=True):
-        answers = ensemble.answers(ensemble._networks(prepare(read_volume(scan), settings).volume_zyx, person))
+        answers = ensemble.answers(ensemble._networks(prepare(read_volume(scan), settings).image_czyx, person))
         for name, expected in zip(("CN", "AD"), answers.mean(axis=0), strict=True):
             assert float(row[f"prob_{name}"]) == pytest.approx(expected, abs=1e-4)
         assert float(row["spread"]) == pytest.approx(answers.std(axis=0)[-1], abs=1e-4)

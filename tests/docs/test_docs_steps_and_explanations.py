@@ -66,14 +66,14 @@ def test_the_explanation_example_explains_a_trained_network_by_name(trained: Tra
     model = read_run(RunFolder(trained.run), ["0"])
     network = FoldNetwork(model, 0, "cpu")
     folder = trained.workspace.preprocessed / "Dataset301_Toy"
-    volume_zyx = CaseStore(folder / "ADNeXtPlans_3d_fullres", ["sub01_M00"], (32, 32, 32))[0][0]
+    image_czyx = CaseStore(folder / "ADNeXtPlans_3d_fullres", ["sub01_M00"], (32, 32, 32))[0]
     row = pd.read_csv(folder / "subjects.csv").set_index("case_id").loc[["sub01_M00"]]
-    explained, image = network.explained(row), network.input_of(volume_zyx)
+    explained, image = network.explained(row), network.input_of(image_czyx)
     map_zyx = load_explanation(name)(explained, image, "AD")
     assert map_zyx.shape == (32, 32, 32) and map_zyx.min() >= 0 and map_zyx.max() > 0
     # and occlusion, on the same network: covering all of the brain is one box, whose fall the network itself gives
     whole = {"box_voxels": [32, 32, 32], "stride_voxels": [32, 32, 32]}
     fall = load_explanation("occlusion", whole)(explained, image, "AD")
-    before, after = (network(one, row)[0] for one in (volume_zyx, np.zeros_like(volume_zyx)))
+    before, after = (network(one, row)[0] for one in (image_czyx, np.zeros_like(image_czyx)))
     expected = (before[1] - before[0]) - (after[1] - after[0])
     np.testing.assert_allclose(fall[image[0] != 0], expected, rtol=1e-2, atol=1e-4)

@@ -48,12 +48,12 @@ def test_the_map_of_a_new_scan_is_the_mean_of_all_networks_over_the_scan(trained
     import blosc2
 
     stored = trained.workspace.preprocessed / "Dataset301_Toy" / "ADNeXtPlans_3d_fullres" / f"{case}.b2nd"
-    volume_zyx = blosc2.open(str(stored))[:][0]
+    image_czyx = blosc2.open(str(stored))[:]
     maps, scores = [], []
     for index in range(4):
         fold = FoldNetwork(model, index, "cpu")
         explained = fold.explained(people.loc[[case]])
-        image = fold.input_of(volume_zyx)
+        image = fold.input_of(image_czyx)
         maps.append(GradCAM(GradCAMSettings(positive_only=False))(explained, image, "CN"))
         scores.append(float(explained.scores(explained.tensor(image), 0)[0]))
     assert table.loc[case, "score"] == pytest.approx(np.mean(scores), rel=1e-3, abs=1e-4)

@@ -122,10 +122,10 @@ def test_a_run_keeps_its_precision_and_its_predictions_are_made_in_it(toy, monke
     assert ensemble_of(model, "cpu").shortfall is None
     network = FoldNetwork(model, 0, "cpu")
     case = trainer._data.parts["val"][0]
-    image = trainer._data.store([case])[0][0]
+    image = trainer._data.store([case])[0]
     found, _ = network(image, trainer._data.rows([case]))
     with torch.no_grad():
-        scan = torch.from_numpy(image.astype(np.float32))[None, None]
+        scan = torch.from_numpy(image.astype(np.float32))[None]
         exact = trainer.network.eval()(scan)[0].numpy()
     assert not np.array_equal(found, exact) and np.allclose(found, exact, atol=0.05)
     with trainer.arithmetic(), torch.no_grad():

@@ -51,8 +51,8 @@ def test_everybody_held_out_is_explained_by_the_network_that_did_not_see_them(tr
     model = read_run(RunFolder(trained.run), [str(held_out[case])])
     people = pd.read_csv(trained.workspace.preprocessed / "Dataset301_Toy" / "subjects.csv").set_index("case_id")
     stored = trained.workspace.preprocessed / "Dataset301_Toy" / "ADNeXtPlans_3d_fullres" / f"{case}.b2nd"
-    volume_zyx = blosc2.open(str(stored))[:][0]
-    outputs, _ = FoldNetwork(model, 0, "cpu")(volume_zyx, people.loc[[case]])
+    image_czyx = blosc2.open(str(stored))[:]
+    outputs, _ = FoldNetwork(model, 0, "cpu")(image_czyx, people.loc[[case]])
     assert table.loc[case, "score"] == pytest.approx(outputs[1] - outputs[0], rel=1e-2, abs=1e-3)
     # maps lie voxel by voxel over the scans
     scan = nibabel.load(trained.workspace.raw / "Dataset301_Toy" / "imagesTr" / f"{case}_0000.nii.gz")
