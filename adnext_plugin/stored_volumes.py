@@ -17,12 +17,13 @@ from adnext_plugin.errors import ImageError, PathsError
 from adnext_plugin.files import replacing
 
 REMEDY = "run adnext_plan_and_preprocess, which prepares it again"
+VOLUME_SUFFIX = ".b2nd"
 COMPRESSION = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
 
 
 def volume_file(folder: Path, case: str) -> Path:
     """Where the volume of a case lies."""
-    return folder / f"{case}.b2nd"
+    return folder / f"{case}{VOLUME_SUFFIX}"
 
 
 def properties_file(folder: Path, case: str) -> Path:

@@ -50,7 +50,7 @@ class ProgramNotes:
     def texts(self) -> dict[str, str]:
         """The metadata as a file keeps them."""
         plain = "".join(f"{name}\t{value}\n" for name, value in _plain(self).items())
-        return {KEY: _json_text(PROGRAM.stamped(to_json(self))), PLAIN_KEY: plain}
+        return {KEY: json.dumps(PROGRAM.stamped(to_json(self)), sort_keys=True), PLAIN_KEY: plain}
 
     @classmethod
     def of_texts(cls, texts: dict[str, str], where: str) -> "ProgramNotes":
@@ -87,10 +87,6 @@ def card_of(model: ModelDescription) -> str:
             *model.stamps,
         ]
     )
-
-
-def _json_text(content: dict[str, Any]) -> str:
-    return json.dumps(content, sort_keys=True)
 
 
 def _plain(notes: ProgramNotes) -> dict[str, str]:

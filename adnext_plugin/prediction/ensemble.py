@@ -24,6 +24,7 @@ from adnext_plugin.prediction.preparation import prepare_scan
 from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES
 from adnext_plugin.preprocessing.fitted import StoredToInput
 from adnext_plugin.preprocessing.preprocessor import CaseJob
+from adnext_plugin.stored_volumes import properties_file, volume_file
 
 READ_AHEAD = 3  # stored scans
 CUT_OFF_SHARE = 0.01  # of the brain, beyond the network's input
@@ -236,8 +237,8 @@ class Ensemble:
             job = jobs[index]
             channels = self._model.in_channels
             image_czyx = CaseStore(folder, [job.case], settings.input_size_voxels, channels=channels)[0]
-            for suffix in (".b2nd", ".pkl"):
-                (folder / f"{job.case}{suffix}").unlink()
+            for path in (volume_file(folder, job.case), properties_file(folder, job.case)):
+                path.unlink()
             warnings = tuple(doubt.text for doubt in file_doubts(job.image))
             yield index, PreparedScan(image_czyx=image_czyx, properties=outcome.properties, warnings=warnings)
 

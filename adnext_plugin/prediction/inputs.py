@@ -27,13 +27,13 @@ from adnext_plugin.paths import (
 )
 from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans, require_same_preparation
 from adnext_plugin.prediction.description import ModelDescription
+from adnext_plugin.stored_volumes import VOLUME_SUFFIX, volume_file
 from adnext_plugin.subjects import ID_COLUMNS
 from adnext_plugin.task import task_of
 
 IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their usual names
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 BIDS_MARKS = ("participants.tsv", "dataset_description.json")
-STORED = ".b2nd"  # ends the names of prepared volumes
 CHANNEL = "_0000"  # ends the names of nnU-Net's raw images
 
 
@@ -111,7 +111,7 @@ def _read_prepared(folder: Path, model: ModelDescription, only: str | None) -> I
     configuration = configuration_of(read_plans(path), model.configuration, str(path))
     require_same_preparation(plan_in(configuration, str(path)), model.plan, path)
     images = folder / data_identifier(configuration, str(path))
-    stored = sorted(images.glob("*.b2nd")) if only is None else [images / f"{only}{STORED}"]
+    stored = sorted(images.glob(f"*{VOLUME_SUFFIX}")) if only is None else [volume_file(images, only)]
     if not stored:
         raise PathsError(f"{images} has no prepared cases; run adnext_plan_and_preprocess -d {folder.name}")
     inputs = Inputs(
@@ -158,7 +158,7 @@ def _read(
         source = read_table_source(TableOptions(table=place, **table_options))
         return _of_source(source, columns, source.rows_without_image)
     dataset = without_links(place).parent.parent
-    if place.is_file() and place.suffix == STORED and plans_file(dataset, model.plans_name).is_file():
+    if place.is_file() and place.suffix == VOLUME_SUFFIX and plans_file(dataset, model.plans_name).is_file():
         return _read_prepared(dataset, model, place.stem)
     if place.is_file():
         raise PathsError(
