@@ -15,6 +15,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+from gpu_acceptance_steps import wait
 from monai.transforms import Transform
 
 from adnext_plugin.data.augmentation import Augmentation
@@ -79,12 +80,12 @@ def _throughput(prepared: Path, edge: int, device: str) -> dict:
 def _scans_per_second(loader: EpochLoader | ResidentLoader, cases: int, device: str) -> float:
     for batch in loader.batches(0):
         batch.to(torch.device(device))
-    _wait(device)
+    wait(device)
     started = time.perf_counter()
     for epoch in range(1, EPOCHS):
         for batch in loader.batches(epoch):
             batch.to(torch.device(device))
-    _wait(device)
+    wait(device)
     return round((EPOCHS - 1) * (cases // BATCH * BATCH) / (time.perf_counter() - started), 1)
 
 
@@ -109,10 +110,10 @@ def _augmentation(edge: int, device: str, repeats: int) -> dict:
                 change(image, seed)
 
         some()
-        _wait(device)
+        wait(device)
         started = time.perf_counter()
         some()
-        _wait(device)
+        wait(device)
         milliseconds = 1000 * (time.perf_counter() - started) / repeats
         rows[name] = {
             "milliseconds_a_scan": round(milliseconds, 3),
@@ -130,12 +131,12 @@ def _epochs(device: str, tiny: bool, folder: Path) -> dict:
     for _ in range(2):
         trainer.run_epoch()  # kernels are chosen, memory is taken
     trainer.wait_for_checkpoints()
-    _wait(device)
+    wait(device)
     seconds = []
     for _ in range(2 if tiny else 4):
         started = time.perf_counter()
         trainer.run_epoch()
-        _wait(device)
+        wait(device)
         seconds.append(time.perf_counter() - started)
     epoch = sorted(seconds)[len(seconds) // 2]
     found = {
@@ -173,11 +174,11 @@ def _launches(device: str, tiny: bool, folder: Path) -> dict:
 
 def _steps_alone(trainer: RunTrainer, device: str) -> float:
     trainer.on_train_epoch_start()
-    _wait(device)
+    wait(device)
     started = time.perf_counter()
     for _ in range(trainer.num_iterations_per_epoch):
         trainer.train_step(next(trainer.dataloader_train))
-    _wait(device)
+    wait(device)
     return time.perf_counter() - started
 
 
@@ -231,11 +232,6 @@ def _waits(work: Callable[[], None], device: str) -> int:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return sum("called a synchronizing" in str(warning.message) for warning in caught)
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def _trainer(name: str, device: str, folder: Path) -> RunTrainer:

@@ -2,26 +2,22 @@
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from pipeline import dataset_folder, run_of
+from pipeline import dataset_folder, run_command, run_of
 
+from adnext_plugin.environment import trainer_search_path
 from adnext_plugin.paths import PLANS_NAME
-from adnext_plugin.trainers.variants.adnext import ADNeXtTrainer_T
 
-TRAINER = ADNeXtTrainer_T.__name__
-OASIS_TRAINER = "ADNeXtTrainer_T_Small"
+TRAINER, OASIS_TRAINER = "ADNeXtTrainer_T", "ADNeXtTrainer_T_Small"
 
 
 def demo(device: str, tiny: bool, folder: Path) -> dict:
     """AUC of the demo's network, which the CPU reaches as well."""
     size = ("--subjects", "16", "--epochs", "3") if tiny else ()
-    seconds = _command("adnext_demo", "--output", str(folder / "demo"), "-device", device, *size)
+    seconds = run_command("adnext_demo", "--output", str(folder / "demo"), "-device", device, *size)
     return {"seconds": seconds, **_auc(folder / "demo" / "nnUNet_results" / "Dataset999_Demo" / run_of(TRAINER))}
 
 
@@ -33,21 +29,20 @@ def oasis(device: str, tiny: bool, folder: Path) -> dict:
     for name in ("nnUNet_raw", "nnUNet_preprocessed"):
         os.environ[name] = str(Path(prepared).absolute() / name)
     os.environ["nnUNet_results"] = str(folder / "nnUNet_results")
-    seconds = _command("adnext_train", "203", "3d_fullres", "cv", "-tr", OASIS_TRAINER, "--c", "-device", device)
+    seconds = run_command("adnext_train", "203", "3d_fullres", "cv", "-tr", OASIS_TRAINER, "--c", "-device", device)
     run = folder / "nnUNet_results" / dataset_folder(203, "OasisSex") / run_of(OASIS_TRAINER)
     return {"seconds": seconds, **_auc(run)}
 
 
 def stock_command(device: str, tiny: bool, folder: Path) -> dict:
     """`nnUNetv2_train … -num_gpus 1` finds the trainer, trains a fold, and its checkpoint predicts."""
-    _command("adnext_demo", "--output", str(folder / "demo"), "--subjects", "16", "--epochs", "3", "-device", device)
+    run_command("adnext_demo", "--output", str(folder / "demo"), "--subjects", "16", "--epochs", "3", "-device", device)
     for name in ("nnUNet_raw", "nnUNet_preprocessed"):
         os.environ[name] = str(folder / "demo" / name)
     os.environ["nnUNet_results"] = str(folder / "nnUNet_results")
-    hook = subprocess.run([_path_of("adnext_ext_path")], capture_output=True, text=True, check=True).stdout.strip()
-    os.environ |= {"nnUNet_extTrainer": hook, "ADNEXT_SETTINGS": json.dumps({"epochs": 3})}
+    os.environ |= {"nnUNet_extTrainer": trainer_search_path(), "ADNEXT_SETTINGS": json.dumps({"epochs": 3})}
     which = ("999", "3d_fullres", "0", "-tr", TRAINER, "-p", PLANS_NAME)
-    seconds = _command("nnUNetv2_train", *which, "-num_gpus", "1", "-device", device)
+    seconds = run_command("nnUNetv2_train", *which, "-num_gpus", "1", "-device", device)
     fold = folder / "nnUNet_results" / "Dataset999_Demo" / run_of(TRAINER) / "fold_0"
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     return {"seconds": seconds, "held_out": summary["metrics"]["val"], "device": _device_of(fold)}
@@ -76,20 +71,6 @@ def brain_extraction(device: str, tiny: bool, folder: Path) -> dict:
 def _head() -> Path | None:
     data = os.environ.get("ADNEXT_TEST_DATA")
     return next(iter(sorted(Path(data).rglob("*_T1w.nii.gz"))), None) if data else None
-
-
-def _command(*words: str) -> float:
-    started = time.monotonic()
-    subprocess.run([_path_of(words[0]), *words[1:]], check=True)
-    return round(time.monotonic() - started, 1)
-
-
-def _path_of(command: str) -> str:
-    beside = Path(sys.executable).parent / command
-    found = str(beside) if beside.exists() else shutil.which(command)
-    if found is None:
-        raise FileNotFoundError(f"{command} is not installed")
-    return found
 
 
 def _auc(run: Path) -> dict:

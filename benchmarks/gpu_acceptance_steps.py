@@ -206,7 +206,7 @@ def _guarded(row: dict, arm: str, make: Callable[[], Step], device: str) -> None
         step = make()
         started = time.perf_counter()
         step()
-        _wait(device)
+        wait(device)
         if "seconds_of_first" in row:
             row["seconds_of_first"][arm] = round(time.perf_counter() - started, 1)
         row["milliseconds"][arm] = round(1e3 * _seconds(step, device), 3)
@@ -230,7 +230,7 @@ def _computing(precision: str, device: str) -> AbstractContextManager:
 def _seconds(work: Callable[[], object], device: str) -> float:
     """Median of runs after one to warm up; on a GPU by its own events."""
     work()
-    _wait(device)
+    wait(device)
     began, times = time.perf_counter(), []
     while len(times) < 3 or (device == "cuda" and len(times) < 20 and time.perf_counter() - began < SECONDS_AN_ARM):
         if device == "cuda":
@@ -247,6 +247,7 @@ def _seconds(work: Callable[[], object], device: str) -> float:
     return statistics.median(times)
 
 
-def _wait(device: str) -> None:
+def wait(device: str) -> None:
+    """Until a GPU has done what it was given."""
     if device == "cuda":
         torch.cuda.synchronize()
