@@ -4,6 +4,8 @@
 #include <fstream>
 #include <iterator>
 
+#include "files.h"
+
 namespace adnext {
 namespace {
 
@@ -104,18 +106,7 @@ static std::string as_safetensors(const torch::nn::Module& network) {
 }
 
 void write_weights(const torch::nn::Module& network, const std::string& path) {
-  const auto bytes = as_safetensors(network);
-  // the reader sees the old file or the whole new one
-  const std::string temporary = path + ".partial";
-  std::ofstream file(temporary, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  std::error_code code;
-  if (file) std::filesystem::rename(temporary, path, code);
-  if (!file || code) {
-    std::filesystem::remove(temporary, code);
-    throw UserError(path + " cannot be written; is there such a folder, and room on the disk?");
-  }
+  write_whole(as_safetensors(network), path, path);
 }
 
 }  // namespace adnext

@@ -2,21 +2,20 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <limits>
 #include <map>
 #include <sstream>
 
+#include "files.h"
 #include "model.h"
 #include "nifti.h"
 #include "npy.h"
+#include "program.h"
 
 namespace {
 
@@ -151,21 +150,10 @@ std::string row_of(const std::string& scan, adnext::Program& program, const at::
 }
 
 void write(const std::string& text, const std::string& path) {
-  if (path.empty()) {
+  if (path.empty())
     std::cout << text;
-    return;
-  }
-  // the reader sees the old file or the whole new one
-  const std::string temporary = path + ".partial";
-  std::ofstream file(temporary, std::ios::binary);
-  file << text;
-  file.close();
-  std::error_code code;
-  if (file) std::filesystem::rename(temporary, path, code);
-  if (!file || code) {
-    std::filesystem::remove(temporary, code);
-    throw UserError("-o " + path + " cannot be written; is there such a folder, and room on the disk?");
-  }
+  else
+    adnext::write_whole(text, path, "-o " + path);
 }
 
 int run(const Options& options) {
@@ -192,18 +180,6 @@ int run(const Options& options) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count == 2 && (std::string(arguments[1]) == "--help" || std::string(arguments[1]) == "-h")) {
-    std::cout << kUsage;
-    return 0;
-  }
-  try {
-    return run(options_of(count, arguments));
-  } catch (const UserError& error) {
-    std::cerr << "error: " << error.what() << "\n";
-  } catch (const c10::Error& error) {
-    std::cerr << "error: " << std::string(error.what_without_backtrace()).substr(0, 200) << "\n";
-  } catch (const std::bad_alloc&) {
-    std::cerr << "error: there is not enough memory\n";
-  }
-  return 2;
+  return adnext::as_program(count, arguments, kUsage, "there is not enough memory",
+                            [](int words, char** given) { return run(options_of(words, given)); });
 }

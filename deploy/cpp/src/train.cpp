@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "polimi.h"
+#include "program.h"
 #include "training_data.h"
 
 namespace {
@@ -153,19 +154,9 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count == 2 && (std::string(arguments[1]) == "--help" || std::string(arguments[1]) == "-h")) {
-    std::cout << kUsage;
-    return 0;
-  }
-  try {
-    run(options_of(count, arguments));
-    return 0;
-  } catch (const UserError& error) {
-    std::cerr << "error: " << error.what() << "\n";
-  } catch (const c10::Error& error) {
-    std::cerr << "error: " << std::string(error.what_without_backtrace()).substr(0, 200) << "\n";
-  } catch (const std::bad_alloc&) {
-    std::cerr << "error: there is not enough memory; use a smaller --batch\n";
-  }
-  return 2;
+  return adnext::as_program(count, arguments, kUsage, "there is not enough memory; use a smaller --batch",
+                            [](int words, char** given) {
+                              run(options_of(words, given));
+                              return 0;
+                            });
 }
