@@ -52,7 +52,6 @@ class ResumableRun(nnUNetTrainer, ABC):
 
     network_settings: NetworkSettings | None = None
     _arithmetic: Arithmetic | None = None  # known when the network is
-    _just_saved_to: Path | None = None  # a file of the very same state
     takes_network_options = True  # whether a plan's options of the network are meant for this trainer's, too
 
     # ------------------------------------------------------------------ what a subclass says
@@ -203,7 +202,7 @@ class ResumableRun(nnUNetTrainer, ABC):
         On a GPU it is written while training goes on; `wait_for_checkpoints` returns when it is.
 
         Args:
-            filename: file to write; a copy of `_just_saved_to` where that is known.
+            filename: file to write.
 
         Raises:
             AdnextError: weights are no longer finite, of this state or on a GPU of the one before; what was saved
@@ -212,9 +211,10 @@ class ResumableRun(nnUNetTrainer, ABC):
         if self.local_rank != 0 or self.disable_checkpointing:
             return
         folder, path = FoldFolder(Path(filename).parent), Path(filename)
-        earlier = folder.checkpoint_previous if path == folder.checkpoint_latest else None
-        if self._just_saved_to is not None:
-            self._saver.save_again(self._just_saved_to, path, earlier)
+        is_latest = path == folder.checkpoint_latest
+        earlier = folder.checkpoint_previous if is_latest else None
+        if is_latest and self._best_epoch == self.current_epoch:  # this very state has just been saved as the best
+            self._saver.save_again(folder.checkpoint_best, path, earlier)
             return
         checkpoint = {
             "network_weights": self._plain_network().state_dict(),

@@ -288,9 +288,7 @@ class RunTrainer(FoldRun):
         if self._selection_cases and self.rank_of_epoch(self._scores) > self._best:
             self._best, self._best_epoch = self.rank_of_epoch(self._scores), self.current_epoch
             self.save_checkpoint(str(self._folder.checkpoint_best))
-            self._just_saved_to = self._folder.checkpoint_best
         self.save_checkpoint(str(self._folder.checkpoint_latest))
-        self._just_saved_to = None
         if time.monotonic() - self._drawn_at > SECONDS_BETWEEN_FIGURES:
             self._draw_progress()
         self.current_epoch += 1
