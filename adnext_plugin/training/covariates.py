@@ -78,7 +78,7 @@ def plain_columns(rows: pd.DataFrame, names: Sequence[str], task: Task, network:
                 else f"{rows.index[_numbers(rows[name]).isna()][0]} has none"
             )
             raise SettingsError(f"network {network} needs the {name} of every case, but {where}")
-    return np.stack([_numbers(rows[name]) for name in names], axis=1).astype(np.float32)
+    return known_columns(rows, names)
 
 
 def known_columns(rows: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
