@@ -4,7 +4,6 @@ A variant changes a class attribute (`settings`, `network_settings`) or override
 `build_loss`, `build_network`, `build_optimizer`, `compute_loss`.
 """
 
-import math
 from collections.abc import Callable
 from functools import cached_property
 
@@ -135,8 +134,7 @@ class ADNeXtTrainer(RunTrainer):
         return [*self._stamps(), *([self._about_memory()] if self.device.type == "cuda" else [])]
 
     def _about_memory(self) -> str:
-        settings, size = self.settings, self.plan.network_input_voxels
-        batch = math.ceil(settings.batch_size / number_of_processes())
+        size, batch = self.plan.network_input_voxels, self._batch_of_process
         shapes: list[tuple[int, ...]] = [(self.num_input_channels, *size)]
         if self.columns_told():
             shapes.append((len(self.columns_told()),))
@@ -148,7 +146,7 @@ class ADNeXtTrainer(RunTrainer):
         voxels = "×".join(map(str, size))
         what = f"{self.plan.network.name}, batch {batch}, {voxels} voxels, {precision}"
         free_bytes, _ = torch.cuda.mem_get_info(self.device)
-        parts = min(settings.accumulate, len(needed))
+        parts = min(self.settings.accumulate, len(needed))
         return memory_line(what, needed[parts - 1 :], free_bytes, parts)
 
     def _stamps(self) -> tuple[str, ...]:

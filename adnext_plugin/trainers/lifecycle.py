@@ -9,6 +9,7 @@ nnU-Net constructs the class, calls `initialize`, `load_checkpoint` or `run_trai
     labelled, self_supervised    what is learned
 """
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import Loader
 from adnext_plugin.errors import SettingsError, WeightsError
 from adnext_plugin.networks.kernels.choice import fastest_plans, layers_by_shape, plans_from_json, use_plans
-from adnext_plugin.networks.kernels.triton_here import ceil_div, switch
+from adnext_plugin.networks.kernels.triton_here import switch
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import without_links
 from adnext_plugin.pretraining.gather import share_of_all_processes
@@ -377,15 +378,19 @@ class RunTrainer(FoldRun):
         """Let a GPU compute convolutions in the way that is fastest there; a resumed run keeps its own."""
         size = self.plan.preprocessing.input_size_voxels
         if self._kernels is None:
-            batch = ceil_div(self.batch_size, number_of_processes())
             dtype = HALF.get(self.arithmetic.used, torch.float32)
             if self.device.type == "cuda" and switch() == "auto" and layers_by_shape(self.network, size):
                 self.print_to_log_file("Kernels are measured; to compile them takes a minute or two, once on a machine")
-            found = of_first_process(fastest_plans(self.network, size, batch, dtype, self.device))
+            found = of_first_process(fastest_plans(self.network, size, self._batch_of_process, dtype, self.device))
             self._kernels = {shape: to_json(plan) for shape, plan in found.items()} or None
             for shape, plan in found.items():
                 self.print_to_log_file(f"Convolutions of {shape}: {plan}")
         use_plans(self.network, size, plans_from_json(self._kernels or {}, "the checkpoint, kernels"))
+
+    @property
+    def _batch_of_process(self) -> int:
+        """Cases that a process is given of a whole batch, at most."""
+        return math.ceil(self.settings.batch_size / number_of_processes())
 
     @torch.no_grad()
     def _validate(self, loader: Loader) -> list[dict]:
