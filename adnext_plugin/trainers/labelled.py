@@ -271,7 +271,7 @@ class ADNeXtTrainer(RunTrainer):
     @cached_property
     def _launched(self) -> LaunchedNetwork:
         # parts of a batch add up gradients, which a graph leaves in one place
-        is_alone = not self.is_ddp and getattr(self.settings, "accumulate", 1) == 1
+        is_alone = not self.is_ddp and self.settings.accumulate == 1
         launch = launch_of(launch_setting(), self.plan.network.name or "", self.device) if is_alone else "eager"
         return LaunchedNetwork(self.network, launch, self.print_to_log_file)
 
