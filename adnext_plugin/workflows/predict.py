@@ -151,9 +151,9 @@ def open_ensemble(request: Request) -> Opened:
         SettingsError: there is no such fold or device, or the backend does not fit the model.
     """
     is_program = request.model.suffix in PROGRAM_SUFFIXES
-    if (request.backend or "eager") == "eager" and not (is_program and request.backend is None):
-        if is_program:
-            raise SettingsError(f"--backend eager: {request.model} is a program; give the run or the bundle it is of")
+    if is_program and request.backend == "eager":
+        raise SettingsError(f"--backend eager: {request.model} is a program; give the run or the bundle it is of")
+    if not is_program and request.backend in (None, "eager"):
         from adnext_plugin.prediction.eager import ensemble_of
 
         device = choose_device(request.device)
