@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 Backend = Literal["eager", "onnx", "torchscript"]
-PROGRAM_SUFFIXES = (".onnx", ".pt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +149,9 @@ def open_ensemble(request: Request) -> Opened:
         PathsError, WeightsError, BundleError: the model is missing or damaged.
         SettingsError: there is no such fold or device, or the backend does not fit the model.
     """
-    is_program = request.model.suffix in PROGRAM_SUFFIXES
+    from adnext_plugin.deployment.notes import SUFFIXES
+
+    is_program = request.model.suffix in SUFFIXES.values()
     if is_program and request.backend == "eager":
         raise SettingsError(f"--backend eager: {request.model} is a program; give the run or the bundle it is of")
     if not is_program and request.backend in (None, "eager"):
