@@ -92,8 +92,7 @@ def open_cluster(executor: str, processes: int) -> Iterator[Cluster]:
     address = executor.removeprefix(SCHEME)
     if executor != LOCAL and (not executor.startswith(SCHEME) or not address):
         raise SettingsError(f"--executor {executor}: give processes, dask, or dask://HOST:PORT of a scheduler")
-    if importlib.util.find_spec("distributed") is None:
-        raise SettingsError(f"--executor {executor} needs Dask: pip install 'adnext_plugin[dask]'")
+    require_dask(executor)
     from distributed import Client, LocalCluster
 
     if executor == LOCAL:
@@ -103,6 +102,16 @@ def open_cluster(executor: str, processes: int) -> Iterator[Cluster]:
         return
     with _connect(address) as client:
         yield Cluster(client=client, is_local=False)
+
+
+def require_dask(executor: str) -> None:
+    """Make sure that Dask is installed, for an executor that needs it.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if importlib.util.find_spec("distributed") is None:
+        raise SettingsError(f"--executor {executor} needs Dask: pip install 'adnext_plugin[dask]'")
 
 
 def _connect(address: str) -> "Client":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adnext_plugin.dask_cluster import open_cluster, require_dask
 from adnext_plugin.environment import FOLDS_AT_ONCE, usable_cpus
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.names import whole_number
@@ -46,8 +47,7 @@ def executor_of(name: str, logs: Path) -> Executor:
             raise SettingsError(f"--executor {name}: say how many folds at once, e.g. local:2")
         return LocalFolds(shares_of_machine(count))
     if kind == DASK:
-        if importlib.util.find_spec("distributed") is None:
-            raise SettingsError(f"--executor {name} needs Dask: pip install 'adnext_plugin[dask]'")
+        require_dask(name)  # before anything is begun or set aside
         return DaskFolds(name)
     if kind == SLURM:
         if importlib.util.find_spec("submitit") is None:
@@ -165,8 +165,6 @@ class DaskFolds:
 
     def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
         """As `Executor` says."""
-        from adnext_plugin.dask_cluster import open_cluster
-
         workers = max(1, min(len(tasks), usable_cpus()))
         with open_cluster(self._name, workers) as cluster:
             share = shares_of_machine(workers)[0] if cluster.is_local else {}
