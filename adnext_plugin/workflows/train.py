@@ -261,14 +261,12 @@ def _tasks(job: _Job, which: str) -> "list[FoldTask]":
         from adnext_plugin.training.checkpoints import set_earlier_run_aside
 
         for fold in job.folds:
-            if job.run.fold(fold).path.is_dir():
-                set_earlier_run_aside(job.run.fold(fold).path)
+            set_earlier_run_aside(job.run.fold(fold).path)
     # settings, which hold the first weights by now, come through the environment
-    common = {
-        **asdict(replace(request, settings={}, pretrained_weights=None, seeds=None, gpus=(), executor=None, fold=0)),
-        "restart": False,
-    }
-    return [FoldTask.of(f"fold {fold}{which}", {**common, "fold": fold}) for fold in job.folds]
+    alone = replace(
+        request, fold=0, restart=False, settings={}, pretrained_weights=None, seeds=None, gpus=(), executor=None
+    )
+    return [FoldTask.of(f"fold {fold}{which}", asdict(replace(alone, fold=fold))) for fold in job.folds]
 
 
 def _refuse_other_data(job: _Job) -> None:
