@@ -14,6 +14,7 @@ ClassWeights = Literal["inverse_frequency", "none", "counts"]
 Protocol = Literal["honest", "paper"]
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 PrecisionSetting = Literal["auto", "float32", "tf32", "float16", "bfloat16"]
+AUTO = "auto"  # of a setting that a run decides when it begins
 REASONS = ("skip_audit", "other_people")  # settings whose text is the user's, and may name people
 REASON_GIVEN = "a reason was given"  # all that is shared of it
 # settings of labelled tasks that mean nothing to a model that is fitted at once

@@ -9,7 +9,7 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.plan import NetworkSettings, Plan, configuration_of, plan_in
 from adnext_plugin.records import to_json, with_overrides
-from adnext_plugin.settings import REASONS, RunSettings
+from adnext_plugin.settings import AUTO, REASONS, RunSettings
 from adnext_plugin.task import task_of
 from adnext_plugin.training.shared_settings import shared
 
@@ -18,7 +18,6 @@ PlanKey = Literal["training", "pretraining"]
 Layer = tuple[Mapping[str, Any], str]  # settings as JSON, and where they stand
 
 DEFAULT_NETWORK = "adnext_b"
-AUTO = "auto"  # of a setting that a run decides when it begins
 COMMAND_LAYERS = ("ADNEXT_SETTINGS", "--set")  # where settings stand that a user gives to this very run
 CHANGEABLE_ON_RESUME = {"epochs", "evaluate_with", *REASONS}
 

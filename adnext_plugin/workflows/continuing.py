@@ -11,7 +11,7 @@ from adnext_plugin.paths import DATASET_FILE
 from adnext_plugin.plan import Plan
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.run_records import read_run_info
-from adnext_plugin.settings import PretrainingSettings, RunSettings
+from adnext_plugin.settings import AUTO, PretrainingSettings, RunSettings
 
 if TYPE_CHECKING:
     from adnext_plugin.trainers.lifecycle import RunTrainer
@@ -133,7 +133,7 @@ def _values(settings: RunSettings) -> dict[str, Any]:
 
 def _asked_values(settings: RunSettings) -> dict[str, Any]:
     # what is decided when a run begins fits whatever was decided
-    values = {name: value for name, value in _values(settings).items() if value != "auto"}
+    values = {name: value for name, value in _values(settings).items() if value != AUTO}
     if not isinstance(settings, PretrainingSettings):
         return values
     # what an objective is to find out when a run begins is None until then
