@@ -13,7 +13,7 @@ from adnext_plugin.stamps import AUDIT_SKIPPED, OPTIMISTIC, OTHER_PEOPLE
 ClassWeights = Literal["inverse_frequency", "none", "counts"]
 Protocol = Literal["honest", "paper"]
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
-PrecisionSetting = Literal["auto", "float32", "tf32", "float16", "bfloat16"]
+PrecisionSetting = Literal["auto", Precision]
 AUTO = "auto"  # of a setting that a run decides when it begins
 REASONS = ("skip_audit", "other_people")  # settings whose text is the user's, and may name people
 REASON_GIVEN = "a reason was given"  # all that is shared of it
