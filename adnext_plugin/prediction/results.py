@@ -57,6 +57,11 @@ def predictions_table(outcomes: Sequence[Outcome], model: ModelDescription) -> p
     return pd.DataFrame([{**_who(scan), **_csv_columns(outcome, model)} for scan, outcome in outcomes])
 
 
+def reasons(outcomes: Sequence[Outcome]) -> tuple[tuple[str, str], ...]:
+    """Why scans failed, each in one line, by case id."""
+    return tuple((scan.case_id, _one_line(outcome)) for scan, outcome in outcomes if isinstance(outcome, AdnextError))
+
+
 def _who(scan: ScanInput) -> dict[str, str]:
     return {
         "case_id": scan.case_id,

@@ -5,14 +5,17 @@ Source of the command line: Gorgolewski et al. 2017, PLoS Comput Biol 13:e100520
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from adnext_plugin.environment import usable_cpus
-from adnext_plugin.errors import AdnextError, PathsError, SettingsError
+from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.files import write_json
 from adnext_plugin.workflows.common import Tell
 from adnext_plugin.workflows.predict import Backend, open_ensemble, predict_scans
 from adnext_plugin.workflows.predict import Request as PredictRequest
+
+if TYPE_CHECKING:
+    from adnext_plugin.prediction.results import Outcome
 
 Level = Literal["participant", "group"]
 GROUP_FILE = "predictions.csv"
@@ -62,7 +65,7 @@ def run_bids_app(request: Request, tell: Tell) -> Result:
 
 def _participants(request: Request, tell: Tell) -> Result:
     from adnext_plugin.prediction.inputs import read_inputs
-    from adnext_plugin.prediction.results import write_results
+    from adnext_plugin.prediction.results import reasons, write_results
 
     where = PredictRequest(
         input=str(request.bids_dir),
@@ -74,32 +77,27 @@ def _participants(request: Request, tell: Tell) -> Result:
     opened = open_ensemble(where)
     ensemble, description = opened.ensemble, opened.ensemble.description
     inputs = read_inputs(str(request.bids_dir), description, ensemble.columns, {}, request.suffix, request.entities)
-    wanted = {label.removeprefix("sub-") for label in request.participants}
-    known = {scan.subject_id.removeprefix("sub-") for scan in inputs.scans}
-    if missing := sorted(wanted - known):
+    wanted, labels = set(map(_label, request.participants)), [_label(scan.subject_id) for scan in inputs.scans]
+    if missing := sorted(wanted.difference(labels)):
         raise SettingsError(
             f"--participant-label {missing[0]}: {request.bids_dir} has no {request.suffix} scan of them"
         )
-    kept = [
-        index for index, scan in enumerate(inputs.scans) if not wanted or scan.subject_id.removeprefix("sub-") in wanted
-    ]
+    kept = [index for index, label in enumerate(labels) if not wanted or label in wanted]
     inputs = replace(inputs, scans=tuple(inputs.scans[index] for index in kept), columns=inputs.columns.iloc[kept])
     tell(f"{description.in_words}; on {opened.runs_on}")
     request.output_dir.mkdir(parents=True, exist_ok=True)
     _describe_derivative(request)
     outcomes = predict_scans(ensemble, inputs, request.output_dir, request.processes)
-    folders = {}
-    for scan, _ in outcomes:
-        folders[scan.subject_id] = request.output_dir / f"sub-{scan.subject_id.removeprefix('sub-')}"
-    for subject, folder in folders.items():
+    by_label: dict[str, list[Outcome]] = {}
+    for scan, outcome in outcomes:
+        by_label.setdefault(_label(scan.subject_id), []).append((scan, outcome))
+    files = []
+    for label, own in by_label.items():
+        folder = request.output_dir / f"sub-{label}"
         folder.mkdir(exist_ok=True)
-        own = [outcome for outcome in outcomes if outcome[0].subject_id == subject]
         write_results(own, description, ensemble.not_checked, folder)
-    failed = [(scan.case_id, outcome) for scan, outcome in outcomes if isinstance(outcome, AdnextError)]
-    return Result(
-        files=tuple(folder / GROUP_FILE for folder in folders.values()),
-        failed=tuple((case, " ".join(str(error).split())) for case, error in failed),
-    )
+        files.append(folder / GROUP_FILE)
+    return Result(files=tuple(files), failed=reasons(outcomes))
 
 
 def _group(request: Request, tell: Tell) -> Result:
@@ -117,6 +115,11 @@ def _group(request: Request, tell: Tell) -> Result:
     write_csv(pd.concat(tables, ignore_index=True), request.output_dir / GROUP_FILE)
     tell(f"{len(files)} people are in {request.output_dir / GROUP_FILE}")
     return Result(files=(request.output_dir / GROUP_FILE,))
+
+
+def _label(name: str) -> str:
+    """Of a person, who may be named with or without `sub-`."""
+    return name.removeprefix("sub-")
 
 
 def _describe_derivative(request: Request) -> None:

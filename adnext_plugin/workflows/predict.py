@@ -89,7 +89,7 @@ def predict(request: Request, tell: Tell) -> Result:
         raise PathsError(f"-o {request.output} is a file; give a folder")
 
     from adnext_plugin.prediction.inputs import read_inputs
-    from adnext_plugin.prediction.results import write_results
+    from adnext_plugin.prediction.results import reasons, write_results
     from adnext_plugin.workflows.new_maps import NewMaps
 
     opened = open_ensemble(request)
@@ -121,13 +121,13 @@ def predict(request: Request, tell: Tell) -> Result:
     write_results(outcomes, description, ensemble.not_checked, request.output)
     if maps is not None:
         maps.finish()
-    failed = [(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, AdnextError)]
+    failed = reasons(outcomes)
     return Result(
         predictions_file=request.output / "predictions.csv",
         details_file=request.output / "predictions.json",
         predicted=len(outcomes) - len(failed),
         warned=sum(bool(outcome.warnings) for _, outcome in outcomes if not isinstance(outcome, AdnextError)),
-        failed=tuple((scan.case_id, " ".join(str(error).split())) for scan, error in failed),
+        failed=failed,
         maps=None if maps is None else maps.folder,
     )
 
