@@ -44,6 +44,11 @@ def require_file_name(name: Any, what: str) -> str:
     return name
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in a text, between commas; spaces around them and empty ones are left out."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def whole_number(text: str) -> int | None:
     """The number that a text is; None unless it is up to 18 ASCII digits.
 

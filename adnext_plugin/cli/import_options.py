@@ -7,6 +7,7 @@ from adnext_plugin.cli.command import new_parser
 from adnext_plugin.cli.import_reading import add_reading_options
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.names import names_in
 from adnext_plugin.workflows.import_dataset import SESSIONS, Request
 from adnext_plugin.workflows.import_source import CAPS_PIPELINES, COLUMN_ROLES, SourceChoice, TargetChoice
 
@@ -113,7 +114,7 @@ def request_of(arguments: Namespace) -> Request:
         target=_target_of(arguments),
         where=tuple(arguments.where),
         session=arguments.session,
-        keep=tuple(column.strip() for column in arguments.keep.split(",") if column.strip()),
+        keep=names_in(arguments.keep),
         skip_unlabelled=arguments.skip_unlabelled,
         extra_ids=arguments.extra_ids,
         accept=tuple(arguments.accept),

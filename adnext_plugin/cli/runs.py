@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.names import names_in
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
 from adnext_plugin.workflows.common import DatasetRequest
 from adnext_plugin.workflows.unnamed_trainer import trainer_that_was_trained, trainer_to_begin_with
@@ -93,4 +94,4 @@ def read_settings(items: Sequence[str], what_to_do: str) -> dict[str, Any]:
 
 def baselines_in(items: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """What `--baseline A,B ...` gives: the columns of each linear model."""
-    return tuple(tuple(name.strip() for name in item.split(",") if name.strip()) for item in items)
+    return tuple(names_in(item) for item in items)

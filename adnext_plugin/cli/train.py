@@ -14,6 +14,7 @@ from adnext_plugin.cli.runs import (
     read_settings,
     recommended,
 )
+from adnext_plugin.names import names_in
 from adnext_plugin.workflows.train import Request, train
 
 # settings of a trainer that have an option of their own, by the option
@@ -171,7 +172,7 @@ def _request(arguments: Namespace) -> Request:
         seeds=getattr(arguments, "seeds", None),
         device=arguments.device,
         num_gpus=arguments.num_gpus,
-        gpus=_names(getattr(arguments, "gpus", None)),
+        gpus=names_in(getattr(arguments, "gpus", None) or ""),
         executor=getattr(arguments, "executor", None),
         resume=arguments.resume,
         restart=arguments.restart,
@@ -179,10 +180,6 @@ def _request(arguments: Namespace) -> Request:
         validate_best=arguments.val_best,
         disable_checkpointing=arguments.disable_checkpointing,
     )
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _settings(arguments: Namespace) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from adnext_plugin.dask_cluster import open_cluster, require_dask
 from adnext_plugin.environment import FOLDS_AT_ONCE, usable_cpus
 from adnext_plugin.errors import AdnextError, SettingsError
-from adnext_plugin.names import whole_number
+from adnext_plugin.names import names_in, whole_number
 from adnext_plugin.workflows.fold_tasks import (
     MOST_TRIES,
     Executor,
@@ -72,7 +72,7 @@ def folds_on_gpus(gpus: Sequence[str], there_are: int) -> Executor:
             seen = f"torch sees {there_are}, counted from 0" if there_are else "torch sees no GPU here"
             raise SettingsError(f"--gpus {','.join(gpus)}: {seen}; use --executor local:N for folds on processors")
     # those that torch sees may be some of the machine's
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    named = names_in(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     names = [named[number] if named else str(number) for number in numbers if number is not None]
     shares = shares_of_machine(len(names))
     return LocalFolds([{**share, "CUDA_VISIBLE_DEVICES": name} for name, share in zip(names, shares, strict=True)])
