@@ -1,9 +1,11 @@
 """What a dataset is for: the task in its `dataset.json`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.files import read_object
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.records import from_json, record
 
@@ -81,6 +83,16 @@ def task_of(dataset_json: Mapping[str, Any], where: str) -> Task:
             f"{where} has no {BLOCK!r} block that says what to classify; import the dataset with adnext_import"
         )
     return from_json(Task, dataset_json[BLOCK], f"{where}, {BLOCK}")
+
+
+def image_names_in(path: Path) -> tuple[str, ...]:
+    """What the images of a case are called in a `dataset.json`, in their order.
+
+    Raises:
+        PathsError: there is no such file, or it is damaged.
+        SettingsError: it does not say.
+    """
+    return image_names(read_object(path), str(path))
 
 
 def image_names(dataset_json: Mapping[str, Any], where: str) -> tuple[str, ...]:

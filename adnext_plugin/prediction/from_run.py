@@ -10,7 +10,7 @@ from adnext_plugin.csv_files import read_csv
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.evaluation.scores.calibration import fit_temperature
 from adnext_plugin.evaluation.subjects.predictions import subject_means
-from adnext_plugin.files import read_object, require_file
+from adnext_plugin.files import require_file
 from adnext_plugin.findings import Temperature
 from adnext_plugin.plan import Plan, configuration_of, plan_in, read_plans
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
@@ -22,7 +22,7 @@ from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_metrics import read_metrics
 from adnext_plugin.run_records import FoldSummary, read_fold_summary
 from adnext_plugin.stamps import stamps_of
-from adnext_plugin.task import Task, image_names
+from adnext_plugin.task import Task, image_names_in
 from adnext_plugin.training.checkpoint_notes import CheckpointNotes, notes_of
 from adnext_plugin.training.weights import read_checkpoint
 
@@ -80,7 +80,7 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool 
 
 
 def _images(run: RunFolder) -> tuple[str, ...]:
-    names = image_names(read_object(run.dataset_file), str(run.dataset_file))
+    names = image_names_in(run.dataset_file)
     if len(names) != 1:
         raise SettingsError(f"a model of one image per case is needed, this one takes {len(names)}: {', '.join(names)}")
     return names

@@ -26,7 +26,7 @@ from adnext_plugin.preprocessing.fitted import FittedSteps, StoredToInput, fit_s
 from adnext_plugin.settings import RunSettings, TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits, require_every_class, take_fraction
 from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file
-from adnext_plugin.task import image_names, task_of
+from adnext_plugin.task import image_names_in, task_of
 
 
 def _say_nothing(line: str) -> None:
@@ -186,8 +186,7 @@ class FoldData:
     @cached_property
     def channels(self) -> tuple[str, ...]:
         """What the channels of its images are called, in their order."""
-        path = self.dataset_folder / DATASET_FILE
-        return channels_of(self.plan.preprocessing, image_names(read_object(path), str(path)))
+        return channels_of(self.plan.preprocessing, image_names_in(self.dataset_folder / DATASET_FILE))
 
     @cached_property
     def _table(self) -> pd.DataFrame:

@@ -51,11 +51,10 @@ def baselines_of(
         TableError: a column that was asked for is missing, or has too many different words.
     """
     from adnext_plugin.evaluation.studies.baselines import covariates, knows_nothing, regions, voxels
-    from adnext_plugin.files import read_object
     from adnext_plugin.paths import DATASET_FILE
     from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans
     from adnext_plugin.preprocessing.chain import channels_of
-    from adnext_plugin.task import image_names
+    from adnext_plugin.task import image_names_in
 
     baselines, notes = [knows_nothing(cohort)], []
     for number, columns in enumerate(dict.fromkeys([USUAL_BASELINE, *_without_regions(wanted)])):
@@ -87,8 +86,7 @@ def baselines_of(
         return baselines, notes
     size = plan.preprocessing.input_size_voxels
     images = data_identifier(chosen, str(run.plans_file))
-    names = image_names(read_object(cohort.folder / DATASET_FILE), str(cohort.folder / DATASET_FILE))
-    channels = len(channels_of(plan.preprocessing, names))
+    channels = len(channels_of(plan.preprocessing, image_names_in(cohort.folder / DATASET_FILE)))
     read_own = _reader(cohort.folder / images, cohort.subjects, size, channels)
     read_others = None if others is None else _reader(others.folder / images, others.subjects, size, channels)
     baselines.append(voxels(cohort, read_own, plan.preprocessing.spacing_mm, read_others))

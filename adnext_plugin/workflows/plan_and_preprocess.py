@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.environment import cpu_threads, usable_cpus
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.files import naming_what_fills_the_disk, read_object
+from adnext_plugin.files import naming_what_fills_the_disk
 from adnext_plugin.locks import one_at_a_time
 from adnext_plugin.names import require_file_name
 from adnext_plugin.paths import (
@@ -212,9 +212,9 @@ def _tell_channels(path: Path, plan: "Plan", tell: Tell) -> None:
         SettingsError: cases have several images, of which the first alone would be prepared.
     """
     from adnext_plugin.preprocessing.chain import channels_of
-    from adnext_plugin.task import image_names
+    from adnext_plugin.task import image_names_in
 
-    names = image_names(read_object(path), str(path))
+    names = image_names_in(path)
     if len(names) > 1:
         raise SettingsError(
             f"{path} has {len(names)} images per case ({', '.join(names)}), and one can be prepared; leave one, or let "
