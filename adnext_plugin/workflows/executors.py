@@ -50,9 +50,10 @@ def executor_of(name: str, logs: Path) -> Executor:
         require_dask(name)  # before anything is begun or set aside
         return DaskFolds(name)
     if kind == SLURM:
+        options = _options(name, rest)
         if importlib.util.find_spec("submitit") is None:
             raise SettingsError(f"--executor {name} needs submitit: pip install 'adnext_plugin[slurm]'")
-        return BatchFolds(SLURM, _options(name, rest), logs)
+        return BatchFolds(SLURM, options, logs)
     raise SettingsError(f"--executor {name}: give local:N, slurm, dask, or dask://HOST:PORT of a scheduler")
 
 
