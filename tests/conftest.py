@@ -42,6 +42,11 @@ class Workspace:
         monkeypatch.delenv("ADNEXT_SETTINGS", raising=False)
         monkeypatch.delenv("nnUNet_extTrainer", raising=False)
 
+    def with_results(self, results: Path) -> "Workspace":
+        """The same data, with a folder of results of its own, which is made."""
+        results.mkdir(exist_ok=True)
+        return replace(self, results=results)
+
 
 def toy_brain(seed: int, *, has_hole: bool, shape: tuple[int, int, int] = (36, 40, 38)) -> np.ndarray:
     """A noisy ellipsoid in (x, y, z) order, zero outside, with or without a hole in its middle."""
@@ -101,8 +106,7 @@ def toy_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture
 def toy(toy_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The toy dataset, in use, with a results folder of its own."""
-    workspace = Workspace(toy_workspace.source, toy_workspace.raw, toy_workspace.preprocessed, tmp_path / "results")
-    workspace.results.mkdir()
+    workspace = toy_workspace.with_results(tmp_path / "results")
     workspace.use(monkeypatch)
     return workspace
 
@@ -125,7 +129,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained_once(toy_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A run on the toy dataset of one epoch, with age and sex as covariates."""
-    trained = Trained.beneath(replace(toy_workspace, results=tmp_path_factory.mktemp("trained")))
+    trained = Trained.beneath(toy_workspace.with_results(tmp_path_factory.mktemp("trained")))
     settings = ["epochs=1", "learning_rate=1e-2", "augmentation=none", 'covariates=["age","sex"]']
     options = [word for setting in settings for word in ("--set", setting)]
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -96,9 +96,7 @@ def test_the_mask_has_what_is_filled_in_enough_scans_of_the_channels_asked_for()
 @pytest.fixture(scope="module")
 def linear_run(toy_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """All folds on the toy dataset with covariates, exported."""
-    workspace = Workspace(
-        toy_workspace.source, toy_workspace.raw, toy_workspace.preprocessed, tmp_path_factory.mktemp("linear")
-    )
+    workspace = toy_workspace.with_results(tmp_path_factory.mktemp("linear"))
     with pytest.MonkeyPatch.context() as monkeypatch:
         workspace.use(monkeypatch)
         options = ["-device", "cpu", "--set", 'covariates=["age","sex"]']

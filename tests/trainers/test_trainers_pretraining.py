@@ -50,9 +50,7 @@ def unlabelled_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture
 def unlabelled(unlabelled_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The unlabelled datasets, in use, with a results folder of its own."""
-    folders = unlabelled_workspace.source, unlabelled_workspace.raw, unlabelled_workspace.preprocessed
-    workspace = Workspace(*folders, tmp_path / "unlabelled_results")
-    workspace.results.mkdir()
+    workspace = unlabelled_workspace.with_results(tmp_path / "unlabelled_results")
     workspace.use(monkeypatch)
     return workspace
 
@@ -73,7 +71,7 @@ def test_pretrained_weights_go_into_a_classifier(unlabelled, toy_workspace, tmp_
     assert b"person0" not in checkpoint.read_bytes()
     assert notes == read_json(fold / "pretraining_data.json")
 
-    Workspace(toy_workspace.source, toy_workspace.raw, toy_workspace.preprocessed, tmp_path).use(monkeypatch)
+    toy_workspace.with_results(tmp_path).use(monkeypatch)
     capsys.readouterr()
     tuning = ["301", "3d_fullres", "0", "-tr", "ADNeXtTrainer_T", "-device", "cpu", "--set", "epochs=1"]
     assert train.main([*tuning, "-pretrained_weights", str(checkpoint), "--set", "learning_rate=1e-30"]) == 0

@@ -65,9 +65,7 @@ def uneven_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture
 def uneven(uneven_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The dataset in use, with a results folder of its own."""
-    folders = uneven_workspace.source, uneven_workspace.raw, uneven_workspace.preprocessed
-    workspace = Workspace(*folders, tmp_path / "results")
-    workspace.results.mkdir()
+    workspace = uneven_workspace.with_results(tmp_path / "results")
     workspace.use(monkeypatch)
     monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
