@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adnext_plugin.batch import Batch
 from adnext_plugin.cli import export, import_dataset, plan_and_preprocess, train
@@ -232,6 +234,18 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int],
             return command()
 
     return run
+
+
+class CountedOperations(TorchDispatchMode):
+    """Counts what torch is asked to compute, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture

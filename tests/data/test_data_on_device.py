@@ -1,6 +1,5 @@
 """Augmentation on the images' device: the CPU's change under the same seed, without a value read on the way."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +8,8 @@ import torch
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from batchgeneratorsv2.transforms.noise.sharpen import SharpeningTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from conftest import CountedOperations
 from monai.transforms import Compose, RandAffine, RandFlip, RandGaussianSharpen, RandScaleIntensity
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from adnext_plugin.batch import runs_on_device
 from adnext_plugin.data.augmentation import Augmentation, CentreCrop
@@ -39,16 +38,6 @@ class _FieldsOfState:
 
     def uniform(self, shape: Sequence[int], state: np.random.RandomState) -> torch.Tensor:
         return torch.from_numpy(state.uniform(-1, 1, size=tuple(shape)).astype(np.float32))
-
-
-class _Reads(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def _image(channels: int = 1) -> torch.Tensor:
@@ -90,7 +79,7 @@ def test_a_form_makes_the_change_that_the_cpu_makes(name: str, channels: int) ->
 def test_a_form_reads_no_value_and_depends_on_its_seed_alone(name: str) -> None:
     change, image = _change(name), _image()
     found = [_on_device(change, image, seed) for seed in range(12)]  # also fills what is kept for a length
-    with _Reads() as reads:
+    with CountedOperations() as reads:
         again = [_on_device(change, image, seed) for seed in range(12)]
     assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
     if name not in ("affine", "nnunet"):  # whose numbers are tensors of the CPU first

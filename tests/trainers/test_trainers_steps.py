@@ -2,14 +2,13 @@
 
 import copy
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import CountedOperations
 from nnunetv2.run.run_training import get_trainer_from_args
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from adnext_plugin.batch import Batch
 from adnext_plugin.errors import AdnextError, SettingsError
@@ -24,18 +23,6 @@ from adnext_plugin.workflows.continuing import _asked_values
 
 # what a GPU is waited for: a value as a number, a size that depends on values
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
-
-
-class _Reads(TorchDispatchMode):
-    """Counts operations by name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def _trainer(monkeypatch: pytest.MonkeyPatch, name: str, **settings) -> RunTrainer:
@@ -56,7 +43,7 @@ def test_a_training_step_waits_for_no_value_and_an_epoch_reads_its_losses_at_its
     outputs = []
     for _ in range(2):
         batch = next(trainer.dataloader_train)
-        with _Reads() as reads:
+        with CountedOperations() as reads:
             outputs.append(trainer.train_step(batch))
         found = {name: count for name, count in reads.counts.items() if name in WAITS}
         # AdamW without `fused` reads its count of steps from the CPU, where it lies
