@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, or_stock, power_of_two
+from adnext_plugin.networks.layers.relative_response import gradient_through_norm, relative_response
 
 ROWS, WIDTH = 16, 64  # tokens and channels that a program takes at a time
 WARPS = 4
@@ -140,7 +141,7 @@ def _stock(
     activated = F.gelu(x.float())
     owner = _owner(x, offsets)
     norm = _summed(activated.square(), owner, samples).sqrt()
-    scale = 1 + gamma * norm / (norm.mean(dim=-1, keepdim=True) + eps)
+    scale = 1 + gamma * relative_response(norm, eps)
     return (beta + activated * _spread(scale, owner, x)).to(x.dtype), norm
 
 
@@ -155,10 +156,7 @@ def _stock_gradients(
     owner, wide, grad = _owner(x, offsets), x.float(), grad.float()
     activated = F.gelu(wide)
     of_scale = _summed(grad * activated, owner, len(norm))
-    mean = norm.mean(dim=-1, keepdim=True) + eps
-    relative, of_relative = norm / mean, gamma * of_scale
-    of_norm = of_relative / mean - (of_relative * norm).sum(dim=-1, keepdim=True) / (mean**2 * norm.shape[-1])
-    through = torch.where(norm > 0, of_norm / norm.where(norm > 0, 1), 0)
+    relative, through = relative_response(norm, eps), gradient_through_norm(norm, gamma * of_scale, eps)
     of_activated = grad * _spread(1 + gamma * relative, owner, x) + activated * _spread(through, owner, x)
     grad_x = torch.ops.aten.gelu_backward(of_activated, wide).to(x.dtype)
     return grad_x, (of_scale * relative).sum(dim=0), grad.flatten(0, -2).sum(dim=0)

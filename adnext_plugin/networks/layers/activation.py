@@ -12,8 +12,9 @@ from torch.autograd.function import once_differentiable
 
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import usable, wanted
-from adnext_plugin.networks.layers.norms import GlobalResponseNorm, relative_response
+from adnext_plugin.networks.layers.norms import GlobalResponseNorm
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
+from adnext_plugin.networks.layers.relative_response import gradient_through_norm, relative_response
 
 PIECE_BYTES = 1 << 21
 
@@ -84,18 +85,12 @@ class _GeluResponseNormFunction(torch.autograd.Function):
                 grad_beta += given[part].sum(dim=0)
             relative = relative_response(norm[sample], ctx.eps)
             grad_gamma += grad_scale * relative
-            scale, through_norm = 1 + gamma * relative, _grad_of_norm(norm[sample], gamma * grad_scale, ctx.eps)
+            scale = 1 + gamma * relative
+            through_norm = gradient_through_norm(norm[sample], gamma * grad_scale, ctx.eps)
             for part in _pieces(source):
                 grad_activated = torch.addcmul(given[part] * scale, result[part], through_norm)
                 torch.ops.aten.gelu_backward.grad_input(grad_activated, source[part], grad_input=result[part])
         return grad_x, grad_gamma, grad_beta, None, None
-
-
-def _grad_of_norm(norm: torch.Tensor, grad_relative: torch.Tensor, eps: float) -> torch.Tensor:
-    """Factor of `a` in the gradient that reaches it through G; 0 where a channel is silent, as torch's norm has it."""
-    mean = norm.mean() + eps
-    grad_norm = grad_relative / mean - (grad_relative * norm).sum() / (mean**2 * len(norm))
-    return torch.where(norm > 0, grad_norm / norm, 0)
 
 
 def _samples(x_bzyxc: torch.Tensor, sizes: tuple[int, ...]) -> list[torch.Tensor]:

@@ -7,6 +7,7 @@ from torch import nn
 from adnext_plugin.networks.kernels.layer_norm import layer_norm
 from adnext_plugin.networks.kernels.triton_here import computed_in, usable, wanted
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
+from adnext_plugin.networks.layers.relative_response import relative_response
 
 
 class ChannelNorm(nn.Module):
@@ -71,8 +72,3 @@ class GlobalResponseNorm(nn.Module):
             scale = scale.index_select(0, patches.sample_of_patch)
         # beta + x · (1 + gamma · N) in one pass over the tokens
         return torch.addcmul(self.beta.to(x_bzyxc.dtype), x_bzyxc, scale[:, None, None, None])
-
-
-def relative_response(norm: torch.Tensor, eps: float) -> torch.Tensor:
-    """Each channel's norm relative to the mean over channels, (..., C)."""
-    return norm / (norm.mean(dim=-1, keepdim=True) + eps)

@@ -7,7 +7,7 @@ space (response norm). At visible voxels this equals a sparse network whose only
 import torch
 
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, Block
-from adnext_plugin.networks.layers.norms import relative_response
+from adnext_plugin.networks.layers.relative_response import relative_response
 from adnext_plugin.networks.layers.tokens import to_tokens, to_volume
 from adnext_plugin.pretraining.masks import mask_voxels
 
