@@ -33,7 +33,7 @@ KEPT = (
     "findings",
 )
 SHOWN_REGIONS = 12
-TELLING = "Hippocampus|Amygdala|Ventricle|temporal_pole"
+TELLING = "(?i)hippocampus|amygdala|ventricle|temporal.pole"
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def build_parser() -> ArgumentParser:
         help="how maps come there: by the plan's alignment (default where there is one), because all scans lie there, "
         "by an alignment found now, or not at all",
     )
-    space.add_argument("--atlas", type=Path, metavar="FILE", help="NIfTI file of regions (default: blocks of 30 mm)")
+    space.add_argument("--atlas", type=Path, metavar="FILE", help="NIfTI file of regions (default: built-in regions)")
     space.add_argument("--labels", type=Path, metavar="CSV", help="what they are called: columns index and name")
     add_device_argument(parser)
     threshold = parser.add_argument_group("voxels that stand out, in pictures and masks")

@@ -1,4 +1,4 @@
-"""Regions of the brain in MNI152 space: of an atlas that the user has, or blocks of equal size."""
+"""Regions of the brain in MNI152 space: of an atlas that the user has, or of masks."""
 
 import re
 from collections.abc import Mapping
@@ -11,11 +11,10 @@ from scipy import ndimage
 
 from adnext_plugin.csv_files import read_csv, require_numbers
 from adnext_plugin.errors import SettingsError, TableError
-from adnext_plugin.images import BACKWARDS, read_volume
+from adnext_plugin.images import BACKWARDS, looked_up, read_volume
 from adnext_plugin.mni152 import mni152
 
 Side = Literal["left", "right"]
-BLOCK_MM = 30
 LEAST_VOXELS = 20  # of the template, 0.16 ml; what is smaller is hit by chance
 BOTH_SIDES = 0.2  # share of a label on its smaller side, from which it is taken for a region of both
 # of names such as "Left Amygdala", "Hippocampus_L", "ctx-lh-entorhinal"
@@ -32,18 +31,21 @@ class Region:
     voxels: np.ndarray
 
 
-def blocks() -> tuple[Region, ...]:
-    """The template's brain, cut into blocks of 30 mm on either side, called by the millimetres where they begin."""
+def of_masks(masks: Mapping[str, np.ndarray], affine: np.ndarray) -> tuple[Region, ...]:
+    """Regions of masks by name, (Z, Y, X) each, on any grid in MNI152 space; sides as `read_atlas` tells them.
+
+    Args:
+        masks: a side in a name ("hippocampus left") is taken for what it says.
+        affine: of all masks, from voxels (x, y, z) to millimetres.
+    """
     template = mni152()
-    places_xyz = np.argwhere(template.brain_zyx)[:, ::-1]
-    places_mm = places_xyz @ template.affine[:3, :3].T + template.affine[:3, 3]
-    steps = np.floor(np.column_stack([np.abs(places_mm[:, 0]), places_mm[:, 1:]]) / BLOCK_MM).astype(int)
-    voxels = np.flatnonzero(template.brain_zyx)
-    found = []
-    for step in np.unique(steps, axis=0):
-        x, y, z = (step * BLOCK_MM).tolist()
-        name = f"block at |x| {x}, y {y}, z {z} mm"
-        found += _halves(name, voxels[(steps == step).all(axis=1)])
+    to_masks = np.linalg.inv(affine) @ template.affine
+    found: list[Region] = []
+    for name, mask_zyx in masks.items():
+        inside = looked_up(mask_zyx.astype(np.uint8), to_masks, template.brain_zyx.shape, order=0) > 0
+        voxels = np.flatnonzero(inside & template.brain_zyx)
+        if len(voxels) >= LEAST_VOXELS:
+            found += _sides(name, voxels)
     return tuple(found)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adnext_plugin.workflows.explain import Request
 
 SETTINGS = "settings.json"
-BLOCKS = "blocks of 30 mm"
+BUILT_IN = "the built-in regions"
 NOT_ALIGNED = (
     "the scans were prepared without alignment to MNI152; give --mni register to align them now, or --mni scans if all "
     "of them lie in that space already"
@@ -56,7 +56,7 @@ class Job:
         """What the regions are called; None where maps do not come to MNI152."""
         if self.way is None:
             return None
-        return BLOCKS if self.request.atlas is None else self.request.atlas.name
+        return BUILT_IN if self.request.atlas is None else self.request.atlas.name
 
 
 def look_up(request: "Request", tell: Tell) -> Job:
@@ -67,11 +67,13 @@ def look_up(request: "Request", tell: Tell) -> Job:
     """
     from adnext_plugin.cohort import Cohort
     from adnext_plugin.explanations.method import load_explanation
-    from adnext_plugin.explanations.regions import blocks, read_atlas
+    from adnext_plugin.explanations.regions import of_masks, read_atlas
     from adnext_plugin.explanations.thresholds import ThresholdSettings
     from adnext_plugin.images import read_volume
     from adnext_plugin.prediction.held_out_explanations import HeldOutExplanations
     from adnext_plugin.prediction.held_out_networks import HeldOutNetworks
+    from adnext_plugin.preprocessing.anatomy.parcels import parcels
+    from adnext_plugin.preprocessing.anatomy.template import GRID
     from adnext_plugin.records import from_json, to_json
 
     method = load_explanation(request.method, request.settings)
@@ -86,8 +88,10 @@ def look_up(request: "Request", tell: Tell) -> Job:
     way = _way(request, networks, cases[0], tell)
     regions: tuple[Region, ...] = ()
     if way is not None:
-        own = request.atlas is not None and request.labels is not None
-        regions = read_atlas(request.atlas, request.labels) if own else blocks()  # type: ignore[arg-type]
+        if request.atlas is not None and request.labels is not None:
+            regions = read_atlas(request.atlas, request.labels)
+        else:
+            regions = of_masks(parcels(), GRID)
     folder = request.output or request.run.explanations(request.method)
     how = {
         "run": f"{cohort.name}/{request.run.path.name}",

@@ -7,9 +7,11 @@ import pytest
 
 from adnext_plugin.errors import PathsError, SettingsError, TableError
 from adnext_plugin.explanations.region_table import over_people, region_rows, relative
-from adnext_plugin.explanations.regions import blocks, read_atlas
+from adnext_plugin.explanations.regions import Region, of_masks, read_atlas
 from adnext_plugin.explanations.template import over_template
 from adnext_plugin.mni152 import mni152
+from adnext_plugin.preprocessing.anatomy.parcels import parcels
+from adnext_plugin.preprocessing.anatomy.template import GRID
 
 LEFT_MM, RIGHT_MM = (-26.0, -18.0, -18.0), (26.0, -18.0, -18.0)
 SIZES = ((17, LEFT_MM, 9.0), (53, RIGHT_MM, 7.0), (3, (0.0, 40.0, 20.0), 12.0))
@@ -34,6 +36,12 @@ def _affine(matrix: np.ndarray, corner_mm: tuple[float, float, float]) -> np.nda
     return np.block([[matrix, np.reshape(corner_mm, (3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]])
 
 
+def _centre_mm(region: Region) -> np.ndarray:
+    template = mni152()
+    places = np.column_stack(np.unravel_index(region.voxels, template.brain_zyx.shape))[:, ::-1]
+    return (places @ template.affine[:3, :3].T + template.affine[:3, 3]).mean(axis=0)
+
+
 angle = np.deg2rad(20)
 TURN = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
 ORIENTATIONS = {
@@ -46,24 +54,20 @@ ORIENTATIONS = {
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_left_is_left_in_an_atlas_of_any_orientation(tmp_path, orientation: str) -> None:
     regions = read_atlas(*_atlas(tmp_path, ORIENTATIONS[orientation], (82, 100, 80)))
-    found = {(region.name, region.side): region.voxels for region in regions}
+    found = {(region.name, region.side): region for region in regions}
     assert set(found) == {
         ("Hippocampus", "left"),
         ("Hippocampus", "right"),
         ("Frontal", "left"),
         ("Frontal", "right"),
     }
-    template = mni152()
-    for (name, side), voxels in found.items():
-        places = np.column_stack(np.unravel_index(voxels, template.brain_zyx.shape))[:, ::-1]
-        centre_mm = (places @ template.affine[:3, :3].T + template.affine[:3, 3]).mean(axis=0)
+    for (name, side), region in found.items():
         if name == "Hippocampus":
-            assert np.abs(centre_mm - (LEFT_MM if side == "left" else RIGHT_MM)).max() < 1.5
-        assert (centre_mm[0] < 0) == (side == "left")
+            assert np.abs(_centre_mm(region) - (LEFT_MM if side == "left" else RIGHT_MM)).max() < 1.5
+        assert (_centre_mm(region)[0] < 0) == (side == "left")
     # the left ball is the larger one: 9 mm and 7 mm
-    assert len(found["Hippocampus", "left"]) / len(found["Hippocampus", "right"]) == pytest.approx(
-        (9 / 7) ** 3, rel=0.1
-    )
+    left, right = (len(found["Hippocampus", side].voxels) for side in ("left", "right"))
+    assert left / right == pytest.approx((9 / 7) ** 3, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -84,18 +88,30 @@ def test_a_name_says_its_side_as_many_atlases_do(tmp_path, name: str, expected: 
     assert (region.name, region.side) == expected
 
 
-def test_blocks_are_the_whole_brain_once() -> None:
-    regions = blocks()
+def _built_in() -> tuple[Region, ...]:
+    return of_masks(parcels(), GRID)
+
+
+def test_built_in_regions_are_the_whole_brain_once_and_lie_where_their_names_say() -> None:
+    regions = _built_in()
     voxels = np.concatenate([region.voxels for region in regions])
     brain = np.flatnonzero(mni152().brain_zyx)
     assert len(np.unique(voxels)) == len(voxels) and set(voxels) <= set(brain)
-    assert len(voxels) > 0.99 * len(brain)  # slivers at the rim are too small
-    left = {region.name for region in regions if region.side == "left"}
-    assert left == {region.name for region in regions if region.side == "right"}
+    assert len(voxels) > 0.99 * len(brain)  # two masks of the template differ at the rim
+    found = {(region.name, region.side): region for region in regions}
+    assert {name for name, side in found if side == "left"} == {name for name, side in found if side == "right"}
+    assert all((_centre_mm(region)[0] < 0) == (side == "left") for (_, side), region in found.items())
+    # centroids of Tzourio-Mazoyer et al. 2002, right: of the pole between those of its upper and middle part
+    for name, centre_mm in (
+        ("hippocampus", (29, -20, -10)),
+        ("amygdala", (27, 0, -18)),
+        ("temporal pole", (46, 15, -25)),
+    ):
+        assert np.linalg.norm(_centre_mm(found[name, "right"]) - centre_mm) < 10, name
 
 
 def test_a_map_within_one_region_is_all_in_its_row() -> None:
-    regions = blocks()
+    regions = _built_in()
     only = next(region for region in regions if region.side == "left" and len(region.voxels) > 2000)
     map_zyx = np.zeros(mni152().brain_zyx.shape, dtype=np.float32)
     map_zyx.ravel()[only.voxels] = 3
