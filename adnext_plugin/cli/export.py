@@ -21,7 +21,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--format",
         choices=SUFFIXES,
-        help="zip: a bundle of tensors and JSON, no code; onnx (.onnx), torchscript (.pt): "
+        help="zip: a bundle of tensors and JSON, no code; onnx (.onnx), torchscript (.pt), aoti (.pt2): "
         "all networks as one program, compared with the model before it is kept (default: by the file's ending)",
     )
     parser.add_argument("--folds", "-f", nargs="+", help="networks to write (default: all there are)")

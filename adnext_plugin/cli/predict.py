@@ -33,12 +33,13 @@ def build_parser() -> ArgumentParser:
         type=Path,
         required=True,
         help="folder of a run, TRAINER__PLANS__CONFIGURATION; folder or name of an installed bundle; builtin:NAME, a "
-        "model that comes with the package (adnext_weights); or a program of adnext_export (.onnx, .pt)",
+        "model that comes with the package (adnext_weights); or a program of adnext_export (.onnx, .pt, .pt2)",
     )
     parser.add_argument(
         "--backend",
         choices=get_args(Backend),
-        help="what runs the networks (default: eager for a run or a bundle, a program's own else); onnx starts fastest",
+        help="what runs the networks (default: eager for a run or a bundle, else a program's own); onnx starts "
+        "fastest; aoti must be asked for, since its file holds machine code",
     )
     parser.add_argument("--folds", "-f", nargs="+", help="networks to use (default: all there are)")
     add_device_argument(parser)

@@ -9,8 +9,8 @@ from adnext_plugin.formats import Format
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.records import from_json, record, to_json
 
-ProgramFormat = Literal["onnx", "torchscript"]
-SUFFIXES: dict[ProgramFormat, str] = {"onnx": ".onnx", "torchscript": ".pt"}
+ProgramFormat = Literal["onnx", "torchscript", "aoti"]
+SUFFIXES: dict[ProgramFormat, str] = {"onnx": ".onnx", "torchscript": ".pt", "aoti": ".pt2"}
 
 KEY = "adnext"  # of the JSON object among a file's metadata
 PLAIN_KEY = "adnext_plain"  # of the same as lines `name<TAB>value`, for programs without a reader of JSON
@@ -20,7 +20,7 @@ PROGRAM = Format(
     version=1,
     known_by="adnext_program",
     words="a program of adnext_export",
-    remedy="write one with adnext_export --format onnx or torchscript",
+    remedy="write one with adnext_export --format onnx, torchscript or aoti",
 )
 
 IMAGE, COVARIATES = "image_bczyx", "covariates_bn"

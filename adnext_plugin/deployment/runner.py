@@ -6,6 +6,7 @@ the place of a model's networks, so that an `Ensemble` warns, calls and reports 
 
 import os
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, get_args
 
@@ -91,11 +92,38 @@ class TorchRunner:
 
     def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name."""
-        import torch
+        return _run_torch(self._program, self.notes, inputs)
 
-        with torch.inference_mode():
-            found = self._program(*(torch.from_numpy(inputs[name]) for name in self.notes.inputs))
-        return {name: tensor.numpy() for name, tensor in zip(self.notes.outputs, found, strict=True)}
+
+class CompiledRunner:
+    """A program of AOTInductor: machine code, which runs when the file is opened.
+
+    Raises:
+        BundleError: the file is damaged, none of ours, or for another processor.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import torch
+        from torch._inductor import aoti_load_package
+
+        torch.set_num_threads(cpu_threads())
+        try:
+            self._program = aoti_load_package(str(path))
+            texts = self._program.loader.get_metadata()
+        except Exception as error:  # RuntimeError and errors of zip, as the damage has it
+            raise _damaged(path, error) from error
+        self.notes = ProgramNotes.of_texts(texts, str(path))
+
+    def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        return _run_torch(self._program, self.notes, inputs)
+
+
+RUNNERS: Mapping[ProgramFormat, Callable[[Path], Runner]] = {
+    "onnx": OnnxRunner,
+    "torchscript": TorchRunner,
+    "aoti": CompiledRunner,
+}
 
 
 class ProgramNetworks:
@@ -156,7 +184,8 @@ def open_program(path: Path, expected: str | None = None) -> Runner:
 
     Args:
         path: of a file that `adnext_export` has written.
-        expected: onnx or torchscript; None for what the file's ending says.
+        expected: onnx, torchscript or aoti; None for what the file's ending says. A file of aoti holds machine code and
+            is only opened where it is expected.
 
     Raises:
         PathsError: there is no such file.
@@ -170,10 +199,14 @@ def open_program(path: Path, expected: str | None = None) -> Runner:
             f"{path} is no program{f' of {expected}' if expected else ''}: its name must end in {wanted}; write one "
             f"with adnext_export --format {expected or 'onnx'}"
         )
+    if found == "aoti" and expected is None:
+        raise SettingsError(
+            f"{path} holds machine code, which runs when it is opened; give --backend aoti if you trust its origin"
+        )
     require_file(path, f"write it with adnext_export --format {found}")
     if not os.access(path, os.R_OK):
         raise PathsError(f"{path} cannot be read: permission denied")
-    return OnnxRunner(path) if found == "onnx" else TorchRunner(path)
+    return RUNNERS[found](path)
 
 
 def format_of(path: Path) -> ProgramFormat | None:
@@ -184,6 +217,14 @@ def format_of(path: Path) -> ProgramFormat | None:
 def program_ensemble(runner: Runner) -> Ensemble:
     """A program ready to predict."""
     return Ensemble(runner.notes.model, ProgramNetworks(runner))
+
+
+def _run_torch(program: Callable, notes: ProgramNotes, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    import torch
+
+    with torch.inference_mode():
+        found = program(*(torch.from_numpy(inputs[name]) for name in notes.inputs))
+    return {name: tensor.numpy() for name, tensor in zip(notes.outputs, found, strict=True)}
 
 
 def _text(value: str | bytes) -> str:

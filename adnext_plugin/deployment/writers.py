@@ -1,4 +1,4 @@
-"""Writing a model as a program that needs nothing of this package: ONNX or TorchScript."""
+"""Writing a model as a program that needs nothing of this package: ONNX, TorchScript or machine code."""
 
 import shutil
 import warnings
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch._inductor.exc import InvalidCxxCompiler
 
 from adnext_plugin.deployment.notes import ProgramFormat, ProgramNotes, card_of, package_version
 from adnext_plugin.deployment.parity import require_parity
@@ -151,9 +152,25 @@ def _write_torchscript(program: Program, model: Model, file: Path) -> None:
         raise _cannot(error) from error
 
 
+def _write_aoti(program: Program, model: Model, file: Path) -> None:
+    from torch._inductor import aoti_compile_and_package
+
+    exported, takes_any_batch = exported_program(program, example_of(program))
+    texts = notes_of(program, model, "aoti", takes_any_batch=takes_any_batch).texts()
+    # threads are chosen where the program runs, not where it is compiled
+    options = {"aot_inductor.metadata": texts, "cpp.dynamic_threads": True}
+    try:
+        with torch.inference_mode():
+            aoti_compile_and_package(exported, package_path=str(file), inductor_configs=options)
+    except InvalidCxxCompiler as error:
+        raise SettingsError("--format aoti needs a compiler of C++, such as g++, which is not installed") from error
+    except Exception as error:  # of the compiler of graphs and of that of C++
+        raise _cannot(error) from error
+
+
 def _cannot(error: Exception) -> ExportError:
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ExportError(f"the network cannot be written so ({type(error).__name__}: {reason[:300]}); use --format zip")
 
 
-_WRITE = {"onnx": _write_onnx, "torchscript": _write_torchscript}
+_WRITE = {"onnx": _write_onnx, "torchscript": _write_torchscript, "aoti": _write_aoti}

@@ -12,8 +12,8 @@ from adnext_plugin.workflows.common import Tell, choose_device
 if TYPE_CHECKING:
     from adnext_plugin.prediction.model import Model
 
-Format = Literal["zip", "onnx", "torchscript"]
-SUFFIXES: dict[Format, str] = {"zip": ".zip", "onnx": ".onnx", "torchscript": ".pt"}
+Format = Literal["zip", "onnx", "torchscript", "aoti"]
+SUFFIXES: dict[Format, str] = {"zip": ".zip", "onnx": ".onnx", "torchscript": ".pt", "aoti": ".pt2"}
 
 
 @dataclass(frozen=True, kw_only=True)

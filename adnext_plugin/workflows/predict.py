@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from adnext_plugin.prediction.results import Outcome
 
 
-Backend = Literal["eager", "onnx", "torchscript"]
+Backend = Literal["eager", "onnx", "torchscript", "aoti"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 import zipfile
 from dataclasses import replace
 
@@ -15,7 +16,17 @@ from conftest import Trained
 from torch import nn
 
 from adnext_plugin.cli import export, predict
-from adnext_plugin.deployment.notes import ANSWER, CALLED, COVARIATES, DISTANCES, IMAGE, OUTPUTS, SPREAD, ProgramNotes
+from adnext_plugin.deployment.notes import (
+    ANSWER,
+    CALLED,
+    COVARIATES,
+    DISTANCES,
+    IMAGE,
+    OUTPUTS,
+    SPREAD,
+    SUFFIXES,
+    ProgramNotes,
+)
 from adnext_plugin.deployment.parity import people, require_parity
 from adnext_plugin.deployment.runner import OnnxRunner, Runner, open_program, program_ensemble, program_inputs
 from adnext_plugin.deployment.writers import write_program
@@ -123,7 +134,7 @@ def _answers_of(model: Model, runner: Runner) -> None:
 def test_a_program_says_what_the_model_says_with_covariates_cut_threshold_and_features(tmp_path, ending: str) -> None:
     options = {"covariates": ("age", "sex"), "crop_voxels": (32, 32, 32)}
     model = made_model(TINY_VIT, 37, features=24, **options)
-    path = tmp_path / {"onnx": "m.onnx", "torchscript": "m.pt"}[ending]
+    path = tmp_path / f"m{SUFFIXES[ending]}"
     assert write_program(model, ending, path) < 1e-5
     runner = open_program(path)
     _answers_of(model, runner)
@@ -269,6 +280,22 @@ def test_what_is_no_program_is_refused_in_one_line(tmp_path, name, content, erro
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=message) as refusal:
         open_program(tmp_path / name)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="machine code needs a compiler of C++")
+def test_machine_code_says_what_the_model_says(tmp_path) -> None:
+    model = made_model(TINY_VIT, 32, folds=1)
+    assert write_program(model, "aoti", tmp_path / "m.pt2") < 1e-5
+    _answers_of(model, open_program(tmp_path / "m.pt2", "aoti"))
+
+
+def test_machine_code_is_only_opened_where_it_is_asked_for(tmp_path) -> None:
+    (tmp_path / "m.pt2").write_bytes(b"not machine code")
+    with pytest.raises(SettingsError, match="machine code, which runs when it is opened; give --backend aoti"):
+        open_program(tmp_path / "m.pt2")
+    with pytest.raises(BundleError, match="it is damaged or no program") as refusal:
+        open_program(tmp_path / "m.pt2", "aoti")
     assert "\n" not in str(refusal.value)
 
 
