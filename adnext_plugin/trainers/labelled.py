@@ -24,7 +24,7 @@ from adnext_plugin.run_records import FoldSummary, write_summary
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.trainers.lifecycle import RunTrainer
-from adnext_plugin.trainers.processes import number_of_processes, of_first_process, wait_for_all
+from adnext_plugin.trainers.processes import of_first_process, wait_for_all
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.launching import LaunchedNetwork, launch_of
 from adnext_plugin.training.layer_rates import parameter_groups
