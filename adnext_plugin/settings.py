@@ -162,6 +162,8 @@ class LinearSettings(TrainerSettings):
     # a voxel is looked at if it is not empty in at least this share of the training scans; with 0 every voxel is
     mask_share: float = 0.5
     channels: tuple[str, ...] = ()  # names of those that are looked at; none: all
+    # how much images count beside covariates, each of which counts 1; with 0 covariates alone say all
+    image_weight: float = 1.0
     inner_folds: int = 5  # of people within the training part, on which the strength of the penalty is chosen
     # also fit on `selection`; predictions for its people are then those of inner folds that leave them out
     learn_from_selection: bool = False
@@ -179,6 +181,10 @@ class LinearSettings(TrainerSettings):
             raise SettingsError(
                 f"smoothing_mm must be 0 or more and mask_share 0 to 1, got {self.smoothing_mm} and {self.mask_share}"
             )
+        if self.image_weight < 0:
+            raise SettingsError(f"image_weight must be 0 or more, got {self.image_weight}")
+        if self.image_weight == 0 and not self.covariates:
+            raise SettingsError("with image_weight=0 only covariates are looked at; name some")
         if self.inner_folds < 2:
             raise SettingsError(f"inner_folds must be at least 2, got {self.inner_folds}")
 

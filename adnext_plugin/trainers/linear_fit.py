@@ -63,6 +63,7 @@ class VoxelKernel:
         mask_czyx: what of an image counts.
         smoothing: of it.
         covariates: (N, L) of the cases, standardised; L may be 0.
+        image_weight: what products of images are multiplied with.
         bytes_at_once: of voxels of cases that are kept in memory; of more cases, images are read several times.
     """
 
@@ -73,10 +74,11 @@ class VoxelKernel:
         mask_czyx: np.ndarray,
         smoothing: Smoothing,
         covariates: np.ndarray,
+        image_weight: float = 1.0,
         bytes_at_once: int | None = None,
     ) -> None:
         self._read, self._cases, self._mask, self._smoothing = read, cases, mask_czyx, smoothing
-        self._covariates = covariates.astype(np.float64)
+        self._covariates, self._image_weight = covariates.astype(np.float64), image_weight
         # of the mask, as the coarse grid shows it
         self._size = max(1, sum(int(mask_zyx[smoothing.kept].sum()) for mask_zyx in mask_czyx))
         # points that anything inside the mask is felt at
@@ -89,12 +91,14 @@ class VoxelKernel:
     def gram(self) -> np.ndarray:
         """Products (N, N), float64."""
         gram = self._covariates @ self._covariates.T
+        if self._image_weight == 0:
+            return gram
         blocks = [slice(start, start + self._rows) for start in range(0, len(self._cases), self._rows)]
         for number, block in enumerate(blocks):
             first = self._block(block)
             for other in blocks[number:]:
                 second = first if other == block else self._block(other)
-                products = _products(first, second) / self._size
+                products = self._image_weight * _products(first, second) / self._size
                 gram[block, other] += products
                 if other != block:
                     gram[other, block] += products.T
@@ -102,20 +106,25 @@ class VoxelKernel:
 
     def weights(self, model: KernelModel) -> VoxelModel:
         """What the model is on voxels and covariates."""
+        if self._image_weight == 0:
+            return self._model(model, np.zeros((len(model.dual), *self._mask.shape)))
         combined: np.ndarray = np.zeros(())
         for start in range(0, len(self._cases), self._rows):
             block = slice(start, start + self._rows)
             combined = combined + _weighted(model.dual[:, block], self._block(block))
         ends = np.cumsum([points.sum() for points in self._points])[:-1]
         weights = np.zeros((len(model.dual), *self._mask.shape))
-        for row, values in zip(weights, combined / self._size, strict=True):
+        for row, values in zip(weights, self._image_weight * combined / self._size, strict=True):
             for channel, of_channel in enumerate(np.split(values, ends)):
                 coarse = np.zeros(self._points[channel].shape)
                 coarse[self._points[channel]] = of_channel
                 row[channel] = self._smoothing.spread(coarse, self._mask.shape[1:]) * self._mask[channel]
+        return self._model(model, weights)
+
+    def _model(self, model: KernelModel, weights_kczyx: np.ndarray) -> VoxelModel:
         return VoxelModel(
             mask_czyx=self._mask,
-            weights_kczyx=weights,
+            weights_kczyx=weights_kczyx,
             covariate_weights=model.dual @ self._covariates,
             offset=model.offset,
         )

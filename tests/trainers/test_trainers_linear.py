@@ -69,6 +69,10 @@ def test_weights_of_voxels_answer_as_the_model_of_products(fwhm_mm: float) -> No
     products += covariates @ covariates[:6].T
     np.testing.assert_allclose(gram, products[:6], rtol=1e-6)
 
+    lighter = VoxelKernel(_read(images), cases, mask, smoothing, covariates[:6], image_weight=0.25)
+    of_covariates = covariates[:6] @ covariates[:6].T
+    np.testing.assert_allclose(lighter.gram() - of_covariates, (gram - of_covariates) / 4, atol=1e-12)
+
     people, targets = np.arange(6).astype(str), np.array([0, 1, 2] * 2)
     asked = {"classifier": "logistic", "weighting": "none", "folds": 2, "seed": 0}
     model = fit_classes(gram, targets, people, **asked)
@@ -91,6 +95,36 @@ def test_the_mask_has_what_is_filled_in_enough_scans_of_the_channels_asked_for()
     assert not second[0].any() and second[1].all()
     with pytest.raises(SettingsError, match="no voxel is filled in 100%"):
         mask_of(_read(images * 0), cases, 1.0, [0, 1])
+
+
+def test_covariates_alone_are_fitted_as_scikit_learn_does_and_images_weigh_nothing() -> None:
+    images, covariates = _images(), np.random.default_rng(3).normal(size=(9, 3))
+    cases, mask = [str(index) for index in range(9)], np.ones((2, *SHAPE), bool)
+    kernel = VoxelKernel(_read(images), cases, mask, Smoothing.of(0.0, (1, 1, 1)), covariates, image_weight=0.0)
+    targets = np.array([0, 1, 1] * 3)
+    asked = {"classifier": "logistic", "weighting": "none", "folds": 3, "seed": 0}
+    model = fit_classes(kernel.gram(), targets, np.arange(9).astype(str), **asked)
+    found = kernel.weights(model)
+    assert not found.weights_kczyx.any()
+    expected = LogisticRegression(C=model.strength, tol=1e-10, max_iter=10_000).fit(covariates, targets)
+    outputs = covariates @ found.covariate_weights.T + found.offset
+    decisions = expected.decision_function(covariates)
+    np.testing.assert_allclose(outputs[:, 1] - outputs[:, 0], decisions, rtol=1e-3, atol=1e-4)
+
+
+def test_regions_that_were_not_measured_are_asked_for(
+    toy_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    toy_workspace.use(monkeypatch)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    assert train.main(["301", "3d_fullres", "0", "-tr", "ADNeXtRegionsTrainer", "-device", "cpu"]) == 2
+    assert f"run adnext_regions -d {DATASET}" in capsys.readouterr().err
+    named = ["--set", 'covariates=["age","sex"]']
+    assert train.main(["301", "3d_fullres", "0", "-tr", "ADNeXtRegionsTrainer", "-device", "cpu", *named]) == 0
+    run = tmp_path / DATASET / RUN.format("ADNeXtRegionsTrainer") / "fold_0"
+    weights = read_checkpoint(run / "checkpoint_final.pth")["network_weights"]
+    images = [value for name, value in weights.items() if name.endswith("head.weight") and value.ndim > 2]
+    assert images and not any(value.any() for value in images)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +249,12 @@ def test_the_recipe_of_a_plan_is_for_networks_and_what_a_command_says_is_refused
     for name, value in (("learning_rate", 1e-3), ("epochs", 5), ("protocol", "paper"), ("evaluate_with", "best")):
         with pytest.raises(SettingsError, match=f"without epochs and rates, so that {name} can only be"):
             ADNeXtLinearTrainer.settings_with(({name: value}, "--set"))
-    for name, value in (("smoothing_mm", -1), ("mask_share", 2), ("inner_folds", 1)):
+    for name, value in (
+        ("smoothing_mm", -1),
+        ("mask_share", 2),
+        ("inner_folds", 1),
+        ("image_weight", -1),
+        ("image_weight", 0),
+    ):
         with pytest.raises(SettingsError, match=name):
             ADNeXtLinearTrainer.settings_with(({name: value}, "--set"))

@@ -23,9 +23,7 @@ from adnext_plugin.preprocessing.anatomy.tissues import tissues_of
 from adnext_plugin.preprocessing.brains.brain_masks import within_mask
 from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
 
-# of N4, as plans have it by default: coils leave white matter unevenly bright, by more than it differs from grey matter
-BIAS_CORRECTION = (4, (50, 50, 50, 50))
-VERSION = 1  # to be raised whenever a scan gets other numbers than before
+VERSION = 2  # to be raised whenever a scan gets other numbers than before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,162 @@
+"""AD against normal (60 and older) on OASIS-1: simple models, linear models and networks on the same folds.
+
+    python benchmarks/oasis_leaderboard.py --work DIR [--rows NAME ...]
+
+The folds are those of `oasis_ad.py`. Everything is made by the commands a user types: import, plan, regions, train,
+evaluate. Each row has the AUC as mean of folds with its interval over people, of every seed where seeds matter and of
+their mean prediction, and the paired difference from age, sex and nWBV. What the rows learn from and how was decided
+on training folds; `benchmarks/results/anatomy_study.json` has what was tried. Rows that are done are not made again;
+those that were not asked for stay as the file has them. The scans are those described in the data's own README;
+ADNEXT_TEST_DATA names their folder.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from oasis_ad import TASKS, import_task
+from pipeline import dataset_folder, run_command, set_options, use_folders
+
+from adnext_plugin.cohort import Cohort
+from adnext_plugin.evaluation.studies.baselines import covariates, cross_validate, regions
+from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject
+from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
+from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
+from adnext_plugin.paths import PLANS_NAME, run_name
+from adnext_plugin.run_folder import RunFolder, seed_runs
+from adnext_plugin.training.provenance import provenance
+from adnext_plugin.workflows.baselines import region_columns
+
+FOLDER = Path(__file__).parent
+RESULT = FOLDER / "results" / "oasis_leaderboard.json"
+PRESETS = {
+    PLANS_NAME: FOLDER / "oasis_coarse_plan.json",
+    "Tissues": FOLDER / "oasis_tissues_plan.json",
+    "MedialTemporal": FOLDER / "oasis_medial_temporal_plan.json",
+}
+HIPPOCAMPUS = [f"hippocampus_{side}_{tissue}_ml_per_l" for side in ("left", "right") for tissue in ("grey", "fluid")]
+FLUID = [name for name in HIPPOCAMPUS if "fluid" in name]
+TOLD = ["age", "sex"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A trained model: trainer, plans, settings, and under how many seeds."""
+
+    trainer: str
+    plans: str = PLANS_NAME
+    settings: dict[str, Any] = field(default_factory=dict)
+    seeds: int = 1
+
+
+LINEAR = {"learn_from_selection": True, "covariates": TOLD}
+ROWS = {
+    "regions (hippocampal fluid)+age+sex": Row(trainer="ADNeXtRegionsTrainer"),
+    "regions (hippocampus)+age+sex": Row(
+        trainer="ADNeXtRegionsTrainer", settings={"covariates": [*TOLD, *HIPPOCAMPUS]}
+    ),
+    "linear, T1": Row(trainer="ADNeXtLinearTrainer", settings=LINEAR),
+    "linear, modulated grey matter": Row(
+        trainer="ADNeXtLinearTrainer", plans="Tissues", settings={**LINEAR, "channels": ["grey"]}
+    ),
+    "linear, grey matter and fluid": Row(
+        trainer="ADNeXtLinearTrainer", plans="Tissues", settings={**LINEAR, "channels": ["grey", "fluid"]}
+    ),
+    "linear, medial temporal grey matter and fluid": Row(
+        trainer="ADNeXtLinearTrainer", plans="MedialTemporal", settings={**LINEAR, "channels": ["grey", "fluid"]}
+    ),
+    "linear, medial temporal grey matter and fluid, with hippocampal fluid": Row(
+        trainer="ADNeXtLinearTrainer",
+        plans="MedialTemporal",
+        settings={**LINEAR, "channels": ["grey", "fluid"], "covariates": [*TOLD, *FLUID]},
+    ),
+}
+
+
+def main() -> None:
+    """Make what is asked for and not there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for nnU-Net's three folders")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    arguments = parser.parse_args()
+    work = arguments.work.absolute()
+    use_folders(work)
+    number, name, _ = TASKS["ad"]
+    dataset = dataset_folder(number, name)
+    if not (work / "nnUNet_raw" / dataset).is_dir():
+        import_task("ad", work)
+    for plans in dict.fromkeys([PLANS_NAME, *(ROWS[row].plans for row in arguments.rows)]):
+        run_command("adnext_plan_and_preprocess", "-d", str(number), "--preset", str(PRESETS[plans]), "-p", plans)
+    run_command("adnext_regions", "-d", str(number), accepted=(0, 2))
+    cohort = Cohort.open(work / "nnUNet_preprocessed" / dataset)
+    report = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": {}}
+    report |= {"made_by": provenance(), "hardware": {"cpus": os.cpu_count()}, "people": len(cohort.subjects)}
+    simple = _simple(cohort)
+    reference = simple["age+sex+nWBV"]
+    for row, people in simple.items():
+        report["rows"][row] = _scored(people, reference)
+    for row in arguments.rows:
+        report["rows"][row] = _trained(ROWS[row], str(number), work / "nnUNet_results", cohort, reference)
+        RESULT.write_text(json.dumps(report, indent=1) + "\n")
+        print(row, json.dumps(report["rows"][row]["auc"]), flush=True)
+
+
+def _simple(cohort: Cohort) -> dict[str, SubjectPredictions]:
+    """Models of columns, on `train` alone as `adnext_evaluate` has them."""
+    models = {"+".join(one): covariates(cohort, one) for one in (["age"], ["nWBV"], TOLD, [*TOLD, "nWBV"])}
+    models["baseline regions (18)+age+sex"] = regions(cohort, region_columns(cohort.subjects), TOLD)
+    return {name: per_subject(cross_validate(model, cohort), cohort.task) for name, model in models.items()}
+
+
+def _trained(row: Row, number: str, results: Path, cohort: Cohort, reference: SubjectPredictions) -> dict:
+    results = results.with_name(f"{results.name}_{_slug(row)}")  # two rows may have one trainer and one plan
+    results.mkdir(exist_ok=True)
+    os.environ["nnUNet_results"] = str(results)
+    settings = set_options(f"{key}={json.dumps(value)}" for key, value in row.settings.items())
+    train = ["adnext_train", number, "3d_fullres", "cv", "-tr", row.trainer, "-p", row.plans, "--continue"]
+    run_command(*train, "--seeds", str(row.seeds), *settings)
+    tables = [
+        pd.concat([pd.read_csv(file) for file in sorted(run.glob("fold_*/validation/predictions.csv"))])
+        for run in _runs(results / cohort.name, row)
+    ]
+    seeds = [per_subject(table, cohort.task) for table in tables]
+    found = _scored(seeds[0], reference) | {"trainer": row.trainer, "plans": row.plans, "settings": row.settings}
+    if row.seeds > 1:
+        found["auc_of_seeds"] = [_numbers(estimates(one, resamples_of(one))["auc_mean_of_folds"]) for one in seeds]
+        shares = [name for name in tables[0] if name.startswith("prob_")]
+        mean = tables[0].assign(
+            **{name: sum(table[name].to_numpy() for table in tables) / len(tables) for name in shares}
+        )
+        found["mean_of_seeds"] = _scored(per_subject(mean, cohort.task), reference)
+    return found
+
+
+def _runs(folder: Path, row: Row) -> list[Path]:
+    first = RunFolder(folder / run_name(row.trainer, row.plans, "3d_fullres"))
+    return [first.path, *(run.path for run in seed_runs(first).values())][: row.seeds]
+
+
+def _slug(row: Row) -> str:
+    return sha256(repr(row).encode()).hexdigest()[:8]
+
+
+def _scored(people: SubjectPredictions, reference: SubjectPredictions) -> dict:
+    resamples = resamples_of(people)
+    is_same = people is reference
+    return {
+        "auc": _numbers(estimates(people, resamples)["auc_mean_of_folds"]),
+        "less_age_sex_nWBV": None if is_same else _numbers(gain(people, reference, resamples)),
+    }
+
+
+def _numbers(estimate: Estimate) -> dict:
+    return {"value": estimate.value, "interval": [estimate.low, estimate.high]}
+
+
+if __name__ == "__main__":
+    main()
