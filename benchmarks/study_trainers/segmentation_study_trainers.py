@@ -12,7 +12,7 @@ STUDY = "ADNEXT_SEGMENTATION_STUDY"  # environment variable: numbers of the stud
 
 
 class StockOfStudy(nnUNetTrainer):
-    """`nnUNetTrainer` with other numbers of steps and cases, and nothing else."""
+    """`nnUNetTrainer` with other numbers of steps and cases, and predictions that are not mirrored."""
 
     def __init__(
         self,
@@ -28,6 +28,10 @@ class StockOfStudy(nnUNetTrainer):
         self.num_iterations_per_epoch = self.study.get("steps_per_epoch", 250)
         self.num_val_iterations_per_epoch = self.study.get("validation_steps", 50)
         self.save_every = 1
+
+    def on_train_end(self) -> None:
+        self.inference_allowed_mirroring_axes = None
+        super().on_train_end()
 
     def do_split(self) -> tuple[list[str], list[str]]:
         training, held_out = super().do_split()
