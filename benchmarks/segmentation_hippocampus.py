@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from adnext_plugin.training.provenance import provenance
+
 BENCHMARKS = Path(__file__).parent
 DATASET, CROPS, PLANS = "Dataset004_Hippocampus", "Dataset005_Crops", "StudyPlans"
 ARMS = {"stock": "StockOfStudy", "scratch": "ADNeXtSegUNetBTrainer", "pretrained": "ADNeXtSegUNetBTrainer"}
@@ -269,6 +271,7 @@ def main() -> None:
             found = study.train(arm, fold, seconds[arm], weights if arm == "pretrained" else None)
             arms.setdefault(arm, {})[fold] = found
         report = {
+            "made_by": {**provenance(), "nnunetv2": version("nnunetv2")},
             "what": "Dice of two structures of the hippocampus on held-out scans, means of both",
             "n_train": arguments.n_train,
             "folds": sorted(arms["stock"]),
@@ -279,7 +282,6 @@ def main() -> None:
             "pretraining": pretraining,
             **scores(arms),
             "arms": arms,
-            "versions": {name: version(name) for name in ("adnext_plugin", "nnunetv2", "torch", "monai")},
         }
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")

@@ -12,6 +12,7 @@ from adnext_plugin.evaluation.scores.calibration import fit_temperature
 from adnext_plugin.evaluation.subjects.predictions import subject_means
 from adnext_plugin.files import require_file
 from adnext_plugin.findings import Temperature
+from adnext_plugin.paths import BLOCK
 from adnext_plugin.plan import Plan, configuration_of, plan_in, read_plans
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.model import FoldModel, Model
@@ -53,6 +54,11 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool 
         )
     plans = read_plans(run.plans_file)
     configuration = configuration_of(plans, run.configuration, str(run.plans_file))
+    if BLOCK not in configuration:  # which every trainer of ours that learns of people fills in
+        raise SettingsError(
+            f"{run.path} is a run of segmentation, not of people's labels; predict with nnUNetv2_predict -d "
+            f"{plans['dataset_name']} -c {run.configuration} -tr {run.trainer} -p {run.plans}"
+        )
     plan = _portable(plan_in(configuration, str(run.plans_file)))
     task = plan.known_task
     names = tuple(folds) if folds else _finished_folds(run)

@@ -19,7 +19,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from adnext_plugin.cli import train
+from adnext_plugin.cli import predict, train
 from adnext_plugin.errors import SegmentationError
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
@@ -31,9 +31,9 @@ from adnext_plugin.trainers.segmentation.variants import TRAINERS as TABLE
 
 DATASET, CASES, SIZE = "Dataset902_Blobs", 8, (32, 30, 32)
 SHORT = {"epochs": 1, "warmup_epochs": 0, "steps_per_epoch": 1, "validation_steps": 1, "batch_size": 1}
-# one of each kind of decoder and recipe; all ten, the largest of which has 247 million parameters, on demand
+# one of each kind of decoder and recipe; any of the ten, the largest of which has 247 million parameters, on demand
 KINDS = ["ADNeXtSegUNetBTrainer", "ADNeXtSegMedNeXtV2Trainer", "ADNeXtSegTrainer_T"]
-TRAINED = list(TABLE) if os.environ.get("ADNEXT_TEST_ALL_SEGMENTERS") else KINDS
+TRAINED = os.environ.get("ADNEXT_TEST_SEGMENTERS", "").split() or KINDS
 RESAMPLING = {"resampling_fn": "resample_data_or_seg_to_shape", "kwargs": {"order_z": 0, "force_separate_z": None}}
 
 
@@ -250,6 +250,12 @@ def test_a_fresh_process_predicts_a_scan_with_every_trainer_and_evaluates(traine
         assert found.shape == SIZE and set(np.unique(found.get_fdata())) <= {0, 1, 2}
     summary = json.loads((tmp_path / "out" / TRAINED[0] / "summary.json").read_text())
     assert set(summary["mean"]) == {"1", "2"} and 0 <= summary["foreground_mean"]["Dice"] <= 1
+
+
+def test_adnext_predict_names_the_command_that_segments(trained: Blobs, tmp_path: Path, capsys) -> None:
+    run = trained.fold(TRAINED[0]).parent
+    assert predict.main(["-i", str(trained.raw), "-o", str(tmp_path / "out"), "-m", str(run), "-device", "cpu"]) == 2
+    assert f"predict with nnUNetv2_predict -d {DATASET} -c 3d_fullres -tr {TRAINED[0]}" in capsys.readouterr().err
 
 
 def test_nnunets_own_loader_takes_an_encoder_over_and_the_trainer_notices(blobs: Blobs, tmp_path: Path) -> None:
