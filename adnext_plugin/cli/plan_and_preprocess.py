@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.cli.command import command, new_parser
+from adnext_plugin.cli.runs import add_device_argument
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
@@ -62,6 +63,7 @@ def build_parser() -> ArgumentParser:
         "--group-by", metavar="COLUMN", help="people with one value of this column of subjects.csv stay together"
     )
     folds.add_argument("--leave-one-out", action="store_true", help="with --group-by site: a fold for each site")
+    add_device_argument(parser, "for brain extraction; ")
     parser.add_argument("--no-splits", action="store_true", help="no folds: data for adnext_evaluate --external only")
     parser.add_argument("--no_pp", "--no-pp", action="store_true", help="stop after planning")
     return parser
@@ -95,6 +97,7 @@ def _requests(arguments: Namespace) -> list[Request]:
         "only_plan": arguments.no_pp,
         "splits": not arguments.no_splits,
         "scheme": _scheme(arguments),
+        "device": arguments.device,
     }
     return [Request(dataset=dataset, **options) for dataset in arguments.dataset]
 

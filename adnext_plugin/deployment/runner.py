@@ -144,6 +144,11 @@ class ProgramNetworks:
         return DISTANCES in self._notes.outputs
 
     @property
+    def device(self) -> str:
+        """The processor runs them."""
+        return "cpu"
+
+    @property
     def shortfall(self) -> str | None:
         """None: what a program computes in was settled when it was written."""
         return None

@@ -19,6 +19,7 @@ class EagerNetworks:
     """
 
     def __init__(self, model: Model, device: str) -> None:
+        self.device = device
         self._networks = [FoldNetwork(model, index, device) for index in range(len(model.folds))]
 
     @property

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,12 +17,12 @@ from adnext_plugin.case_properties import CaseProperties, read_case_properties
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import AdnextError, ImageError, SettingsError
 from adnext_plugin.headers import file_doubts
-from adnext_plugin.parallel import for_each, processes_that_fit
+from adnext_plugin.parallel import for_each
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.inputs import Inputs, ScanInput
 from adnext_plugin.prediction.measured import far_out, measure
 from adnext_plugin.prediction.preparation import prepare_scan
-from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES
+from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES, brains_at_once
 from adnext_plugin.preprocessing.fitted import StoredToInput
 from adnext_plugin.preprocessing.preprocessor import CaseJob
 from adnext_plugin.stored_volumes import properties_file, volume_file
@@ -72,7 +73,8 @@ class Networks(Protocol):
     """The networks of a model at work, in the order of its folds, whatever runs them.
 
     `columns`: what must be known of a person beside the scan. `know_features`: they say how far features are off.
-    `shortfall`: a line for where they cannot compute as they were trained. They are called with images (C, Z, Y, X).
+    `shortfall`: a line for where they cannot compute as they were trained. `device`: cpu, cuda or mps; brains are
+    extracted there, too. They are called with images (C, Z, Y, X).
     """
 
     @property
@@ -81,6 +83,8 @@ class Networks(Protocol):
     def know_features(self) -> bool: ...
     @property
     def shortfall(self) -> str | None: ...
+    @property
+    def device(self) -> str: ...
     def __call__(self, image_czyx: np.ndarray, row: pd.DataFrame) -> Sequence[FoldAnswer]: ...
 
 
@@ -228,9 +232,11 @@ class Ensemble:
             CaseJob(case=f"scan_{index}", image=scan.image, folder=folder, settings=settings)
             for index, scan in enumerate(inputs.scans)
         ]
+        device = self._networks.device
         if settings.brain_extraction in MEMORY_BYTES:
-            processes = processes_that_fit(processes, MEMORY_BYTES[settings.brain_extraction])
-        for index, outcome in for_each(prepare_scan, jobs, processes=processes, description="Predicting"):
+            processes = brains_at_once(settings.brain_extraction, processes, device)
+        prepare = partial(prepare_scan, device=device)
+        for index, outcome in for_each(prepare, jobs, processes=processes, description="Predicting"):
             if isinstance(outcome, AdnextError):
                 yield index, outcome
                 continue

@@ -6,8 +6,12 @@ from adnext_plugin.preprocessing.brains.brain_masks import MaskJob, extract_mask
 from adnext_plugin.preprocessing.preprocessor import CaseJob, PreparedCase, prepare_case
 
 
-def prepare_scan(job: CaseJob) -> PreparedCase:
+def prepare_scan(job: CaseJob, device: str = "cpu") -> PreparedCase:
     """Extract the brain where the plan has a method for it, then prepare and store the scan.
+
+    Args:
+        job: the scan.
+        device: cpu, cuda or mps, for the extraction.
 
     Returns:
         What `prepare_case` says of it.
@@ -21,7 +25,7 @@ def prepare_scan(job: CaseJob) -> PreparedCase:
         return prepare_case(job)
     folder = job.folder / "brain_masks"
     folder.mkdir(parents=True, exist_ok=True)
-    found = extract_mask(MaskJob(case=job.case, image=job.image, folder=folder, settings=job.settings))
+    found = extract_mask(MaskJob(case=job.case, image=job.image, folder=folder, settings=job.settings, device=device))
     mask = None if found["left_alone"] else mask_file(folder, job.case)
     try:
         return prepare_case(replace(job, mask=mask))

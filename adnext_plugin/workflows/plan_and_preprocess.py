@@ -23,7 +23,7 @@ from adnext_plugin.paths import (
     raw_dir,
     results_dir,
 )
-from adnext_plugin.workflows.common import Tell
+from adnext_plugin.workflows.common import Tell, choose_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ class Request:
 
     `preset`: a shipped preset's name, a JSON file, or a plan. `preprocessing`: fields of `PreprocessingSettings` to use
     instead of the preset's. `only_plan`: prepare no scans. `splits`: draw folds. `scheme`: how; None for four folds, or
-    those that are there.
+    those that are there. `device`: cpu or cuda, on which brains are extracted; None for a GPU where there is one.
     """
 
     dataset: str
@@ -55,6 +55,7 @@ class Request:
     only_plan: bool = False
     splits: bool = True
     scheme: "Scheme | None" = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.processes < 1:
@@ -160,6 +161,8 @@ def _plan_and_preprocess(dataset: str, plan: "Plan", request: Request, tell: Tel
 
     # absolute, as workers of a cluster run elsewhere
     raw, folder = raw_dir().absolute() / dataset, preprocessed_dir().absolute() / dataset
+    # workers of a cluster share a GPU only where that is asked for
+    device = "cpu" if cluster is not None and request.device is None else choose_device(request.device)
     task, subjects = read_dataset(raw)
     _tell_channels(raw / DATASET_FILE, plan, tell)
 
@@ -189,7 +192,7 @@ def _plan_and_preprocess(dataset: str, plan: "Plan", request: Request, tell: Tel
     images = {case: raw / "imagesTr" / f"{case}_0000.nii.gz" for case in scans}
     prepared_folder = folder / plans["configurations"][CONFIGURATION]["data_identifier"]
     where = {"processes": request.processes, "cluster": cluster}
-    masks, without_mask = _brain_masks(images, subjects, folder, plan.preprocessing, tell, **where)
+    masks, without_mask = _brain_masks(images, subjects, folder, plan.preprocessing, tell, device=device, **where)
     prepared = _prepare(images, masks, without_mask, prepared_folder, plan.preprocessing, tell, **where)
     return Result(**planned, prepared_folder=prepared_folder, **prepared)
 

@@ -1,12 +1,14 @@
 """Brain extraction: what needs it, what it gives, what is done again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import blosc2
 import nibabel
 import numpy as np
 import pytest
+import torch
 from conftest import Workspace, toy_brain, write_cohort, write_scan
 from scipy import ndimage
 
@@ -14,6 +16,7 @@ from adnext_plugin.cli import import_dataset, plan_and_preprocess
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.plan import PreprocessingSettings
+from adnext_plugin.preprocessing.brains import brain_networks
 from adnext_plugin.preprocessing.brains.brain_networks import _require_hash, extract_brain
 from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
 from adnext_plugin.scalp import dip_below_surface, has_scalp
@@ -136,14 +139,40 @@ def test_weights_that_are_not_the_published_ones_are_not_loaded(tmp_path) -> Non
         _require_hash(tmp_path / "model.pt", "0" * 64)
 
 
-def test_a_method_that_is_not_installed_is_one_line_and_only_where_a_head_needs_it(fresh, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+def _import_two_heads(workspace: Workspace) -> None:
     for seed, name in enumerate("ab"):
         head = _ball(0.95) + np.random.default_rng(seed).random((60, 60, 60))
-        write_scan(fresh.source / f"{name}.nii.gz", head.astype(np.float32), 4.0)
-    (fresh.source / "table.csv").write_text("subject,path\na,a.nii.gz\nb,b.nii.gz\n")
-    arguments = ["7", "Toy", "--table", str(fresh.source / "table.csv"), "--unlabelled", "-np", "1"]
+        write_scan(workspace.source / f"{name}.nii.gz", head.astype(np.float32), 4.0)
+    (workspace.source / "table.csv").write_text("subject,path\na,a.nii.gz\nb,b.nii.gz\n")
+    arguments = ["7", "Toy", "--table", str(workspace.source / "table.csv"), "--unlabelled", "-np", "1"]
     assert import_dataset.main(arguments) == 0
+
+
+def test_brains_are_extracted_on_the_device_that_was_asked_for(fresh, capsys, monkeypatch) -> None:
+    _import_two_heads(fresh)
+    seen: list[str] = []
+
+    def by_deepbet(volume_zyx: np.ndarray, device: str) -> np.ndarray:
+        seen.append(device)
+        return np.pad(np.ones((40, 40, 40), bool), 10)
+
+    monkeypatch.setattr(brain_networks, "_by_deepbet", by_deepbet)
+    assert plan_and_preprocess.main(["-d", "7", *SIZE, "-device", "cuda"]) == 2
+    assert "-device cuda: torch sees no GPU here" in capsys.readouterr().err and not seen
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    masks = fresh.preprocessed / "Dataset007_Toy" / "brain_masks"
+    # eight processes would not know of the function above; a GPU is used by one
+    for words, expected in ((["-device", "cpu"], "cpu"), (["-np", "8"], "cuda"), (["-device", "mps"], "cpu")):
+        shutil.rmtree(masks, ignore_errors=True)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+        assert plan_and_preprocess.main(["-d", "7", *SIZE, *words]) == 0
+        assert seen == [expected] * 2
+        seen.clear()
+
+
+def test_a_method_that_is_not_installed_is_one_line_and_only_where_a_head_needs_it(fresh, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    _import_two_heads(fresh)
     assert plan_and_preprocess.main(["-d", "7", *SIZE, "--brain-extraction", "hdbet"]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(errors) == 1 and "pip install 'adnext_plugin[hdbet]'" in errors[0]

@@ -19,10 +19,10 @@ from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, ImageError, PathsError, SettingsError, WeightsError
 from adnext_plugin.files import read_json, replacing, write_json
 from adnext_plugin.images import Volume, file_sha256, read_volume, reorient_to_ras
-from adnext_plugin.parallel import for_each, processes_that_fit
+from adnext_plugin.parallel import for_each
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.plan import PreprocessingSettings
-from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES, extract_brain, require_method
+from adnext_plugin.preprocessing.brains.brain_networks import brains_at_once, extract_brain, require_method
 from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
 
 VERSION = 1  # to be raised whenever a scan gets another mask than before
@@ -39,6 +39,7 @@ class MaskJob:
     folder: Path
     settings: PreprocessingSettings
     threads: int = 1
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ def extract_masks(
     settings: PreprocessingSettings,
     *,
     processes: int,
+    device: str = "cpu",
     cluster: Cluster | None = None,
 ) -> MasksReport:
     """Extract the brains of all heads of a dataset, unless that has been done.
@@ -65,7 +67,8 @@ def extract_masks(
         images: scans by case id.
         folder: for the masks of this method; files of other cases are removed.
         settings: the method, deepbet or hdbet, and its options.
-        processes: how many scans at once; fewer where memory is short.
+        processes: how many scans at once; fewer where memory is short, one on a GPU.
+        device: as of `extract_brain`.
         cluster: to extract them on instead of on this machine.
 
     Raises:
@@ -78,10 +81,10 @@ def extract_masks(
     for path in folder.iterdir():
         if path.name.removesuffix(".nii.gz").removesuffix(".json") not in images:
             path.unlink()
-    processes = processes_that_fit(processes, MEMORY_BYTES[settings.brain_extraction])
+    processes = brains_at_once(settings.brain_extraction, processes, device)
     threads = 1 if cluster else max(1, usable_cpus() // min(processes, len(images)))
     jobs = [
-        MaskJob(case=case, image=image, folder=folder, settings=settings, threads=threads)
+        MaskJob(case=case, image=image, folder=folder, settings=settings, threads=threads, device=device)
         for case, image in images.items()
     ]
     masks: dict[str, Path] = {}
@@ -134,7 +137,7 @@ def extract_mask(job: MaskJob) -> dict:
     if not left_alone:
         require_method(job.settings.brain_extraction)
         try:
-            mask_zyx = extract_brain(in_ras, job.settings, job.threads)
+            mask_zyx = extract_brain(in_ras, job.settings, job.threads, job.device)
         except ImageError as error:
             raise ImageError(f"{job.image}: {error}") from error
         litres = np.count_nonzero(mask_zyx) * float(np.prod(in_ras.spacing_mm)) / 1e6

@@ -16,6 +16,7 @@ import numpy as np
 
 from adnext_plugin.errors import AdnextError, ImageError, SettingsError, WeightsError
 from adnext_plugin.images import Volume, file_sha256, largest_component
+from adnext_plugin.parallel import processes_that_fit
 from adnext_plugin.plan import PreprocessingSettings
 
 DEEPBET_WEIGHTS = {
@@ -49,13 +50,25 @@ def require_method(method: str) -> None:
         )
 
 
-def extract_brain(volume: Volume, settings: PreprocessingSettings, threads: int) -> np.ndarray:
+def brains_at_once(method: str, wanted: int, device: str) -> int:
+    """How many processes extract brains: as many as the machine's memory holds, or one for a GPU.
+
+    Args:
+        method: deepbet or hdbet.
+        wanted: at most.
+        device: as of `extract_brain`.
+    """
+    return 1 if device == "cuda" else processes_that_fit(wanted, MEMORY_BYTES[method])
+
+
+def extract_brain(volume: Volume, settings: PreprocessingSettings, threads: int, device: str = "cpu") -> np.ndarray:
     """The brain of a head.
 
     Args:
         volume: a scan in RAS order.
         settings: names the method and its options.
-        threads: processor threads to use at most; a GPU is used where there is one.
+        threads: processor threads to use at most.
+        device: cuda; the processor does it on all others.
 
     Returns:
         Mask of the volume's shape (Z, Y, X), bool: one connected component.
@@ -68,7 +81,7 @@ def extract_brain(volume: Volume, settings: PreprocessingSettings, threads: int)
     import torch
 
     torch.set_num_threads(min(threads, torch.get_num_threads()))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if device == "cuda" else "cpu"
     try:
         if settings.brain_extraction == "deepbet":
             mask_zyx = _by_deepbet(volume.volume_zyx, device)
