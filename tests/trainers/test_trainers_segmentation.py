@@ -300,6 +300,12 @@ def test_adnext_train_reports_what_it_takes_over_and_trains_on_few_cases(blobs: 
     assert done.returncode == 0, done.stderr
     assert "Weights from amaes.pth: 80 tensors matched, 74 new (decoder.seg_layers.decoder.up.0.weight" in done.stdout
     assert "augmentation spatial" in done.stdout
+    # where the file lay is not in what is shared
+    checkpoint = torch.load(run / "fold_1" / "checkpoint_final.pth", weights_only=True)
+    for plans in (json.loads((run / "plans.json").read_text()), checkpoint["init_args"]["plans"]):
+        settings = plans["configurations"]["3d_fullres"]["adnext_segmentation"]["settings"]
+        assert (settings["pretrained_weights"], settings["n_train"]) == ("amaes.pth", 3)
+    assert str(blobs.folder / "amaes.pth") not in (run / "fold_1" / "debug.json").read_text()
     assert len(json.loads((run / "fold_1" / "validation" / "summary.json").read_text())["metric_per_case"]) == 2
     assert train.main(words) == 0
     assert "fold 1 is finished already" in capfd.readouterr().out

@@ -207,7 +207,7 @@ class ADNeXtSegmentationTrainer(nnUNetTrainer):
         if self.current_epoch == 0:
             begins_afresh = not self._take_weights_over()
             if self.plan.settings.augmentation == "auto":
-                self._settle_augmentation("all" if begins_afresh else "spatial")
+                self._settle(augmentation="all" if begins_afresh else "spatial")
         for line in self._about():
             self.print_to_log_file(line)
         super().on_train_start()
@@ -270,8 +270,9 @@ class ADNeXtSegmentationTrainer(nnUNetTrainer):
         self.configuration_manager = self.plans_manager.get_configuration(self.configuration_name)
         self.my_init_kwargs["plans"] = content
 
-    def _settle_augmentation(self, augmentation: Literal["spatial", "all"]) -> None:
-        self.plan = replace(self.plan, settings=replace(self.plan.settings, augmentation=augmentation))
+    def _settle(self, **changes: Any) -> None:
+        """Write down what was to be decided when the run begins."""
+        self.plan = replace(self.plan, settings=replace(self.plan.settings, **changes))
         self._write_plan(self.plans_manager.plans)
 
     def _take_weights_over(self) -> bool:
@@ -284,6 +285,8 @@ class ADNeXtSegmentationTrainer(nnUNetTrainer):
             except AdnextError as error:
                 raise SegmentationError(str(error)) from error
             self.print_to_log_file(f"Weights from {name_of_file(path)}: {report}")
+            # results are shared, and where a file lies on this machine is nobody's business
+            self._settle(pretrained_weights=name_of_file(path))
             return True
         return self._sum_of_encoder() != self._weights_when_built
 
