@@ -24,6 +24,13 @@ def build_parser() -> ArgumentParser:
         help="zip: a bundle of tensors and JSON, no code; onnx (.onnx), torchscript (.pt), aoti (.pt2): "
         "all networks as one program, compared with the model before it is kept (default: by the file's ending)",
     )
+    parser.add_argument(
+        "--weights",
+        choices=["float32", "int8"],
+        default="float32",
+        help="int8: rounded to whole numbers in a file of ONNX a quarter as large, whose answers differ a little "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--folds", "-f", nargs="+", help="networks to write (default: all there are)")
     parser.add_argument(
         "--without-ranges",

@@ -10,6 +10,7 @@ from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.records import from_json, record, to_json
 
 ProgramFormat = Literal["onnx", "torchscript", "aoti"]
+WeightsKind = Literal["float32", "int8"]
 SUFFIXES: dict[ProgramFormat, str] = {"onnx": ".onnx", "torchscript": ".pt", "aoti": ".pt2"}
 
 KEY = "adnext"  # of the JSON object among a file's metadata
@@ -33,7 +34,7 @@ class ProgramNotes:
 
     `columns`: what must be known of a person, as it is in `subjects.csv`; with `may_be_unknown`, NaN stands for what is
     not known. `weights_sha256`: by fold, of its tensors as a bundle of the same model holds them. `takes_any_batch`:
-    else one scan at a time.
+    else one scan at a time. `weights`: int8 where they were rounded to whole numbers.
     """
 
     written_with: str
@@ -46,6 +47,7 @@ class ProgramNotes:
     outputs: tuple[str, ...]
     takes_any_batch: bool
     weights_sha256: dict[str, str]
+    weights: WeightsKind = "float32"
 
     def texts(self) -> dict[str, str]:
         """The metadata as a file keeps them."""

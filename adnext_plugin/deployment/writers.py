@@ -6,12 +6,13 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch._inductor.exc import InvalidCxxCompiler
 
-from adnext_plugin.deployment.notes import ProgramFormat, ProgramNotes, card_of, package_version
-from adnext_plugin.deployment.parity import require_parity
+from adnext_plugin.deployment.notes import ProgramFormat, ProgramNotes, WeightsKind, card_of, package_version
+from adnext_plugin.deployment.parity import TOLERANCE, require_parity
 from adnext_plugin.deployment.program import Program
 from adnext_plugin.deployment.runner import open_program
 from adnext_plugin.errors import ExportError, SettingsError
@@ -21,24 +22,26 @@ from adnext_plugin.prediction.model import FoldModel, Model
 
 BATCH = 2  # of the example: torch.export takes 1 for a number that never changes
 OPSET = 20
+LEAST_ROUNDED = 1024  # numbers of a tensor; smaller ones weigh nothing
 MOST_BYTES = 2**31 - 2**20  # that a file of ONNX can hold
 
 Exported = torch.export.ExportedProgram
 
 
-def write_program(model: Model, to: ProgramFormat, path: Path) -> float:
+def write_program(model: Model, to: ProgramFormat, path: Path, weights: WeightsKind = "float32") -> float:
     """Write a model as a program, and compare its answers with the model's before it is in place.
 
     Args:
         model: the ensemble.
         to: which format.
         path: of the file.
+        weights: int8, of ONNX alone: rounded to whole numbers, for a file a quarter as large.
 
     Returns:
         The largest difference of a probability.
 
     Raises:
-        ExportError: the network cannot be written, or answers otherwise.
+        ExportError: the network cannot be written, or answers otherwise; how far rounded weights are off is not judged.
         SettingsError: the plan needs Python, or a package is missing.
     """
     model = _in_float32(model)
@@ -48,7 +51,9 @@ def write_program(model: Model, to: ProgramFormat, path: Path) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing; what matters is compared below
             _WRITE[to](program, model, file)
-        largest = require_parity(model, open_program(file, to))
+            if weights == "int8":
+                _round_weights(file)
+        largest = require_parity(model, open_program(file, to), TOLERANCE if weights == "float32" else None)
         shutil.move(file, temporary)
     return largest
 
@@ -139,6 +144,37 @@ def _write_onnx(program: Program, model: Model, file: Path) -> None:
             f"the model takes {content.ByteSize() / 2**30:.1f} GiB, and a file of ONNX holds no more than 2; export "
             "fewer folds, or use --format torchscript"
         )
+    file.write_bytes(content.SerializeToString())
+
+
+def _round_weights(file: Path) -> None:
+    """Store weights of a file of ONNX as whole numbers of 8 bits, with a scale for each index of their first axis.
+
+    They are made float32 again where the program runs, so that all else is computed as before.
+    """
+    import onnx
+
+    content = onnx.load(file)
+    graph, nodes = content.graph, []
+    for stored in list(graph.initializer):
+        values = onnx.numpy_helper.to_array(stored)
+        if values.dtype != np.float32 or values.ndim < 2 or values.size < LEAST_ROUNDED:
+            continue
+        scales = np.abs(values).reshape(len(values), -1).max(axis=1) / 127
+        scales = np.where(scales > 0, scales, 1).astype(np.float32)
+        rounded = np.round(values / scales.reshape(-1, *[1] * (values.ndim - 1))).astype(np.int8)
+        parts = {f"{stored.name}_int8": rounded, f"{stored.name}_scale": scales}
+        nodes.append(onnx.helper.make_node("DequantizeLinear", list(parts), [stored.name], axis=0))
+        graph.initializer.remove(stored)
+        graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in parts.items())
+    nodes += graph.node
+    del graph.node[:]
+    graph.node.extend(nodes)
+    texts = {one.key: one.value for one in content.metadata_props}
+    notes = replace(ProgramNotes.of_texts(texts, str(file)), weights="int8")
+    del content.metadata_props[:]
+    for key, text in notes.texts().items():
+        content.metadata_props.add(key=key, value=text)
     file.write_bytes(content.SerializeToString())
 
 

@@ -22,7 +22,8 @@ class Request:
 
     `with_ranges`: also say what the training scans look like, for which their preprocessed dataset is needed. `device`:
     cpu, cuda or mps, for measuring them; None for a GPU where there is one. `format`: None for what the file's ending
-    says. `folds`: of the model's networks, None for all there are.
+    says. `folds`: of the model's networks, None for all there are. `weights`: int8 rounds
+    them, for a smaller file of ONNX.
     """
 
     run: Path
@@ -32,6 +33,7 @@ class Request:
     device: str | None = None
     format: Format | None = None
     folds: tuple[str, ...] | None = None
+    weights: Literal["float32", "int8"] = "float32"
 
     def __post_init__(self) -> None:
         known = [name for name, suffix in SUFFIXES.items() if suffix == self.output.suffix]
@@ -42,6 +44,9 @@ class Request:
             raise SettingsError(
                 f"-o {self.output}: the name of a file of {self.format} ends in {SUFFIXES[self.format]}"
             )
+
+        if self.weights != "float32" and self.chosen_format != "onnx":
+            raise SettingsError(f"--weights {self.weights}: only programs in ONNX have such; give --format onnx")
 
     @property
     def chosen_format(self) -> Format:
@@ -85,7 +90,7 @@ def export(request: Request, tell: Tell) -> Result:
     else:
         from adnext_plugin.deployment.writers import write_program
 
-        largest = write_program(model, request.chosen_format, request.output)
+        largest = write_program(model, request.chosen_format, request.output, request.weights)
     result = Result(
         bundle=request.output,
         networks=len(model.folds),
@@ -96,6 +101,8 @@ def export(request: Request, tell: Tell) -> Result:
     tell(f"{result.networks} networks are in {result.bundle}, {result.bytes / 2**20:.1f} MiB")
     if largest is not None:
         tell(f"Its answers differ from the model's by {largest:.1e} at most, on made-up scans")
+    if request.weights != "float32":
+        tell("Its weights are rounded: compare its AUC with the model's on scans that neither was trained on")
     tell(f"SHA-256 {result.sha256}")
     return result
 

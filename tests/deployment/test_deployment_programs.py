@@ -167,6 +167,19 @@ def test_a_program_of_more_classes_or_of_a_number_says_what_the_model_says(tmp_p
     assert (CALLED in runner.notes.outputs) == bool(task.classes)
 
 
+def test_rounded_weights_make_a_smaller_file_whose_answers_are_close_and_which_says_so(tmp_path, capsys) -> None:
+    network = NetworkSettings(name="vit_small_mim", options={"width": 96, "mlp_width": 384, "depth": 1, "num_heads": 2})
+    model = made_model(network, 32, folds=1)
+    assert write_program(model, "onnx", tmp_path / "m.onnx") < 1e-5
+    assert 1e-6 < write_program(model, "onnx", tmp_path / "r.onnx", "int8") < 0.05
+    assert (tmp_path / "r.onnx").stat().st_size < 0.5 * (tmp_path / "m.onnx").stat().st_size
+    plain, rounded = (open_program(tmp_path / name).notes for name in ("m.onnx", "r.onnx"))
+    assert (plain.weights, rounded.weights) == ("float32", "int8")
+    assert replace(rounded, weights="float32") == plain
+    assert export.main([str(tmp_path), "-o", "m.pt", "--weights", "int8"]) == 2
+    assert "--weights int8: only programs in ONNX" in capsys.readouterr().err
+
+
 def test_a_program_of_a_model_trained_in_half_precision_computes_in_float32(tmp_path) -> None:
     model = made_model(TINY_VIT, 32)
     folds = tuple(replace(fold, precision="bfloat16") for fold in model.description.folds)
