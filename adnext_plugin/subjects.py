@@ -28,7 +28,7 @@ def read_dataset(folder: Path) -> tuple[Task, pd.DataFrame]:
     """
     path = folder / DATASET_FILE
     task = task_of(read_object(path), str(path))
-    return task, _with_regions(read_subjects(subjects_file(folder), task), folder / REGIONS_FILE)
+    return task, with_regions(read_subjects(subjects_file(folder), task), folder / REGIONS_FILE)
 
 
 def subjects_file(folder: Path) -> Path:
@@ -94,7 +94,7 @@ def write_subjects(frame: pd.DataFrame, path: Path) -> None:
     write_csv(frame, path)
 
 
-def _with_regions(subjects: pd.DataFrame, path: Path) -> pd.DataFrame:
+def with_regions(subjects: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table with the columns of `regions.csv`, NaN for cases that it does not have."""
     if not path.is_file():
         return subjects

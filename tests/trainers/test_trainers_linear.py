@@ -1,6 +1,7 @@
 """Linear models as trainers: the numbers they must come to, and the files that every run leaves."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from adnext_plugin.prediction.from_run import read_run
 from adnext_plugin.prediction.model import FoldNetwork
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.settings import LinearSettings
-from adnext_plugin.trainers.linear import ADNeXtLinearTrainer
+from adnext_plugin.trainers.linear import REGIONS_OF_AD, ADNeXtLinearTrainer
 from adnext_plugin.trainers.linear_fit import VoxelKernel, mask_of
 from adnext_plugin.training.weights import read_checkpoint
 
@@ -112,16 +113,25 @@ def test_covariates_alone_are_fitted_as_scikit_learn_does_and_images_weigh_nothi
     np.testing.assert_allclose(outputs[:, 1] - outputs[:, 0], decisions, rtol=1e-3, atol=1e-4)
 
 
-def test_regions_that_were_not_measured_are_asked_for(
+def test_regions_are_asked_for_and_once_measured_are_all_that_is_looked_at(
     toy_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     toy_workspace.use(monkeypatch)
-    monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    assert train.main(["301", "3d_fullres", "0", "-tr", "ADNeXtRegionsTrainer", "-device", "cpu"]) == 2
+    shutil.copytree(toy_workspace.preprocessed / DATASET, tmp_path / "preprocessed" / DATASET)
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    words = ["301", "3d_fullres", "0", "-tr", "ADNeXtRegionsTrainer", "-device", "cpu"]
+    assert train.main(words) == 2
     assert f"run adnext_regions -d {DATASET}" in capsys.readouterr().err
-    named = ["--set", 'covariates=["age","sex"]']
-    assert train.main(["301", "3d_fullres", "0", "-tr", "ADNeXtRegionsTrainer", "-device", "cpu", *named]) == 0
-    run = tmp_path / DATASET / RUN.format("ADNeXtRegionsTrainer") / "fold_0"
+    people = Cohort.open(tmp_path / "preprocessed" / DATASET).subjects
+    is_ad = (people["diagnosis"] == "AD").to_numpy()
+    # volumes that tell the classes apart, as adnext_regions would write them
+    table = people[["case_id"]].assign(**{REGIONS_OF_AD[0]: 1.0 + is_ad, REGIONS_OF_AD[1]: 2.0})
+    table.to_csv(tmp_path / "preprocessed" / DATASET / "regions.csv", index=False)
+    assert train.main(words) == 0
+    run = tmp_path / "results" / DATASET / RUN.format("ADNeXtRegionsTrainer") / "fold_0"
+    found = pd.read_csv(run / "validation" / "predictions.csv")
+    assert ((found["prob_AD"] > 0.5) == (found["target"] == "AD")).all()
     weights = read_checkpoint(run / "checkpoint_final.pth")["network_weights"]
     images = [value for name, value in weights.items() if name.endswith("head.weight") and value.ndim > 2]
     assert images and not any(value.any() for value in images)
