@@ -11,11 +11,10 @@ from functools import partial
 from multiprocessing.connection import wait as wait_for_any
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from adnext_plugin.cpu_memory import available_memory_bytes
 from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError
+from adnext_plugin.progress import progress_bar
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -47,7 +46,7 @@ def for_each(
         AdnextError: a process was killed, usually for lack of memory, or the cluster is gone.
     """
     attempt = partial(_outcome, function)
-    with tqdm(total=len(arguments), desc=description, unit="case") as progress:
+    with progress_bar(total=len(arguments), desc=description, unit="case") as bar:
         if cluster is not None:
             outcomes = cluster.each(attempt, arguments, processes)
         elif processes <= 1 or len(arguments) <= 1:
@@ -56,7 +55,7 @@ def for_each(
             outcomes = _in_processes(attempt, arguments, min(processes, len(arguments)))
         for outcome in outcomes:
             yield outcome
-            progress.update()
+            bar.update()
 
 
 def _in_processes(

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from adnext_plugin.data.augmentation import CentreCrop
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.networks.features import encoder_of, pool_of
+from adnext_plugin.progress import progress_bar
 from adnext_plugin.training.precision import Arithmetic
 
 BATCH = 4
@@ -37,7 +37,7 @@ def encode(
     # what sets people apart can be a small part of features
     arithmetic = Arithmetic(precision="float32", device=torch.device(device))
     found = []
-    for start in tqdm(range(0, len(store), BATCH), desc=what, unit="batch"):
+    for start in progress_bar(range(0, len(store), BATCH), desc=what, unit="batch"):
         images = [
             torch.from_numpy(store[index].astype(np.float32)) for index in range(len(store))[start : start + BATCH]
         ]

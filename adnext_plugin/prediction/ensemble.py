@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
-from tqdm import tqdm
 
 from adnext_plugin.case_properties import CaseProperties, read_case_properties
 from adnext_plugin.data.store import CaseStore
@@ -25,6 +24,7 @@ from adnext_plugin.prediction.preparation import prepare_scan
 from adnext_plugin.preprocessing.brains.brain_networks import MEMORY_BYTES, brains_at_once
 from adnext_plugin.preprocessing.fitted import StoredToInput
 from adnext_plugin.preprocessing.preprocessor import CaseJob
+from adnext_plugin.progress import progress_bar
 from adnext_plugin.stored_volumes import properties_file, volume_file
 
 READ_AHEAD = 3  # stored scans
@@ -259,7 +259,7 @@ def _each_stored(inputs: Inputs, model: ModelDescription) -> Iterator[tuple[int,
     # the next ones are read while the networks look at this one; reading leaves Python's lock to others
     with ThreadPoolExecutor(1) as reader:
         waiting: deque[Future[PreparedScan | AdnextError]] = deque()
-        for index in tqdm(range(len(inputs.scans)), desc="Predicting", unit="case"):
+        for index in progress_bar(range(len(inputs.scans)), desc="Predicting", unit="case"):
             for ahead in range(index + len(waiting), min(index + READ_AHEAD, len(inputs.scans))):
                 waiting.append(reader.submit(attempt, ahead))
             yield index, waiting.popleft().result()

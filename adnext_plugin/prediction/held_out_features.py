@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import SettingsError
@@ -11,6 +10,7 @@ from adnext_plugin.prediction.ensemble import read_stored
 from adnext_plugin.prediction.from_run import read_run
 from adnext_plugin.prediction.inputs import read_inputs
 from adnext_plugin.prediction.model import FoldNetwork
+from adnext_plugin.progress import progress_bar
 from adnext_plugin.run_folder import RunFolder
 
 
@@ -45,7 +45,7 @@ def held_out_features(run: RunFolder, cohort: Cohort, device: str) -> HeldOutFea
     inputs = read_inputs(str(cohort.folder), model.description, networks[0].columns, {}, "")
     places = {scan.case_id: index for index, scan in enumerate(inputs.scans)}
     for fold, network in zip(numbers, networks, strict=True):
-        for case in tqdm(sorted(cohort.splits[fold]["val"]), desc=f"Features of fold {fold}", unit="case"):
+        for case in progress_bar(sorted(cohort.splits[fold]["val"]), desc=f"Features of fold {fold}", unit="case"):
             index = places[case]
             stored = read_stored(inputs, index, model.description)
             _, found = network(stored.image_czyx, inputs.columns.iloc[[index]])

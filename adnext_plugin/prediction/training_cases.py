@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.errors import SettingsError
@@ -16,6 +15,7 @@ from adnext_plugin.prediction.features import FeatureProfile
 from adnext_plugin.prediction.inputs import Inputs, read_inputs
 from adnext_plugin.prediction.measured import measure, ranges_of
 from adnext_plugin.prediction.model import FoldModel, FoldNetwork, Model
+from adnext_plugin.progress import progress_bar
 
 
 def with_ranges(model: Model, dataset_folder: Path) -> Model:
@@ -26,7 +26,7 @@ def with_ranges(model: Model, dataset_folder: Path) -> Model:
     """
     inputs = _inputs(model.description, dataset_folder, ())
     measured = []
-    for index in tqdm(range(len(inputs.scans)), desc="Measuring", unit="case"):
+    for index in progress_bar(range(len(inputs.scans)), desc="Measuring", unit="case"):
         stored = read_stored(inputs, index, model.description)
         measured.append(measure(stored.image_czyx[0], stored.properties))
     return replace(model, description=replace(model.description, ranges=ranges_of(measured)))
@@ -51,7 +51,7 @@ def _with_features(model: Model, index: int, dataset_folder: Path, device: str) 
     network = FoldNetwork(model, index, device)
     inputs = _inputs(model.description, dataset_folder, network.columns)
     found: dict[str, np.ndarray] = {}
-    for number, scan in enumerate(tqdm(inputs.scans, desc=f"Features of fold {description.name}", unit="case")):
+    for number, scan in enumerate(progress_bar(inputs.scans, desc=f"Features of fold {description.name}", unit="case")):
         stored = read_stored(inputs, number, model.description)
         _, features = network(stored.image_czyx, inputs.columns.iloc[[number]])
         if features is None:

@@ -98,9 +98,9 @@ def explain(request: Request, tell: Tell) -> Result:
         AdnextError: the run or its dataset is not complete any more.
     """
     import pandas as pd
-    from tqdm import tqdm
 
     from adnext_plugin.csv_files import write_csv
+    from adnext_plugin.progress import progress_bar
     from adnext_plugin.records import to_json
 
     job = look_up(request, tell)
@@ -112,7 +112,7 @@ def explain(request: Request, tell: Tell) -> Result:
     people = {case: job.networks.subject_of(case) for case in job.cases}
     groups = GroupMaps(people, job.classes)
     found = _Found()
-    with tqdm(job.cases, desc="Explaining", unit="case") as shown:  # closed before an error is told
+    with progress_bar(job.cases, desc="Explaining", unit="case") as shown:  # closed before an error is told
         for case in shown:
             _one(job, case, groups, found, is_checked=case in checks)
     table = pd.DataFrame(found.rows)

@@ -59,12 +59,12 @@ def feature_diversity(request: Request, tell: Tell) -> Result:
         AdnextError: the run or its dataset is not complete any more.
     """
     import pandas as pd
-    from tqdm import tqdm
 
     from adnext_plugin.cohort import Cohort
     from adnext_plugin.explanations.diversity import diversities
     from adnext_plugin.explanations.layers import Layers
     from adnext_plugin.prediction.held_out_networks import HeldOutNetworks
+    from adnext_plugin.progress import progress_bar
 
     cohort = Cohort.open(request.dataset_folder)
     networks = HeldOutNetworks(request.run, cohort, choose_device(request.device))
@@ -72,7 +72,7 @@ def feature_diversity(request: Request, tell: Tell) -> Result:
     tell(f"Feature diversity of {len(cases)} cases, each by the network that did not see it")
     rows = []
     blocks: dict[int, tuple[str, ...]] = {}  # of a fold's network
-    with tqdm(cases, desc="Features", unit="case") as shown:  # closed before an error is told
+    with progress_bar(cases, desc="Features", unit="case") as shown:  # closed before an error is told
         for case in shown:
             fold = networks.fold_of(case)
             asked = networks.ask(case, fold)
@@ -100,9 +100,9 @@ def diversity_of_checkpoints(request: OfCheckpoints, tell: Tell) -> Result:
     """
     import numpy as np
     import pandas as pd
-    from tqdm import tqdm
 
     from adnext_plugin.explanations.diversity import diversities
+    from adnext_plugin.progress import progress_bar
     from adnext_plugin.trainers.fold_data import open_data
 
     data = open_data(request.dataset_folder, request.plans, request.configuration)
@@ -119,7 +119,7 @@ def diversity_of_checkpoints(request: OfCheckpoints, tell: Tell) -> Result:
         layers = _layers_of(name, path, data, cases, request, tell)
         blocks = layers.spatial_blocks()
         label = f"{name}={path.parent.name}/{path.name}"
-        with tqdm(cases, desc=name, unit="case") as shown:
+        with progress_bar(cases, desc=name, unit="case") as shown:
             for index, case in enumerate(shown):
                 image = layers.explained.tensor(store[index].astype(np.float32))
                 for (layer, axis), one in diversities(layers, image, blocks).items():

@@ -58,10 +58,10 @@ def count_costs(request: Request, tell: Tell) -> Result:
         SettingsError: there is no GPU to measure on.
     """
     import torch
-    from tqdm import tqdm
 
     from adnext_plugin.networks.costs import count
     from adnext_plugin.networks.training_costs import TrainingCosts, measure
+    from adnext_plugin.progress import progress_bar
 
     device = request.device
     if device == "auto":
@@ -69,7 +69,7 @@ def count_costs(request: Request, tell: Tell) -> Result:
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("--device cuda: PyTorch sees no GPU here; measure with --device cpu")
     found = []
-    for name in tqdm(request.names or registered_names(NETWORKS), unit="network"):
+    for name in progress_bar(request.names or registered_names(NETWORKS), unit="network"):
         build = (name, request.in_channels, request.num_outputs, request.input_size_voxels)
         costs, step = count(*build), TrainingCosts()
         if request.measure and not costs.problem:
@@ -86,11 +86,10 @@ def compare_with_table4(names: Sequence[str] = ()) -> "list[Comparison]":
     Raises:
         SettingsError: the table has none of these networks.
     """
-    from tqdm import tqdm
-
     from adnext_plugin.networks.table4 import PAPER, compare
+    from adnext_plugin.progress import progress_bar
 
     asked_for = [row for row in PAPER if not names or row.name in names]
     if not asked_for:
         raise SettingsError(f"--names: Table 4 has {', '.join(row.name for row in PAPER)}")
-    return [compare(row) for row in tqdm(asked_for, unit="network")]
+    return [compare(row) for row in progress_bar(asked_for, unit="network")]
