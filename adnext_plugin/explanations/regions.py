@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
-from adnext_plugin.csv_files import read_csv, require_numbers
-from adnext_plugin.errors import SettingsError, TableError
-from adnext_plugin.images import BACKWARDS, looked_up, read_volume
+from adnext_plugin.atlas import masks_of_atlas
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.images import looked_up
 from adnext_plugin.mni152 import mni152
 
 Side = Literal["left", "right"]
@@ -53,49 +52,25 @@ def read_atlas(atlas: Path, labels: Path) -> tuple[Region, ...]:
     """The regions of an atlas, cut to the template's brain; those of both sides of the brain are halved at x = 0.
 
     Args:
-        atlas: NIfTI file in MNI152 space, of whole numbers.
-        labels: CSV or TSV file with columns `index`, as BIDS atlases have it, or `label`, and `name`. A side in a name
-            ("Left Amygdala", "Hippocampus_L") is taken for what it says.
+        atlas, labels: as `masks_of_atlas` takes them. A side in a name ("Left Amygdala", "Hippocampus_L") is taken for
+            what it says.
 
     Raises:
         ImageError: the atlas cannot be read.
         SettingsError: it is no atlas, or lies elsewhere; or no region of it is in the table.
         PathsError, TableError: the table is missing, or is none.
     """
-    names = _names(labels)
-    volume = read_volume(atlas)
-    if not np.array_equal(volume.volume_zyx, np.round(volume.volume_zyx)):
-        raise SettingsError(f"{atlas} has values that are no whole numbers; give an atlas of labels, not of shares")
     template = mni152()
-    matrix = BACKWARDS @ np.linalg.inv(volume.affine) @ template.affine @ BACKWARDS
-    looked_up = ndimage.affine_transform(
-        volume.volume_zyx, matrix[:3, :3], matrix[:3, 3], output_shape=template.brain_zyx.shape, order=0
-    )
-    labels_zyx = np.where(template.brain_zyx, np.round(looked_up), 0).astype(np.int64)
     found: list[Region] = []
-    for index, name in names.items():
-        voxels = np.flatnonzero(labels_zyx == index)
-        if index != 0 and len(voxels) >= LEAST_VOXELS:
+    for name, mask_zyx in masks_of_atlas(atlas, labels, template.affine, template.brain_zyx.shape):
+        voxels = np.flatnonzero(mask_zyx & template.brain_zyx)
+        if len(voxels) >= LEAST_VOXELS:
             found += _sides(name, voxels)
     if not found:
         raise SettingsError(
             f"{atlas} has no region of {labels} within the brain of MNI152; is it in that space, and is the table its?"
         )
     return tuple(found)
-
-
-def _names(path: Path) -> dict[int, str]:
-    remedy = "give a table with columns 'index' (or 'label', the atlas's numbers) and 'name'"
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    table = read_csv(path, texts=["name"], needed=["name"], remedy=remedy, sep=separator)
-    column = "label" if "label" in table and "index" not in table else "index"
-    if column not in table:
-        raise TableError(f"{path} has no column 'index'; {remedy}")
-    require_numbers(table, [column], path, remedy)
-    numbers = table[column].astype(float)
-    if (numbers != numbers.round()).any() or numbers.duplicated().any():
-        raise TableError(f"{path} has an index that is no whole number, or is there twice; {remedy}")
-    return dict(zip(numbers.astype(int).tolist(), table["name"].str.strip().tolist(), strict=True))
 
 
 def _sides(name: str, voxels: np.ndarray) -> list[Region]:

@@ -21,16 +21,14 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_dilation, find_objects
 
-from adnext_plugin.csv_files import read_csv
+from adnext_plugin.atlas import masks_of_atlas
 from adnext_plugin.errors import TableError
-from adnext_plugin.images import read_volume, reorient_to_ras
-from adnext_plugin.preprocessing.anatomy.template import GRID, SHAPE_ZYX, SPACING_MM, mni152, resampled
+from adnext_plugin.preprocessing.anatomy.template import GRID, SHAPE_ZYX, SPACING_MM, mni152
 from adnext_plugin.preprocessing.anatomy.tissues import Tissues
 
 SUBVOXELS = (-1 / 3, 0, 1 / 3)  # along each axis: a voxel at a border counts by its share inside
 VOXEL_ML = SPACING_MM**3 / 1000
 VENTRICLE_MARGIN_VOXELS = 2
-ATLAS_REMEDY = "give a table in CSV with the columns label, numbers of the atlas, and name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,24 +72,19 @@ def regions_of_atlas(atlas: Path, labels: Path) -> dict[str, np.ndarray]:
     """Regions of an atlas in MNI152 space, on the template's grid by nearest neighbour.
 
     Args:
-        atlas: NIfTI file of whole numbers.
-        labels: CSV table with the columns `label`, a number of the atlas, and `name`; other columns do not count. Rows
-            of one name are one region.
+        atlas, labels: as `masks_of_atlas` takes them.
 
     Raises:
         ImageError: the atlas cannot be read.
+        SettingsError: it is no atlas of labels.
         PathsError: there is no such table.
         TableError: the table lacks a column, or names a label that the atlas has not.
     """
-    table = read_csv(labels, remedy=ATLAS_REMEDY, texts=["name"], needed=["name"], numbers=["label"])
-    volume = reorient_to_ras(read_volume(atlas))
-    placed = resampled(volume.volume_zyx, volume.affine, GRID, SHAPE_ZYX, order=0)
     regions = {}
-    for name, rows in table.groupby("name", sort=False):
-        inside = np.isin(placed, rows["label"].to_numpy())
+    for name, inside in masks_of_atlas(atlas, labels, GRID, SHAPE_ZYX):
         if not inside.any():
-            raise TableError(f"{labels}: {atlas} has no voxel of {name!r} (label {rows['label'].tolist()})")
-        regions[str(name)] = inside.astype(np.float32)
+            raise TableError(f"{labels}: {atlas} has no voxel of {name!r}; take the row out, or give its own table")
+        regions[name] = inside.astype(np.float32)
     return regions
 
 
