@@ -12,6 +12,7 @@ PLANS_NAME = "ADNeXtPlans"
 BRAIN_MASKS = "brain_masks"  # folder of a preprocessed dataset, with one inside for each method
 BLOCK = "adnext"  # key of what is ours in files that nnU-Net reads, too: dataset.json, plans, checkpoints
 DATASET_FILE = "dataset.json"
+SEGMENTATION_BLOCK = "adnext_segmentation"  # key of what is ours in a configuration of nnU-Net's plans
 BUNDLES = "bundles"  # folder of installed bundles in nnUNet_results
 SUBJECTS_FILE = "subjects.csv"
 REGIONS_FILE = "regions.csv"  # of a preprocessed dataset: volumes of regions of its cases

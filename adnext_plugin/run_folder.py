@@ -43,6 +43,16 @@ class EvaluationFolder:
         return self.path / "regions_z.csv"
 
     @property
+    def dice_file(self) -> Path:
+        """Dice of a segmentation, by class."""
+        return self.path / "dice.json"
+
+    @property
+    def dice_table(self) -> Path:
+        """Dice of a segmentation, one row per case."""
+        return self.path / "dice.csv"
+
+    @property
     def roc_figure(self) -> Path:
         """Of classes."""
         return self.path / "roc.png"

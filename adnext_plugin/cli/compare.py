@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import add_dataset_argument
-from adnext_plugin.cli.score_text import in_words
+from adnext_plugin.cli.score_text import in_words, p_in_words
+from adnext_plugin.cli.segmentation_text import print_comparison
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
 from adnext_plugin.workflows.compare import Request, Result, compare
+from adnext_plugin.workflows.compare_segmentations import compare_segmentations
+from adnext_plugin.workflows.segmentation_datasets import has_segmentations
 
 if TYPE_CHECKING:
     from adnext_plugin.evaluation.studies.comparison import Pair
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
 
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
-    parser = new_parser("adnext_compare", "Compare runs that adnext_evaluate has scored on the same folds.")
+    parser = new_parser(
+        "adnext_compare",
+        "Compare segmentations, or runs that adnext_evaluate has scored.",
+    )
     add_dataset_argument(parser)
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="trainer name, TRAINER__PLANS__CONFIGURATION, or a run's folder"
@@ -34,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
     request = Request(**{**vars(arguments), "runs": tuple(arguments.runs)})
-    result = compare(request)
-    _print(result)
+    if has_segmentations(request.dataset_folder):
+        print_comparison(compare_segmentations(request))
+    else:
+        _print(compare(request))
     if request.output:
         print(f"The comparison is in {request.output}")
     return 0
@@ -52,7 +60,7 @@ def _print(result: Result) -> None:
     width = max(len(run.name) for run in comparison.runs) + 2
     print(f"{'':{width}}{'AUC, mean of folds':26}by fold")
     for run in comparison.runs:
-        by_fold = "  ".join(_number(area) for area in run.auc_by_fold)
+        by_fold = "  ".join(p_in_words(area) for area in run.auc_by_fold)
         print(f"{run.name:{width}}{in_words(run.auc_mean_of_folds):26}{by_fold}")
     for pair in comparison.pairs:
         _print_pair(pair)
@@ -72,11 +80,5 @@ def _print_pair(pair: "Pair") -> None:
         ("mcnemar", "McNemar, exact", discordant),
     ):
         p, corrected = getattr(tests.p, test), getattr(pair.p_holm, test)
-        print(f"  {said:24}p {_number(p):9}Holm {_number(corrected):9}{remark or ''}".rstrip())
+        print(f"  {said:24}p {p_in_words(p):9}Holm {p_in_words(corrected):9}{remark or ''}".rstrip())
     print(f"  {pair.conclusion}")
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "<0.001" if 0 < value < 0.001 else f"{value:.3f}"

@@ -7,13 +7,22 @@ from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import print_evaluation, print_files, print_probes
 from adnext_plugin.cli.external_text import print_external
 from adnext_plugin.cli.runs import add_device_argument, add_run_arguments, baselines_in, trained
+from adnext_plugin.cli.segmentation_text import print_dice
 from adnext_plugin.errors import SettingsError
-from adnext_plugin.workflows import evaluate, evaluate_external
+from adnext_plugin.workflows import evaluate, evaluate_external, evaluate_segmentation
+from adnext_plugin.workflows.common import DatasetRequest
+from adnext_plugin.workflows.segmentation_datasets import has_segmentations
+
+# options that ask of people's labels
+OF_PEOPLE = ("baseline", "external", "other_people", "recalibrate", "sensitivity", "prevalence", "probe", "device")
 
 
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
-    parser = new_parser("adnext_evaluate", "Score the held-out predictions of all folds, beside simple baselines.")
+    parser = new_parser(
+        "adnext_evaluate",
+        "Score held-out predictions of all folds, people's beside simple baselines.",
+    )
     add_run_arguments(parser)
     parser.add_argument(
         "--baseline",
@@ -61,6 +70,9 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     arguments = trained(build_parser().parse_args(argv))
+    if has_segmentations(DatasetRequest(dataset=arguments.dataset).dataset_folder):
+        print_dice(evaluate_segmentation.evaluate_segmentation(_segmentation_request(arguments)))
+        return 0
     if arguments.external:
         print_external(evaluate_external.evaluate_external(_external_request(arguments)))
         return 0
@@ -72,6 +84,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_probes(result.probes)
     print_files(result)
     return 0
+
+
+def _segmentation_request(arguments: Namespace) -> evaluate_segmentation.Request:
+    defaults = build_parser()
+    for name in OF_PEOPLE:
+        if getattr(arguments, name) != defaults.get_default(name):
+            option = f"--{name.replace('_', '-')}"
+            raise SettingsError(f"{option} is for labels of people, and the dataset has segmentations; leave it out")
+    names = ("dataset", "trainer", "plans", "configuration", "resamples")
+    return evaluate_segmentation.Request(**{name: getattr(arguments, name) for name in names})
 
 
 def _request(arguments: Namespace) -> evaluate.Request:

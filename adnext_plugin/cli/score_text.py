@@ -19,6 +19,11 @@ def in_digits(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def p_in_words(value: float | None) -> str:
+    """A p value, or another number whose smallness is all that matters."""
+    return "<0.001" if value is not None and 0 < value < 0.001 else in_digits(value)
+
+
 def in_words(estimate: "Estimate") -> str:
     """A value with its interval, as in 0.812 [0.741, 0.870]; a dash where there is none."""
     if estimate.value is None:

@@ -78,7 +78,7 @@ def compare(request: Request) -> Result:
         )
     results = results_dir() / cohort.name
     folders = [find_run(run, results, request.plans, request.configuration) for run in request.runs]
-    _refuse_repeats(folders)
+    refuse_repeats(folders)
     people = PreparedData(cohort=cohort, plans=None, configuration=None)
     for folder in folders:
         refuse_other_data(folder.folds(), people)
@@ -110,7 +110,12 @@ def _content(result: Result, resamples: int) -> dict:
     }
 
 
-def _refuse_repeats(runs: Sequence[RunFolder]) -> None:
+def refuse_repeats(runs: Sequence[RunFolder]) -> None:
+    """Make sure that no run is compared with itself.
+
+    Raises:
+        SettingsError: names one that is there twice.
+    """
     for index, run in enumerate(runs):
         if without_links(run.path) in [without_links(other.path) for other in runs[:index]]:
             raise SettingsError(f"the run {run.path.name} is named twice; name each run once")

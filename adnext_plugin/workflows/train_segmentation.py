@@ -5,26 +5,25 @@ settings, weights to begin with, a report on what was taken over, and going on w
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.builtin.weights import absolute
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
-from adnext_plugin.files import read_json, read_object, require_file
+from adnext_plugin.files import read_json, require_file
 from adnext_plugin.names import whole_number
-from adnext_plugin.paths import BLOCK, DATASET_FILE, PLANS_NAME, SPLITS_FILE, plans_file, raw_dir, results_dir
+from adnext_plugin.paths import BLOCK, SPLITS_FILE, plans_file, raw_dir, results_dir
 from adnext_plugin.plan import configuration_of, read_plans
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.workflows.common import Fold, Tell, choose_device
 from adnext_plugin.workflows.processes import FoldTraining
+from adnext_plugin.workflows.segmentation_datasets import has_segmentations, with_nnunets_plans
 from adnext_plugin.workflows.trainer_lookup import find_trainer, require_names
 
 if TYPE_CHECKING:
     from adnext_plugin.workflows.train import Request
 
-NNUNETS_PLANS = "nnUNetPlans"
 NNUNETS_FOLDS = 5  # which it draws where there are none
 
 
@@ -36,7 +35,7 @@ def is_for_segmentation(request: "Request") -> bool:
         UnknownNameError: there is no such trainer.
         SettingsError: it is one of segmentations, and the trainer learns labels of people.
     """
-    if BLOCK in read_object(request.dataset_folder / DATASET_FILE):
+    if not has_segmentations(request.dataset_folder):
         return False
     require_names(request.trainer, {})
     trainer = find_trainer(request.trainer)
@@ -66,7 +65,7 @@ def train_segmentation(request: "Request", tell: Tell) -> tuple["Request", tuple
         SettingsError: a setting, the configuration or the fold does not exist, or is not for segmentation.
     """
     raw_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
-    request = replace(request, plans=_plans(request))
+    request = with_nnunets_plans(request)
     path = plans_file(request.dataset_folder, request.plans)
     require_file(path, f"make it with nnUNetv2_plan_and_preprocess -d {request.dataset}")
     configuration_of(read_plans(path), request.configuration, f"plans {request.plans}")
@@ -84,13 +83,6 @@ def train_segmentation(request: "Request", tell: Tell) -> tuple["Request", tuple
         for fold in folds:
             _train_fold(request, fold, device, None if is_ours else overrides.get("pretrained_weights"), tell)
     return request, folds
-
-
-def _plans(request: "Request") -> str:
-    """nnU-Net's plans, where nobody named others and there are none of ours."""
-    folder = request.dataset_folder
-    is_default = request.plans == PLANS_NAME and not plans_file(folder, PLANS_NAME).is_file()
-    return NNUNETS_PLANS if is_default else request.plans
 
 
 def _check(trainer: str, overrides: dict[str, Any]) -> bool:

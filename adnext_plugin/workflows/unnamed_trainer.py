@@ -4,6 +4,7 @@ from adnext_plugin.errors import PathsError
 from adnext_plugin.paths import results_dir
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import DatasetRequest, Tell, say_nothing
+from adnext_plugin.workflows.segmentation_datasets import with_nnunets_plans
 
 
 def trainer_to_begin_with(which: DatasetRequest, device: str | None = None, tell: Tell = say_nothing) -> str:
@@ -46,6 +47,7 @@ def trainer_that_was_trained(which: DatasetRequest, tell: Tell = say_nothing) ->
     Raises:
         PathsError: there is no such dataset, nothing was trained on it, or several trainers were.
     """
+    which = with_nnunets_plans(which)
     dataset = which.dataset_folder.name
     pattern = RunFolder.of(dataset, "*", which.plans, which.configuration).path.name
     runs = [RunFolder(path) for path in sorted((results_dir() / dataset).glob(pattern)) if path.is_dir()]

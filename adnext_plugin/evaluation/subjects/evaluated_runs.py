@@ -80,15 +80,20 @@ def read_run(run: RunFolder, task: Task) -> EvaluatedRun:
 
 
 def with_distinct_names(runs: Sequence[EvaluatedRun], folders: Sequence[RunFolder]) -> list[EvaluatedRun]:
-    """The runs, named by trainer where that tells them apart, by folder or else path where not."""
+    """The runs, by `distinct_names`."""
+    return [replace(run, name=name) for run, name in zip(runs, distinct_names(folders), strict=True)]
+
+
+def distinct_names(folders: Sequence[RunFolder]) -> list[str]:
+    """What to call runs: by trainer where that tells them apart, by folder or else path where not."""
     for names in (
-        [run.name for run in runs],
+        [folder.trainer for folder in folders],
         [folder.path.name for folder in folders],
         [str(folder.path) for folder in folders],
     ):
         if len(set(names)) == len(names):
             break
-    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+    return names
 
 
 def require_same_subjects(runs: Sequence[EvaluatedRun], splits_sha256: str) -> None:

@@ -9,12 +9,11 @@ from typing import Any, Literal
 from adnext_plugin.environment import settings_from_environment
 from adnext_plugin.errors import AdnextError, SegmentationError
 from adnext_plugin.networks.segmentation.build import FEWEST, coarsest_stride, require_patch
-from adnext_plugin.paths import BLOCK
+from adnext_plugin.paths import BLOCK, SEGMENTATION_BLOCK
 from adnext_plugin.plan import NetworkSettings, configuration_of
 from adnext_plugin.records import from_json, record, to_json, with_overrides
 from adnext_plugin.settings import SegmentationSettings
 
-SEGMENTATION_BLOCK = "adnext_segmentation"  # key of a configuration in plans
 CHANGEABLE_ON_RESUME = ("epochs", "pretrained_weights")
 
 
