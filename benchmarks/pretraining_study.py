@@ -30,6 +30,7 @@ training people: `scratch` by the recipe, the arms once with all layers (rate 1e
 docs/pretraining.md) and once with the head alone (layer decay 0, half as many epochs). Nothing is chosen on held-out
 people.
 
+`proxy_running_averages` in the log is the first run of `proxy`, from when pre-training did not settle batch norms yet.
 Appends one line per run to benchmarks/results/pretraining_study.jsonl, and what is there already is not run again. An
 interrupted training continues. --summary writes benchmarks/results/pretraining_study.json and prints its table. The
 scans are those described in the data's own README; ADNEXT_TEST_DATA names their folder.
