@@ -119,7 +119,9 @@ def _trained(row: Row, number: str, results: Path, cohort: Cohort, reference: Su
     os.environ["nnUNet_results"] = str(results)
     settings = set_options(f"{key}={json.dumps(value)}" for key, value in row.settings.items())
     train = ["adnext_train", number, "3d_fullres", "cv", "-tr", row.trainer, "-p", row.plans, "--continue"]
-    run_command(*train, "--seeds", str(row.seeds), *settings)
+    evaluated = [run / "crossval_results" / "metrics.json" for run in _runs(results / cohort.name, row)]
+    if len(evaluated) < row.seeds or not all(file.is_file() for file in evaluated):
+        run_command(*train, "--seeds", str(row.seeds), *settings)
     tables = [
         pd.concat([pd.read_csv(file) for file in sorted(run.glob("fold_*/validation/predictions.csv"))])
         for run in _runs(results / cohort.name, row)
