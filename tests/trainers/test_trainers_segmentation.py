@@ -279,6 +279,11 @@ def test_a_run_goes_on_with_its_own_settings_and_refuses_others(trained: Blobs, 
     assert trainer.plan.settings.augmentation == "all" and trainer.configuration_manager.batch_size == 1
     trainer.run_training()
     assert len(trainer.logger.get_value("train_losses", None)) == 2
+    # interrupted once more, it has as many epochs before it as were asked for last
+    monkeypatch.setenv("ADNEXT_SETTINGS", "")
+    again = _made("ADNeXtSegTrainer_T")
+    maybe_load_checkpoint(again, True, False)
+    assert (again.current_epoch, again.num_epochs) == (2, 2)
     monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"batch_size": 3}))
     with pytest.raises(SegmentationError, match="was trained with batch_size=1 and cannot continue with batch_size=3"):
         maybe_load_checkpoint(_made("ADNeXtSegTrainer_T"), False, True)

@@ -228,7 +228,9 @@ class ADNeXtSegmentationTrainer(nnUNetTrainer):
         """
         if not self.was_initialized:
             self._go_on_as_before(str(filename_or_checkpoint))
+        plans = self.plans_manager.plans
         super().load_checkpoint(filename_or_checkpoint)
+        self.my_init_kwargs["plans"] = plans  # how many epochs it is to have by now
 
     # ------------------------------------------------------------------ private
 
