@@ -169,6 +169,12 @@ def test_the_predictor_agrees_with_the_package_from_the_file_on(tiny: tuple[Mode
     assert float(both[0]["prob_AD"]) == pytest.approx(float(both[1]["prob_AD"]), abs=1e-4)
 
 
+def test_the_predictor_runs_machine_code(tmp_path: Path) -> None:
+    model = made_model(TINY_VIT, 32, folds=1)
+    write_program(model, "aoti", tmp_path / "m.pt2")
+    _agree(model, tmp_path / "m.pt2", _variants(tmp_path, toy_brain(5, has_hole=False))[:2])
+
+
 def test_the_predictor_agrees_with_the_package_on_real_scans(tmp_path: Path, real_data: Path) -> None:
     options = {"init": "fan_in", "head_norm": "layer"}
     model = made_model(NetworkSettings(name="adnext_t", options=options), 64, folds=1)
