@@ -18,6 +18,7 @@ SUBJECTS_FILE = "subjects.csv"
 REGIONS_FILE = "regions.csv"  # of a preprocessed dataset: volumes of regions of its cases
 REGION_VOLUME = "_ml_per_l"  # how its columns of volumes end, per litre of intracranial volume
 SPLITS_FILE = "splits_final.json"
+NNUNETS_FOLDS = 5  # which it draws where there is no such file
 PERMUTED_FOLDER = "permuted_"  # and a seed: folder of results of labels dealt out anew under it
 SEED_FOLDER = "seed_"  # and a number: folder of results with what was trained again under that seed
 METER_FOLDER = "inflation_meter"  # of a fold: predictions of its held-out part after every epoch

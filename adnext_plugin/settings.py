@@ -280,8 +280,3 @@ class SegmentationSettings:
             schedule=self.schedule,
             warmup_epochs=self.warmup_epochs,
         )
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Of such a run there are none."""
-        return ()

@@ -28,7 +28,20 @@ def read_dataset(folder: Path) -> tuple[Task, pd.DataFrame]:
     """
     path = folder / DATASET_FILE
     task = task_of(read_object(path), str(path))
-    return task, with_regions(read_subjects(subjects_file(folder), task), folder / REGIONS_FILE)
+    return task, read_people(folder, task)
+
+
+def read_people(folder: Path, task: Task) -> pd.DataFrame:
+    """The subjects of a dataset with the volumes of their regions, where those were measured, NaN for who has none.
+
+    Args:
+        folder: of the raw or the preprocessed dataset.
+        task: what is to be learned of them.
+
+    Raises:
+        PathsError, TableError: as `read_subjects`.
+    """
+    return _with_regions(read_subjects(subjects_file(folder), task), folder / REGIONS_FILE)
 
 
 def subjects_file(folder: Path) -> Path:
@@ -94,7 +107,7 @@ def write_subjects(frame: pd.DataFrame, path: Path) -> None:
     write_csv(frame, path)
 
 
-def with_regions(subjects: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _with_regions(subjects: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table with the columns of `regions.csv`, NaN for cases that it does not have."""
     if not path.is_file():
         return subjects

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from adnext_plugin.deployment.notes import SUFFIXES
+from adnext_plugin.deployment.kinds import SUFFIXES
 from adnext_plugin.deployment.writers import write_program
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.networks.build import build_planned_network

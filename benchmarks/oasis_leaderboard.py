@@ -27,8 +27,10 @@ from adnext_plugin.evaluation.studies.baselines import covariates, cross_validat
 from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
-from adnext_plugin.paths import PLANS_NAME, run_name
+from adnext_plugin.paths import PLANS_NAME, REGION_VOLUME, run_name
+from adnext_plugin.preprocessing.anatomy.regions import medial_temporal_volumes
 from adnext_plugin.run_folder import RunFolder, seed_runs
+from adnext_plugin.trainers.linear import REGIONS_OF_AD
 from adnext_plugin.training.provenance import provenance
 from adnext_plugin.workflows.baselines import region_columns
 
@@ -39,8 +41,7 @@ PRESETS = {
     "Tissues": FOLDER / "oasis_tissues_plan.json",
     "MedialTemporal": FOLDER / "oasis_medial_temporal_plan.json",
 }
-HIPPOCAMPUS = [f"hippocampus_{side}_{tissue}_ml_per_l" for side in ("left", "right") for tissue in ("grey", "fluid")]
-FLUID = [name for name in HIPPOCAMPUS if "fluid" in name]
+HIPPOCAMPUS = [f"{name}{REGION_VOLUME}" for name in medial_temporal_volumes() if name.startswith("hippocampus")]
 TOLD = ["age", "sex"]
 
 
@@ -73,7 +74,7 @@ ROWS = {
     "linear, medial temporal grey matter and fluid, with hippocampal fluid": Row(
         trainer="ADNeXtLinearTrainer",
         plans="MedialTemporal",
-        settings={**LINEAR, "channels": ["grey", "fluid"], "covariates": [*TOLD, *FLUID]},
+        settings={**LINEAR, "channels": ["grey", "fluid"], "covariates": [*TOLD, *REGIONS_OF_AD]},
     ),
 }
 

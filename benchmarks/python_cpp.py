@@ -22,7 +22,7 @@ import torch
 from exports import fresh_model
 
 from adnext_plugin.demo.phantom_cohort import draw_subjects, write_cohort
-from adnext_plugin.deployment.notes import SUFFIXES
+from adnext_plugin.deployment.kinds import SUFFIXES
 from adnext_plugin.deployment.writers import write_program
 from adnext_plugin.images import read_volume
 from adnext_plugin.networks.families.liu import polimi_cnn

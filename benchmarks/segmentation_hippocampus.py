@@ -24,12 +24,16 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from adnext_plugin.evaluation.segmentation.dice import dice_of_classes
+from adnext_plugin.evaluation.segmentation.paired import compare_segmentations, require_same_cases
+from adnext_plugin.evaluation.segmentation.summaries import read_segmented_cases
+from adnext_plugin.paths import NNUNETS_FOLDS, run_name
+from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.training.provenance import provenance
 
 BENCHMARKS = Path(__file__).parent
@@ -38,7 +42,6 @@ ARMS = {"stock": "StockOfStudy", "scratch": "ADNeXtSegUNetBTrainer", "pretrained
 PRETRAINER = "ADNeXtAMAESTrainer_UNetB"
 EPOCHS, VALIDATION_STEPS, TIMED_STEPS = 5, 1, 4
 RESAMPLES = 10_000
-CLASSES = {"1": "anterior", "2": "posterior"}
 
 
 def _arguments() -> argparse.Namespace:
@@ -104,10 +107,10 @@ class Study:
         (prepared / f"{PLANS}.json").write_text(json.dumps(plans))
         from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-        from adnext_plugin.trainers.segmentation.cases import take_cases
+        from adnext_plugin.trainers.segmentation.cases import SEED, take_cases
 
         names = sorted(path.name.removesuffix(".nii.gz") for path in images)
-        splits = generate_crossval_split(names, seed=12345, n_splits=5)
+        splits = generate_crossval_split(names, seed=SEED, n_splits=NNUNETS_FOLDS)
         for fold in splits:
             fold["val"] = take_cases(fold["val"], self.arguments.held_out or len(fold["val"]), seed=0)
         (prepared / "splits_final.json").write_text(json.dumps(splits))
@@ -147,13 +150,13 @@ class Study:
     # ------------------------------------------------------------------ arms
 
     def train(self, arm: str, fold: int, seconds_a_step: float, weights: Path | None) -> dict[str, Any]:
-        """Train an arm on a fold; what it took, and Dice of every held-out scan."""
+        """Train an arm on a fold; what it took."""
         steps = max(1, round(self.arguments.minutes * 60 / seconds_a_step / EPOCHS))
         numbers = {"epochs": EPOCHS, "steps_per_epoch": steps, "validation_steps": VALIDATION_STEPS}
         numbers["n_train"] = self.arguments.n_train
         results = self.work / "results_of_arms" / arm
         results.mkdir(parents=True, exist_ok=True)
-        folder = results / DATASET / f"{ARMS[arm]}__{PLANS}__3d_fullres" / f"fold_{fold}"
+        folder = self.run_folder(arm).fold(fold).path
         notes = results / f"fold_{fold}.json"
         if not notes.is_file():
             words = ["4", "3d_fullres", str(fold), "-tr", ARMS[arm], "-p", PLANS, "-device", "cpu"]
@@ -163,14 +166,11 @@ class Study:
                 words += ["-pretrained_weights", str(weights)]
             seconds = self.run("nnUNetv2_train", *words, **self._trainers(numbers), nnUNet_results=str(results))
             notes.write_text(json.dumps({"steps": steps * EPOCHS, "wall_seconds": seconds}))
-        summary = json.loads((folder / "validation" / "summary.json").read_text())
-        dice = {
-            Path(case["prediction_file"]).name.removesuffix(".nii.gz"): {
-                name: case["metrics"][label]["Dice"] for label, name in CLASSES.items()
-            }
-            for case in summary["metric_per_case"]
-        }
-        return {**json.loads(notes.read_text()), "seconds_a_step": seconds_a_step, "dice": dice}
+        return {**json.loads(notes.read_text()), "seconds_a_step": seconds_a_step}
+
+    def run_folder(self, arm: str) -> RunFolder:
+        """Of all folds of an arm."""
+        return RunFolder(self.work / "results_of_arms" / arm / DATASET / run_name(ARMS[arm], PLANS, "3d_fullres"))
 
     def seconds_a_step(self, arm: str) -> float:
         """Processor time of a training step, loading and augmentation included; measured once, in a process alone."""
@@ -224,33 +224,18 @@ def time_arm(arm: str) -> None:
     print((time.process_time() - start) / TIMED_STEPS)
 
 
-def interval(values: np.ndarray, generator: np.random.Generator) -> dict[str, float]:
-    """Mean over cases, with the 95 % interval of a bootstrap over cases."""
-    drawn = values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return {"mean": float(values.mean()), "low": float(low), "high": float(high), "sd_over_cases": float(values.std())}
-
-
-def scores(arms: dict[str, dict[int, dict[str, Any]]]) -> dict[str, Any]:
-    """Dice of each arm, and paired differences on the same cases."""
-    from scipy.stats import wilcoxon
-
-    by_case = {
-        arm: {case: np.mean(list(dice.values())) for fold in folds.values() for case, dice in fold["dice"].items()}
-        for arm, folds in arms.items()
+def scores(runs: dict[str, RunFolder]) -> dict[str, Any]:
+    """Dice of each arm, and paired differences on the same cases, each of which is a person of its own."""
+    cases = {arm: read_segmented_cases(run) for arm, run in runs.items()}
+    require_same_cases(cases)
+    people = cases["scratch"].case_ids
+    return {
+        "cases": len(people),
+        "dice": {
+            arm: [asdict(one) for one in dice_of_classes(found, people, RESAMPLES)] for arm, found in cases.items()
+        },
+        "pairs": [asdict(pair) for pair in compare_segmentations(cases, people, RESAMPLES)],
     }
-    cases = sorted(by_case["scratch"])
-    values = {arm: np.array([found[case] for case in cases]) for arm, found in by_case.items()}
-    result: dict[str, Any] = {"cases": len(cases), "dice": {}, "paired_differences": {}}
-    for arm, found in values.items():
-        result["dice"][arm] = interval(found, np.random.default_rng(0))
-    for first, second in (("pretrained", "scratch"), ("pretrained", "stock"), ("scratch", "stock")):
-        if first in values and second in values:
-            difference = values[first] - values[second]
-            p = float(wilcoxon(difference).pvalue) if difference.any() else 1.0
-            name = f"{first} - {second}"
-            result["paired_differences"][name] = {**interval(difference, np.random.default_rng(0)), "wilcoxon_p": p}
-    return result
 
 
 def main() -> None:
@@ -272,7 +257,7 @@ def main() -> None:
             arms.setdefault(arm, {})[fold] = found
         report = {
             "made_by": {**provenance(), "nnunetv2": version("nnunetv2")},
-            "what": "Dice of two structures of the hippocampus on held-out scans, means of both",
+            "what": "Dice of two structures of the hippocampus on held-out scans, and its mean over both",
             "n_train": arguments.n_train,
             "folds": sorted(arms["stock"]),
             "patch_voxels_zyx": arguments.patch,
@@ -280,12 +265,12 @@ def main() -> None:
             "rate_of_adamw": arguments.rate,
             "processor_minutes_of_each_arm": arguments.minutes,
             "pretraining": pretraining,
-            **scores(arms),
+            **scores({arm: study.run_folder(arm) for arm in reversed(ARMS)}),
             "arms": arms,
         }
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")
-        print(json.dumps({key: report[key] for key in ("dice", "paired_differences")}, indent=1), flush=True)
+        print(json.dumps({key: report[key] for key in ("dice", "pairs")}, indent=1), flush=True)
 
 
 if __name__ == "__main__":

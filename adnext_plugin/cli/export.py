@@ -3,9 +3,11 @@
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import add_device_argument
+from adnext_plugin.deployment.kinds import WeightsKind
 from adnext_plugin.workflows.export import SUFFIXES, Request, export
 
 
@@ -26,7 +28,7 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--weights",
-        choices=["float32", "int8"],
+        choices=get_args(WeightsKind),
         default="float32",
         help="int8: rounded to whole numbers in a file of ONNX a quarter as large, whose answers differ a little "
         "(default: %(default)s)",

@@ -2,16 +2,13 @@
 
 import json
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
+from adnext_plugin.deployment.kinds import ProgramFormat, WeightsKind
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.formats import Format
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.records import from_json, record, to_json
-
-ProgramFormat = Literal["onnx", "torchscript", "aoti"]
-WeightsKind = Literal["float32", "int8"]
-SUFFIXES: dict[ProgramFormat, str] = {"onnx": ".onnx", "torchscript": ".pt", "aoti": ".pt2"}
 
 KEY = "adnext"  # of the JSON object among a file's metadata
 PLAIN_KEY = "adnext_plain"  # of the same as lines `name<TAB>value`, for programs without a reader of JSON

@@ -13,6 +13,7 @@ from typing import Protocol, get_args
 import numpy as np
 import pandas as pd
 
+from adnext_plugin.deployment.kinds import SUFFIXES, ProgramFormat
 from adnext_plugin.deployment.notes import (
     COVARIATES,
     DISTANCES,
@@ -20,8 +21,6 @@ from adnext_plugin.deployment.notes import (
     KEY,
     OUTPUTS,
     PLAIN_KEY,
-    SUFFIXES,
-    ProgramFormat,
     ProgramNotes,
 )
 from adnext_plugin.environment import cpu_threads

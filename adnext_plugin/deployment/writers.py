@@ -5,13 +5,15 @@ import warnings
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch._inductor.exc import InvalidCxxCompiler
 
-from adnext_plugin.deployment.notes import ProgramFormat, ProgramNotes, WeightsKind, card_of, package_version
+from adnext_plugin.deployment.kinds import ProgramFormat, WeightsKind
+from adnext_plugin.deployment.notes import ProgramNotes, card_of, package_version
 from adnext_plugin.deployment.parity import TOLERANCE, require_parity
 from adnext_plugin.deployment.program import Program
 from adnext_plugin.deployment.runner import open_program
@@ -20,8 +22,12 @@ from adnext_plugin.files import replacing
 from adnext_plugin.partial_files import partial_folder
 from adnext_plugin.prediction.model import FoldModel, Model
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 BATCH = 2  # of the example: torch.export takes 1 for a number that never changes
 OPSET = 20
+ANY_DIFFERENCE = float(np.finfo(float).max)  # but no NaN
 LEAST_ROUNDED = 1024  # numbers of a tensor; smaller ones weigh nothing
 MOST_BYTES = 2**31 - 2**20  # that a file of ONNX can hold
 
@@ -50,10 +56,8 @@ def write_program(model: Model, to: ProgramFormat, path: Path, weights: WeightsK
         file = folder / f"program{path.suffix}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing; what matters is compared below
-            _WRITE[to](program, model, file)
-            if weights == "int8":
-                _round_weights(file)
-        largest = require_parity(model, open_program(file, to), TOLERANCE if weights == "float32" else None)
+            _WRITE[to](program, model, file, weights)
+        largest = require_parity(model, open_program(file, to), TOLERANCE if weights == "float32" else ANY_DIFFERENCE)
         shutil.move(file, temporary)
     return largest
 
@@ -64,7 +68,9 @@ def _in_float32(model: Model) -> Model:
     return replace(model, description=replace(model.description, folds=folds))
 
 
-def notes_of(program: Program, model: Model, to: ProgramFormat, *, takes_any_batch: bool) -> ProgramNotes:
+def notes_of(
+    program: Program, model: Model, to: ProgramFormat, *, takes_any_batch: bool, weights: WeightsKind = "float32"
+) -> ProgramNotes:
     """The metadata of a program."""
     description = model.description
     return ProgramNotes(
@@ -80,6 +86,7 @@ def notes_of(program: Program, model: Model, to: ProgramFormat, *, takes_any_bat
         weights_sha256={
             fold.name: weights_sha256(one) for fold, one in zip(description.folds, model.folds, strict=True)
         },
+        weights=weights,
     )
 
 
@@ -114,7 +121,7 @@ def example_of(program: Program) -> tuple[torch.Tensor, ...]:
     return (image, torch.full((BATCH, len(program.columns)), 50.0)) if program.columns else (image,)
 
 
-def _write_onnx(program: Program, model: Model, file: Path) -> None:
+def _write_onnx(program: Program, model: Model, file: Path, weights: WeightsKind) -> None:
     try:
         import onnx  # noqa: F401  torch.onnx looks for both, and says less when they are missing
         import onnxscript  # noqa: F401
@@ -137,7 +144,10 @@ def _write_onnx(program: Program, model: Model, file: Path) -> None:
         content = written.model_proto
     except Exception as error:  # of operators that ONNX lacks, a dozen classes
         raise _cannot(error) from error
-    for key, text in notes_of(program, model, "onnx", takes_any_batch=takes_any_batch).texts().items():
+    if weights == "int8":
+        _round_weights(content)
+    notes = notes_of(program, model, "onnx", takes_any_batch=takes_any_batch, weights=weights)
+    for key, text in notes.texts().items():
         content.metadata_props.add(key=key, value=text)
     if content.ByteSize() > MOST_BYTES:
         raise ExportError(
@@ -147,14 +157,13 @@ def _write_onnx(program: Program, model: Model, file: Path) -> None:
     file.write_bytes(content.SerializeToString())
 
 
-def _round_weights(file: Path) -> None:
-    """Store weights of a file of ONNX as whole numbers of 8 bits, with a scale for each index of their first axis.
+def _round_weights(content: "ModelProto") -> None:
+    """Store weights of a graph as whole numbers of 8 bits, with a scale for each index of their first axis.
 
     They are made float32 again where the program runs, so that all else is computed as before.
     """
     import onnx
 
-    content = onnx.load(file)
     graph, nodes = content.graph, []
     for stored in list(graph.initializer):
         values = onnx.numpy_helper.to_array(stored)
@@ -170,15 +179,9 @@ def _round_weights(file: Path) -> None:
     nodes += graph.node
     del graph.node[:]
     graph.node.extend(nodes)
-    texts = {one.key: one.value for one in content.metadata_props}
-    notes = replace(ProgramNotes.of_texts(texts, str(file)), weights="int8")
-    del content.metadata_props[:]
-    for key, text in notes.texts().items():
-        content.metadata_props.add(key=key, value=text)
-    file.write_bytes(content.SerializeToString())
 
 
-def _write_torchscript(program: Program, model: Model, file: Path) -> None:
+def _write_torchscript(program: Program, model: Model, file: Path, _: WeightsKind) -> None:
     texts = notes_of(program, model, "torchscript", takes_any_batch=True).texts()
     try:
         with torch.inference_mode():
@@ -188,7 +191,7 @@ def _write_torchscript(program: Program, model: Model, file: Path) -> None:
         raise _cannot(error) from error
 
 
-def _write_aoti(program: Program, model: Model, file: Path) -> None:
+def _write_aoti(program: Program, model: Model, file: Path, _: WeightsKind) -> None:
     from torch._inductor import aoti_compile_and_package
 
     exported, takes_any_batch = exported_program(program, example_of(program))

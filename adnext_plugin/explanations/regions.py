@@ -1,7 +1,7 @@
 """Regions of the brain in MNI152 space: of an atlas that the user has, or of masks."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,13 +39,10 @@ def of_masks(masks: Mapping[str, np.ndarray], affine: np.ndarray) -> tuple[Regio
     """
     template = mni152()
     to_masks = np.linalg.inv(affine) @ template.affine
-    found: list[Region] = []
-    for name, mask_zyx in masks.items():
-        inside = looked_up(mask_zyx.astype(np.uint8), to_masks, template.brain_zyx.shape, order=0) > 0
-        voxels = np.flatnonzero(inside & template.brain_zyx)
-        if len(voxels) >= LEAST_VOXELS:
-            found += _sides(name, voxels)
-    return tuple(found)
+    return _regions(
+        (name, looked_up(mask_zyx.astype(np.uint8), to_masks, template.brain_zyx.shape, order=0) > 0)
+        for name, mask_zyx in masks.items()
+    )
 
 
 def read_atlas(atlas: Path, labels: Path) -> tuple[Region, ...]:
@@ -61,15 +58,21 @@ def read_atlas(atlas: Path, labels: Path) -> tuple[Region, ...]:
         PathsError, TableError: the table is missing, or is none.
     """
     template = mni152()
-    found: list[Region] = []
-    for name, mask_zyx in masks_of_atlas(atlas, labels, template.affine, template.brain_zyx.shape):
-        voxels = np.flatnonzero(mask_zyx & template.brain_zyx)
-        if len(voxels) >= LEAST_VOXELS:
-            found += _sides(name, voxels)
+    found = _regions(masks_of_atlas(atlas, labels, template.affine, template.brain_zyx.shape))
     if not found:
         raise SettingsError(
             f"{atlas} has no region of {labels} within the brain of MNI152; is it in that space, and is the table its?"
         )
+    return found
+
+
+def _regions(masks: Iterable[tuple[str, np.ndarray]]) -> tuple[Region, ...]:
+    """Of masks over the template, by name, what lies in its brain and is no speck."""
+    found: list[Region] = []
+    for name, mask_zyx in masks:
+        voxels = np.flatnonzero(mask_zyx & mni152().brain_zyx)
+        if len(voxels) >= LEAST_VOXELS:
+            found += _sides(name, voxels)
     return tuple(found)
 
 

@@ -19,13 +19,13 @@ from adnext_plugin.data.store import CaseStore
 from adnext_plugin.environment import folds_at_once
 from adnext_plugin.errors import SplitError
 from adnext_plugin.files import read_object, require_file
-from adnext_plugin.paths import DATASET_FILE, REGIONS_FILE, plans_file
+from adnext_plugin.paths import DATASET_FILE, plans_file
 from adnext_plugin.plan import Plan, configuration_of, data_identifier, plan_in, read_plans
 from adnext_plugin.preprocessing.chain import channels_of, fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, StoredToInput, fit_steps
 from adnext_plugin.settings import RunSettings, TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits, require_every_class, take_fraction
-from adnext_plugin.subjects import permute_targets, read_subjects, subjects_file, with_regions
+from adnext_plugin.subjects import permute_targets, read_people
 from adnext_plugin.task import image_names_in, task_of
 
 
@@ -190,8 +190,7 @@ class FoldData:
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        table = read_subjects(subjects_file(self.dataset_folder), self.plan.known_task)
-        return with_regions(table, self.dataset_folder / REGIONS_FILE)
+        return read_people(self.dataset_folder, self.plan.known_task)
 
 
 def open_data(

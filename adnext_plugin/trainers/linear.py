@@ -21,6 +21,7 @@ from adnext_plugin.evaluation.studies.kernel_fit import KernelModel, fit_classes
 from adnext_plugin.evaluation.studies.smoothing import Smoothing
 from adnext_plugin.networks.families.linear import VoxelMask, VoxelWeights
 from adnext_plugin.networks.with_covariates import WithCovariates, network_of_images
+from adnext_plugin.paths import REGION_VOLUME
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.settings import OF_DESCENT, LinearSettings
 from adnext_plugin.trainers.labelled import ADNeXtTrainer
@@ -29,7 +30,7 @@ from adnext_plugin.training.plan_resolution import COMMAND_LAYERS, Layer
 from adnext_plugin.training.predictions import Predictions
 
 # of an image's regions, those with which Alzheimer's disease is told best on few people
-REGIONS_OF_AD = ("hippocampus_left_fluid_ml_per_l", "hippocampus_right_fluid_ml_per_l")
+REGIONS_OF_AD = tuple(f"hippocampus_{side}_fluid{REGION_VOLUME}" for side in ("left", "right"))
 
 
 class ADNeXtLinearTrainer(ADNeXtTrainer):

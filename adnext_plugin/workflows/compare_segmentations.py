@@ -8,7 +8,7 @@ from adnext_plugin.paths import results_dir
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.compare import Request, refuse_repeats
 from adnext_plugin.workflows.evaluate_segmentation import held_out_cases, unit_of, warning_of
-from adnext_plugin.workflows.segmentation_datasets import with_nnunets_plans
+from adnext_plugin.workflows.segmentation_datasets import read_folds, with_nnunets_plans
 
 if TYPE_CHECKING:
     from adnext_plugin.evaluation.segmentation.dice import ClassDice
@@ -54,7 +54,8 @@ def compare_segmentations(request: Request) -> Result:
     folders = [find_run(run, results, request.plans, request.configuration) for run in request.runs]
     refuse_repeats(folders)
     names = distinct_names(folders)
-    runs = {name: held_out_cases(folder, dataset) for name, folder in zip(names, folders, strict=True)}
+    drawn = read_folds(dataset)
+    runs = {name: held_out_cases(folder, drawn) for name, folder in zip(names, folders, strict=True)}
     paired.require_same_cases(runs)
     one = runs[names[0]]
     people = people_of_cases(dataset, one.case_ids)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.files import read_object, write_json
@@ -11,7 +10,7 @@ from adnext_plugin.paths import SEGMENTATION_BLOCK
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.workflows.common import RunRequest, require_resamples
-from adnext_plugin.workflows.segmentation_datasets import read_folds, with_nnunets_plans
+from adnext_plugin.workflows.segmentation_datasets import Folds, read_folds, with_nnunets_plans
 
 if TYPE_CHECKING:
     from adnext_plugin.evaluation.segmentation.dice import ClassDice
@@ -69,7 +68,8 @@ def evaluate_segmentation(request: Request) -> Result:
 
     request = with_nnunets_plans(request)
     run, folder = request.run, request.dataset_folder
-    cases = held_out_cases(run, folder)
+    drawn = read_folds(folder)
+    cases = held_out_cases(run, drawn)
     people = people_of_cases(folder, cases.case_ids)
     folds = tuple(sorted(set(cases.folds)))
     result = Result(
@@ -79,7 +79,7 @@ def evaluate_segmentation(request: Request) -> Result:
         cases=cases,
         unit=unit_of(people),
         folds=folds,
-        missing_folds=tuple(sorted(set(range(len(read_folds(folder) or ()))) - set(folds))),
+        missing_folds=tuple(sorted(set(range(len(drawn or ()))) - set(folds))),
         classes=dice_of_classes(cases, people or cases.case_ids, request.resamples),
         warning=warning_of(run),
     )
@@ -88,20 +88,23 @@ def evaluate_segmentation(request: Request) -> Result:
     return result
 
 
-def held_out_cases(run: RunFolder, dataset_folder: Path) -> "SegmentedCases":
+def held_out_cases(run: RunFolder, drawn: Folds | None) -> "SegmentedCases":
     """The cases that a run's folds held out, which are those of the dataset's folds.
+
+    Args:
+        run: of any trainer.
+        drawn: the dataset's folds, where they are known.
 
     Raises:
         PathsError: there is no such run, or no fold was validated.
-        FormatError: a summary or the file of folds is none.
+        FormatError: a summary is none.
         SplitError: cases are not those of the dataset's folds.
     """
     from adnext_plugin.evaluation.segmentation.summaries import read_segmented_cases, require_folds
 
     cases = read_segmented_cases(run)
-    folds = read_folds(dataset_folder)
-    if folds is not None:
-        require_folds(cases, folds, run)
+    if drawn is not None:
+        require_folds(cases, drawn, run)
     return cases
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from adnext_plugin.deployment.kinds import SUFFIXES as PROGRAM_SUFFIXES
+from adnext_plugin.deployment.kinds import ProgramFormat, WeightsKind
 from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.paths import preprocessed_dir, without_links
 from adnext_plugin.run_folder import RunFolder
@@ -12,8 +14,8 @@ from adnext_plugin.workflows.common import Tell, choose_device
 if TYPE_CHECKING:
     from adnext_plugin.prediction.model import Model
 
-Format = Literal["zip", "onnx", "torchscript", "aoti"]
-SUFFIXES: dict[Format, str] = {"zip": ".zip", "onnx": ".onnx", "torchscript": ".pt", "aoti": ".pt2"}
+Format = Literal["zip", ProgramFormat]
+SUFFIXES: dict[Format, str] = {"zip": ".zip", **PROGRAM_SUFFIXES}  # type: ignore[dict-item]  # keys are a part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Request:
     device: str | None = None
     format: Format | None = None
     folds: tuple[str, ...] | None = None
-    weights: Literal["float32", "int8"] = "float32"
+    weights: WeightsKind = "float32"
 
     def __post_init__(self) -> None:
         known = [name for name, suffix in SUFFIXES.items() if suffix == self.output.suffix]

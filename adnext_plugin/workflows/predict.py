@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adnext_plugin.builtin.weights import PREFIX, card_of, is_builtin, model_folder
+from adnext_plugin.deployment.kinds import SUFFIXES, ProgramFormat
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
 from adnext_plugin.partial_files import partial_folder
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from adnext_plugin.prediction.results import Outcome
 
 
-Backend = Literal["eager", "onnx", "torchscript", "aoti"]
+Backend = Literal["eager", ProgramFormat]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +150,6 @@ def open_ensemble(request: Request) -> Opened:
         PathsError, WeightsError, BundleError: the model is missing or damaged.
         SettingsError: there is no such fold or device, or the backend does not fit the model.
     """
-    from adnext_plugin.deployment.notes import SUFFIXES
-
     is_program = request.model.suffix in SUFFIXES.values()
     if is_program and request.backend == "eager":
         raise SettingsError(f"--backend eager: {request.model} is a program; give the run or the bundle it is of")

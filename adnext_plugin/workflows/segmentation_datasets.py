@@ -12,6 +12,7 @@ from adnext_plugin.workflows.common import DatasetRequest
 
 NNUNETS_PLANS = "nnUNetPlans"
 
+Folds = Sequence[Mapping[str, Sequence[str]]]
 AnyRequest = TypeVar("AnyRequest", bound=DatasetRequest)
 
 
@@ -33,7 +34,7 @@ def with_nnunets_plans(request: AnyRequest) -> AnyRequest:
     return replace(request, plans=NNUNETS_PLANS)
 
 
-def read_folds(dataset_folder: Path) -> Sequence[Mapping[str, Sequence[str]]] | None:
+def read_folds(dataset_folder: Path) -> Folds | None:
     """The folds that nnU-Net or somebody else has drawn; None where there is no file of them yet.
 
     Raises:

@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any
 from adnext_plugin.builtin.weights import absolute
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
-from adnext_plugin.files import read_json, require_file
+from adnext_plugin.files import require_file
 from adnext_plugin.names import whole_number
-from adnext_plugin.paths import BLOCK, SPLITS_FILE, plans_file, raw_dir, results_dir
+from adnext_plugin.paths import BLOCK, NNUNETS_FOLDS, plans_file, raw_dir, results_dir
 from adnext_plugin.plan import configuration_of, read_plans
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.workflows.common import Fold, Tell, choose_device
 from adnext_plugin.workflows.processes import FoldTraining
-from adnext_plugin.workflows.segmentation_datasets import has_segmentations, with_nnunets_plans
+from adnext_plugin.workflows.segmentation_datasets import has_segmentations, read_folds, with_nnunets_plans
 from adnext_plugin.workflows.trainer_lookup import find_trainer, require_names
 
 if TYPE_CHECKING:
     from adnext_plugin.workflows.train import Request
-
-NNUNETS_FOLDS = 5  # which it draws where there are none
 
 
 def is_for_segmentation(request: "Request") -> bool:
@@ -102,8 +100,8 @@ def _check(trainer: str, overrides: dict[str, Any]) -> bool:
 def _folds(request: "Request", overrides: dict[str, Any]) -> tuple[Fold, ...]:
     if request.fold == "all":
         return ("all",)
-    path = request.dataset_folder / SPLITS_FILE
-    count = len(read_json(path)) if path.is_file() else overrides.get("folds") or NNUNETS_FOLDS
+    drawn = read_folds(request.dataset_folder)
+    count = (overrides.get("folds") or NNUNETS_FOLDS) if drawn is None else len(drawn)
     if request.fold == "cv":
         return tuple(range(count))
     number = whole_number(str(request.fold))

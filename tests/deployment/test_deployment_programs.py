@@ -16,17 +16,8 @@ from conftest import Trained
 from torch import nn
 
 from adnext_plugin.cli import export, predict
-from adnext_plugin.deployment.notes import (
-    ANSWER,
-    CALLED,
-    COVARIATES,
-    DISTANCES,
-    IMAGE,
-    OUTPUTS,
-    SPREAD,
-    SUFFIXES,
-    ProgramNotes,
-)
+from adnext_plugin.deployment.kinds import SUFFIXES
+from adnext_plugin.deployment.notes import ANSWER, CALLED, COVARIATES, DISTANCES, IMAGE, OUTPUTS, SPREAD, ProgramNotes
 from adnext_plugin.deployment.parity import people, require_parity
 from adnext_plugin.deployment.runner import OnnxRunner, Runner, open_program, program_ensemble, program_inputs
 from adnext_plugin.deployment.writers import write_program

@@ -27,8 +27,7 @@ class TissueSettings:
     fwhm_mm: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fwhm_mm < 50:
-            raise SettingsError(f"step tissue: fwhm_mm must be 0 to 50 mm, got {self.fwhm_mm}")
+        _require_width(self.fwhm_mm, "tissue")
 
 
 @record
@@ -39,8 +38,7 @@ class TissuesSettings:
     fwhm_mm: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fwhm_mm < 50:
-            raise SettingsError(f"step tissues: fwhm_mm must be 0 to 50 mm, got {self.fwhm_mm}")
+        _require_width(self.fwhm_mm, "tissues")
 
 
 class Tissue(Step):
@@ -67,9 +65,8 @@ class Tissue(Step):
 
     def describe(self, settings: TissueSettings) -> str:
         """Which, and what was done to it."""
-        modulated = ", modulated" if settings.modulate else ""
-        smooth = f", smoothed with {settings.fwhm_mm:g} mm" if settings.fwhm_mm else ""
-        return f"share of {settings.tissue} matter in each voxel{modulated}{smooth}".replace("fluid matter", "fluid")
+        what = f"share of {settings.tissue} matter in each voxel".replace("fluid matter", "fluid")
+        return what + _changes_in_words(settings)
 
 
 class Tissues(Step):
@@ -102,10 +99,18 @@ class Tissues(Step):
 
     def describe(self, settings: TissuesSettings) -> str:
         """What they are, and what was done to them."""
-        modulated = ", modulated" if settings.modulate else ""
-        smooth = f", smoothed with {settings.fwhm_mm:g} mm" if settings.fwhm_mm else ""
-        shares = f"shares of grey matter and fluid{modulated}{smooth}"
+        shares = f"shares of grey matter and fluid{_changes_in_words(settings)}"
         return f"intensities in units of deep white matter, and {shares}, as channels"
+
+
+def _require_width(fwhm_mm: float, step: str) -> None:
+    if not 0 <= fwhm_mm < 50:
+        raise SettingsError(f"step {step}: fwhm_mm must be 0 to 50 mm, got {fwhm_mm}")
+
+
+def _changes_in_words(settings: TissueSettings | TissuesSettings) -> str:
+    modulated = ", modulated" if settings.modulate else ""
+    return modulated + (f", smoothed with {settings.fwhm_mm:g} mm" if settings.fwhm_mm else "")
 
 
 def _found(scan: Scan, step: str) -> tuple[Scan, FoundTissues]:

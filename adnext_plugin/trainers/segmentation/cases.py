@@ -9,7 +9,7 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from adnext_plugin.errors import SegmentationError
 from adnext_plugin.files import read_json, write_json
-from adnext_plugin.paths import SPLITS_FILE
+from adnext_plugin.paths import NNUNETS_FOLDS, SPLITS_FILE
 
 SEED = 12345  # nnU-Net's
 
@@ -32,7 +32,7 @@ def draw_folds(folder: Path, images: Path, count: int | None, fold: int | str) -
         if count > len(cases):
             raise SegmentationError(f"{count} folds of {len(cases)} cases cannot be drawn; set folds to fewer")
         write_json(generate_crossval_split(cases, seed=SEED, n_splits=count), path)
-    known = len(read_json(path)) if path.is_file() else 5
+    known = len(read_json(path)) if path.is_file() else NNUNETS_FOLDS
     if count not in (None, known):
         raise SegmentationError(
             f"{path} has {known} folds, and {count} are asked for; leave out folds, or delete the file and train all "

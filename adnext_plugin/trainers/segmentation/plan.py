@@ -4,15 +4,15 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from adnext_plugin.environment import settings_from_environment
 from adnext_plugin.errors import AdnextError, SegmentationError
-from adnext_plugin.networks.segmentation.build import FEWEST, coarsest_stride, require_patch
+from adnext_plugin.networks.segmentation.build import FEWEST, Decoder, coarsest_stride, require_patch
 from adnext_plugin.paths import BLOCK, SEGMENTATION_BLOCK
 from adnext_plugin.plan import NetworkSettings, configuration_of
 from adnext_plugin.records import from_json, record, to_json, with_overrides
-from adnext_plugin.settings import SegmentationSettings
+from adnext_plugin.settings import AUTO, SegmentationSettings
 
 CHANGEABLE_ON_RESUME = ("epochs", "pretrained_weights")
 
@@ -22,7 +22,7 @@ class SegmentationPlan:
     """Network and settings of a run."""
 
     network: NetworkSettings
-    decoder: Literal["unet", "mednext", "swin_unetr"]
+    decoder: Decoder
     settings: SegmentationSettings
 
     def with_settings(self, settings: SegmentationSettings) -> "SegmentationPlan":
@@ -140,7 +140,7 @@ def plan_to_go_on_with(saved: SegmentationPlan, where: str) -> SegmentationPlan:
         SegmentationError: what is asked for now would make it another run.
     """
     try:
-        asked = {name: value for name, value in settings_from_environment().items() if value != "auto"}
+        asked = {name: value for name, value in settings_from_environment().items() if value != AUTO}
         settings = with_overrides(saved.settings, asked, "ADNEXT_SETTINGS")
     except AdnextError as error:
         raise SegmentationError(str(error)) from error

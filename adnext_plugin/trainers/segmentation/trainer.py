@@ -8,7 +8,7 @@ written into the plans that travel with checkpoints, so that `nnUNetv2_predict` 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,11 +23,11 @@ from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.environment import cpu_threads
 from adnext_plugin.errors import AdnextError, SegmentationError
 from adnext_plugin.files import replacing
-from adnext_plugin.networks.segmentation.build import build_segmenter
+from adnext_plugin.networks.segmentation.build import Decoder, build_segmenter
 from adnext_plugin.networks.segmentation.segmenter import Segmenter
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.records import with_overrides
-from adnext_plugin.settings import SegmentationSettings
+from adnext_plugin.settings import AUTO, SegmentationSettings
 from adnext_plugin.trainers.processes import unwrapped
 from adnext_plugin.trainers.segmentation.augmentation import LARGEST_ANGLE, amaes_transforms
 from adnext_plugin.trainers.segmentation.cases import draw_folds, take_cases
@@ -51,7 +51,7 @@ class ADNeXtSegmentationTrainer(nnUNetTrainer):
     """Segments with the encoder that a subclass names, by AMAES' recipe."""
 
     network_settings: NetworkSettings = NetworkSettings(name="unet_b")
-    decoder: Literal["unet", "mednext", "swin_unetr"] = "unet"
+    decoder: Decoder = "unet"
     settings: SegmentationSettings = SegmentationSettings()
 
     # ------------------------------------------------------------------ construction
@@ -206,7 +206,7 @@ class ADNeXtSegmentationTrainer(nnUNetTrainer):
             self.initialize()
         if self.current_epoch == 0:
             begins_afresh = not self._take_weights_over()
-            if self.plan.settings.augmentation == "auto":
+            if self.plan.settings.augmentation == AUTO:
                 self._settle(augmentation="all" if begins_afresh else "spatial")
         for line in self._about():
             self.print_to_log_file(line)

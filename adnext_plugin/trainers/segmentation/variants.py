@@ -5,8 +5,9 @@ published, and the rest is nnU-Net's. The rate of AD-NeXt is ours.
 """
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
+from adnext_plugin.networks.segmentation.build import Decoder
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.settings import SegmentationSettings
 from adnext_plugin.trainers.segmentation.trainer import ADNeXtSegmentationTrainer
@@ -33,7 +34,7 @@ def _trainer(
     what: str,
     network: str,
     settings: SegmentationSettings = AMAES,
-    decoder: Literal["unet", "mednext", "swin_unetr"] = "unet",
+    decoder: Decoder = "unet",
     **options: Any,
 ) -> type[ADNeXtSegmentationTrainer]:
     members = {
