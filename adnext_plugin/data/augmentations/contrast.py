@@ -81,7 +81,7 @@ class RandCutout(Sometimes):
 
     def changed(self, image_czyx: torch.Tensor) -> torch.Tensor:
         rest = image_czyx.clone()
-        rest[(slice(None), *_box(self.R, image_czyx.shape[1:], self._share))] = 0
+        rest[(slice(None), *_box(self.R, image_czyx.shape[1:], self._share))].zero_()
         return rest
 
 
