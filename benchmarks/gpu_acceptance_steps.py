@@ -20,6 +20,7 @@ from adnext_plugin.environment import LaunchSetting, usable_cpus
 from adnext_plugin.networks.families.adnext import build
 from adnext_plugin.networks.kernels.choice import Shape, fastest_plan
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import draw_visible
 from adnext_plugin.training.launching import LaunchedNetwork
 
@@ -27,7 +28,7 @@ WIDTHS = {**SIZES, "L": ((3, 3, 27, 3), (128, 256, 512, 512))}
 PRECISIONS = ("bfloat16", "tf32", "float32")
 SECONDS_AN_ARM = 1.0
 Step = Callable[[], None]
-Encode = Callable[[], torch.Tensor]
+Encode = Callable[..., torch.Tensor]
 SPARSE = ("B", "T")
 
 
@@ -126,13 +127,34 @@ def sparse_steps(device: str, tiny: bool, folder: Path) -> dict:
     for size in ("T",) if tiny else SPARSE:
         for ratio, arm, encode, network in _encodings(size, device, tiny=tiny):
             if not rows or (rows[-1]["size"], rows[-1]["mask_ratio"]) != (size, ratio):
-                rows.append({"size": size, "mask_ratio": ratio, "milliseconds": {}, "peak_gib": {}})
+                rows.append({"size": size, "mask_ratio": ratio, "milliseconds": {}, "peak_gib": {}, "said": []})
             _guarded(rows[-1], arm, partial(partial, _encode, encode, network, device), device)
+            if arm != "stock_masked_dense":  # as training launches it
+                launched = LaunchedNetwork(encode, "eager" if device == "cpu" else "graphs", rows[-1]["said"].append)
+                as_graph = partial(launched, *encode.inputs)
+                _guarded(rows[-1], f"{arm}_as_graph", partial(partial, _encode, as_graph, network, device), device)
             _keep(rows, folder)
     return {"rows": rows}
 
 
-def _encodings(size: str, device: str, *, tiny: bool) -> Iterator[tuple[float, str, Encode, torch.nn.Module]]:
+class _Encoding(torch.nn.Module):
+    """An encoder's way to encode some scans and masks, as a network to be launched.
+
+    Args:
+        network: whose the encoder is.
+        encode: the encoder's outputs for `inputs`.
+        inputs: on the device.
+    """
+
+    def __init__(self, network: torch.nn.Module, encode: Encode, inputs: tuple[torch.Tensor, ...]) -> None:
+        super().__init__()
+        self.network, self._encode, self.inputs = network, encode, inputs
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self._encode(*inputs or self.inputs)
+
+
+def _encodings(size: str, device: str, *, tiny: bool) -> Iterator[tuple[float, str, _Encoding, torch.nn.Module]]:
     """Mask ratio, name, what encodes, and whose weights, of every arm of the comparison."""
     torch.manual_seed(0)
     ours = build(*WIDTHS[size], 1, 2, drop_path_rate=0.0).to(device).train()
@@ -144,9 +166,15 @@ def _encodings(size: str, device: str, *, tiny: bool) -> Iterator[tuple[float, s
     for ratio in (0.6,) if tiny else (0.6, 0.75, 0.9):
         visible = draw_visible((edge // 32,) * 3, ratio, [(0, i) for i in range(batch)])
         ways = fastest_ways(ours.encoder, visible, 32, torch.device(device))
-        yield ratio, "gathered", partial(encode_with("gathered", ways), ours.encoder, images, visible), ours
-        yield ratio, "dense", partial(ours.encoder, images), ours
-        yield ratio, "stock_masked_dense", partial(stock.encode, images, visible.to(device)), stock
+        gathered, each = encode_with("gathered", ways), int(visible[0].sum())
+        visible = visible.to(device)
+
+        def sparse(images: torch.Tensor, visible: torch.Tensor, encode=gathered, each=each) -> torch.Tensor:
+            return encode(ours.encoder, images, VisiblePatches(visible, images.device, each))
+
+        yield ratio, "gathered", _Encoding(ours, sparse, (images, visible)), ours
+        yield ratio, "dense", _Encoding(ours, ours.encoder, (images,)), ours
+        yield ratio, "stock_masked_dense", _Encoding(stock, stock.encode, (images, visible)), stock
 
 
 def _keep(rows: list[dict], folder: Path) -> None:

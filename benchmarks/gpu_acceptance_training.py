@@ -15,6 +15,8 @@ from adnext_plugin.networks.build import build_network
 from adnext_plugin.plan import NetworkSettings, Plan, PreprocessingSettings
 from adnext_plugin.pretraining.objective import objective_of
 from adnext_plugin.records import to_json
+from adnext_plugin.registry import NETWORKS as NETWORKS_OF_ALL
+from adnext_plugin.registry import registered_names
 from adnext_plugin.settings import Precision, PretrainingSettings
 from adnext_plugin.training.memory import needed_of_parts
 from adnext_plugin.training.precision import Arithmetic
@@ -40,6 +42,8 @@ MEMORY: tuple[tuple[str, dict, int, Precision], ...] = (
     ("densenet121", {}, 4, "tf32"),
 )
 STEPS = 3
+EDGES = {"liu_cnn": 71, "polimi_cnn": 87, "resenc_l": 64}  # of networks that cannot take 32³ voxels
+LARGE = 300  # standard deviations of a scan's voxels: their squares are more than float16 holds
 
 
 def training(device: str, tiny: bool, folder: Path) -> dict:
@@ -52,6 +56,8 @@ def training(device: str, tiny: bool, folder: Path) -> dict:
         checks[f"pre-training on both devices, {backend}"] = lambda backend=backend: _same_pretraining(backend, device)
     for name in names[:2]:
         checks[f"precision, {name}"] = lambda name=name: _ladder(name, torch.device(device), tiny)
+    for name in ["adnext_t"] if tiny else registered_names(NETWORKS_OF_ALL):
+        checks[f"16 bits, {name}"] = lambda name=name: _sixteen_bits(name, device)
     checks["parts of batches"] = lambda: _parts(torch.device(device))
     if device == "cuda":
         for row in MEMORY:
@@ -181,6 +187,25 @@ def _ladder(name: str, device: torch.device, tiny: bool) -> dict:
         }
         for one, found in scores.items()
     }
+
+
+@torch.no_grad()
+def _sixteen_bits(name: str, device: str) -> dict:
+    """How far logits in 16 bits are from those in float32, over their length, and whether large inputs overflow."""
+    size = (EDGES.get(name, 32),) * 3
+    torch.manual_seed(0)
+    network = build_network(NetworkSettings(name=name), 1, 2, size).eval().to(device)
+    images = torch.randn(4, 1, *size).to(device)
+    Arithmetic(precision="float32", device=torch.device(device)).set_products()
+    exact, found = network(images), {}
+    for half in (torch.bfloat16,) if device == "cpu" else (torch.bfloat16, torch.float16):
+        with torch.autocast(device, dtype=half):
+            rounded, large = network(images).float(), network(LARGE * images)
+        found[str(half).removeprefix("torch.")] = {
+            "logits_differ_by": ((rounded - exact).norm() / exact.norm()).item(),
+            "finite_where_scans_are_large": bool(large.isfinite().all()),
+        }
+    return found
 
 
 def _parts(device: torch.device) -> dict:

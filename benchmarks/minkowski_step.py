@@ -21,6 +21,7 @@ import torch
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder
 from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
 from adnext_plugin.pretraining.masked_autoencoder.sparse.minkowski import encode_minkowski
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import draw_visible
 
 SIZES = {"T": ((2, 2, 6, 2), (16, 32, 64, 128)), "B": ((3, 3, 27, 3), (64, 128, 256, 512))}
@@ -40,14 +41,14 @@ def main() -> None:
         encoder = ADNeXtEncoder(1, *SIZES[size]).train()
         images, seconds, features = torch.randn(1, 1, 128, 128, 128), {"gathered": [], "minkowski": []}, {}
         for repeat in range(arguments.repeats + 1):
-            visible = draw_visible((4, 4, 4), 0.6, [(repeat,)])
+            patches = VisiblePatches(draw_visible((4, 4, 4), 0.6, [(repeat,)]), torch.device("cpu"))
             for name in seconds:
                 encoder.zero_grad(set_to_none=True)
                 started = time.perf_counter()
                 if name == "gathered":
-                    features[name] = encode_gathered(encoder, images, visible, WAYS)
+                    features[name] = encode_gathered(encoder, images, patches, WAYS)
                 else:
-                    features[name] = encode_minkowski(encoder, images, visible)
+                    features[name] = encode_minkowski(encoder, images, patches)
                 features[name].sum().backward()
                 if repeat:  # the first is the warm-up
                     seconds[name].append(time.perf_counter() - started)

@@ -27,6 +27,7 @@ from stock_adnext import StockADNeXt
 
 from adnext_plugin.networks.families.adnext import build
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import draw_visible
 
 ARMS = ("gathered", "dense", "masked_dense", "stock_masked_dense")
@@ -53,11 +54,12 @@ def _measure(arguments: argparse.Namespace) -> list[dict]:
             images = torch.randn(batch, 1, *[arguments.input_size] * 3)
             for ratio in arguments.ratios:
                 visible = draw_visible((arguments.input_size // 32,) * 3, ratio, [(0, i) for i in range(batch)])
+                patches = VisiblePatches(visible, torch.device("cpu"))
                 ways = fastest_ways(ours.encoder, visible, 32, torch.device("cpu"))
                 arms = {
-                    "gathered": partial(encode_with("gathered", ways), ours.encoder, images, visible),
+                    "gathered": partial(encode_with("gathered", ways), ours.encoder, images, patches),
                     "dense": partial(ours.encoder, images),
-                    "masked_dense": partial(encode_with("masked_dense", ()), ours.encoder, images, visible),
+                    "masked_dense": partial(encode_with("masked_dense", ()), ours.encoder, images, patches),
                     "stock_masked_dense": partial(stock.encode, images, visible),
                 }
                 row = {"size": size, "batch": batch, "mask_ratio": ratio, "ways": ways}

@@ -94,9 +94,18 @@ def join_patches(patches: torch.Tensor) -> torch.Tensor:
 Positions = tuple[torch.Tensor, ...]
 
 
-def positions_of(mask: torch.Tensor, device: torch.device) -> Positions:
-    """Where a mask is True, as an index for tensors on a device; counted on the CPU, so that a GPU need not wait."""
-    return tuple(axis.to(device, non_blocking=True) for axis in mask.cpu().nonzero(as_tuple=True))
+def positions_of(mask: torch.Tensor, device: torch.device, count: int | None = None) -> Positions:
+    """Where a mask is True, in order, as an index for tensors on a device.
+
+    Args:
+        mask: of any shape; best on the CPU unless `count` is given, since what is found there has to be counted.
+        device: of the index.
+        count: how often it is True, where that is known: then nothing is counted, and nobody waits for a GPU.
+    """
+    if count is None:
+        return tuple(axis.to(device, non_blocking=True) for axis in mask.cpu().nonzero(as_tuple=True))
+    first = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:count]
+    return torch.unravel_index(first.to(device, non_blocking=True), mask.shape)
 
 
 def mask_voxels(visible: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

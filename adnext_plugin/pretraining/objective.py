@@ -78,6 +78,7 @@ class Objective(ABC, Generic[Options]):
     settings: ClassVar[PretrainingSettings]  # those of its paper; `objective` is its own name
     options_type: ClassVar[type]
     score_names: ClassVar[dict[str, str]] = {}  # what is logged of an epoch besides losses, and how it is called
+    calls_network_once = False  # whether `loss` calls the network itself once, so that it may be recorded as a graph
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -4,7 +4,6 @@ A variant changes a class attribute (`settings`, `network_settings`) or override
 `build_loss`, `build_network`, `build_optimizer`, `compute_loss`.
 """
 
-from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import nn
 from adnext_plugin.batch import Batch, Change
 from adnext_plugin.data.augmentation import Augmentation, CentreCrop
 from adnext_plugin.data.loading import Loader
-from adnext_plugin.environment import launch_setting
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_planned_network
 from adnext_plugin.networks.with_covariates import network_of_images
@@ -26,7 +24,6 @@ from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.trainers.processes import of_first_process, wait_for_all
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
-from adnext_plugin.training.launching import LaunchedNetwork, launch_of
 from adnext_plugin.training.layer_rates import parameter_groups
 from adnext_plugin.training.memory import memory_line, needed_of_parts
 from adnext_plugin.training.predictions import Predictions, write_predictions
@@ -268,20 +265,10 @@ class ADNeXtTrainer(RunTrainer):
     def _held_out_loader(self) -> Loader:
         return self._loader(self._data.parts["val"])
 
-    @cached_property
-    def _launched(self) -> LaunchedNetwork:
-        # parts of a batch add up gradients, which a graph leaves in one place
-        is_alone = not self.is_ddp and self.settings.accumulate == 1
-        launch = launch_of(launch_setting(), self.plan.network.name or "", self.device) if is_alone else "eager"
-        return LaunchedNetwork(self.network, launch, self.print_to_log_file)
-
     def _outputs(self, batch: Batch) -> torch.Tensor:
         plain = self._plain_network()
-        network: Callable[..., torch.Tensor] = self.network
-        if self.is_ddp and not plain.training:
-            network = plain  # to predict, processes need not agree on how many batches they have
-        elif self.network.training and self._launched.network is self.network:
-            network = self._launched
+        # to predict, processes need not agree on how many batches they have
+        network = plain if self.is_ddp and not plain.training else self.network_launched()
         return network(batch.images, batch.covariates) if batch.covariates.shape[1] else network(batch.images)
 
     def _predictions(self, cases: list[str], outputs: list[dict]) -> Predictions:

@@ -14,8 +14,9 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from adnext_plugin.batch import Batch
 from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import Loader
+from adnext_plugin.environment import launch_setting
 from adnext_plugin.errors import SettingsError, WeightsError
 from adnext_plugin.networks.kernels.choice import fastest_plans, layers_by_shape, plans_from_json, use_plans
 from adnext_plugin.networks.kernels.triton_here import switch
@@ -39,6 +41,7 @@ from adnext_plugin.trainers.fold_run import FoldRun
 from adnext_plugin.trainers.processes import from_all_processes, number_of_processes, of_first_process, seed_torch
 from adnext_plugin.training.batch_norm import batch_norms, settle_batch_norms, share_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside
+from adnext_plugin.training.launching import LaunchedNetwork, launch_of
 from adnext_plugin.training.plan_resolution import about_stock_data
 from adnext_plugin.training.precision import HALF, Arithmetic, chosen
 from adnext_plugin.training.provenance import provenance
@@ -97,6 +100,12 @@ class RunTrainer(FoldRun):
 
     def network_in_processes(self) -> nn.Module:
         """What of several processes' networks `DistributedDataParallel` wraps, and `batch_loss` then calls."""
+        return self.network
+
+    def network_launched(self) -> nn.Module:
+        """The network for a step that calls it once; in training its kernels are launched together if that helps."""
+        if self.network.training and self._launched.network is self.network:
+            return cast(nn.Module, self._launched)
         return self.network
 
     def about_run(self) -> list[str]:
@@ -328,6 +337,13 @@ class RunTrainer(FoldRun):
         pass
 
     # ------------------------------------------------------------------ private
+
+    @cached_property
+    def _launched(self) -> LaunchedNetwork:
+        # parts of a batch add up gradients, which a graph leaves in one place
+        is_alone = not self.is_ddp and self.settings.accumulate == 1
+        launch = launch_of(launch_setting(), self.plan.network.name or "", self.device) if is_alone else "eager"
+        return LaunchedNetwork(self.network, launch, self.print_to_log_file)
 
     def _add_gradients(self, batch: Batch) -> torch.Tensor:
         """Run a batch through the network and back, part by part; its loss."""

@@ -152,7 +152,8 @@ class SelfSupervisedTrainer(RunTrainer):
         seeds = self._seeds(batch, self.current_epoch)
         if self.is_ddp:
             return self.network(batch, seeds)
-        return self._fitted.loss(self.network, batch, seeds)
+        network = self.network_launched() if self._fitted.calls_network_once else self.network
+        return self._fitted.loss(network, batch, seeds)
 
     def loss_weight(self, batch: Batch) -> torch.Tensor | None:
         """What the objective's is a mean over."""

@@ -42,13 +42,18 @@ class LaunchedNetwork:
         tell: is given a line if that cannot be done.
 
     Attributes:
-        network: as given.
+        network: as given; all else that is asked for is the network's own.
     """
 
     def __init__(self, network: nn.Module, launch: LaunchSetting, tell: Callable[[str], None]) -> None:
         self.network, self._launch, self._tell = network, launch, tell
         self._recorded: Any = None
         self._shapes: list[torch.Size] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "network":  # not there yet, as in a copy
+            raise AttributeError(name)
+        return getattr(self.network, name)
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The network's outputs, valid until the next call."""

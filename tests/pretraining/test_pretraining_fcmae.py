@@ -11,6 +11,7 @@ from adnext_plugin.pretraining.fill_in import fill_in
 from adnext_plugin.pretraining.masked_autoencoder.fcmae import FCMAE, build_fcmae, masked_voxels, reconstruct
 from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import draw_visible, join_patches, patch_grid, split_into_patches, visible_count
 
 CUBE = (64, 64, 64)
@@ -92,8 +93,9 @@ def test_predictions_know_visible_voxels_only(backend: str) -> None:
 def test_the_papers_non_sparse_arm_is_another_network() -> None:
     images, visible = torch.randn(1, 1, *CUBE), draw_visible((2, 2, 2), 0.6, [(0, 0)])
     encoder = adnext_t(1, 2, init="fan_in").encoder.eval()
-    once = encode_with("masked_once", ())(encoder, images, visible)
-    sparse = encode_with("masked_dense", ())(encoder, images, visible)
+    patches = VisiblePatches(visible, torch.device("cpu"))
+    once = encode_with("masked_once", ())(encoder, images, patches)
+    sparse = encode_with("masked_dense", ())(encoder, images, patches)
     assert (once - sparse)[visible].abs().max() > 0.1
 
 

@@ -9,6 +9,7 @@ import torch
 
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import mask_voxels, split_into_patches
 from adnext_plugin.training.released import from_released
 
@@ -41,7 +42,8 @@ def setting() -> tuple:
 def test_features_and_gradients_are_those_of_minkowski_engine(backend: str, setting: tuple) -> None:
     encoder, scans, visible, factors, expected = setting
     encoder.zero_grad()
-    features = encode_with(backend, ("halo", "scatter", "halo", "scatter"))(encoder, scans, visible)
+    patches = VisiblePatches(visible, torch.device("cpu"))
+    features = encode_with(backend, ("halo", "scatter", "halo", "scatter"))(encoder, scans, patches)
     for sample in range(2):
         torch.testing.assert_close(features[sample], _to_zyx(expected[f"features.{sample}"]), rtol=1e-10, atol=1e-10)
     (features * factors).sum().backward()
@@ -63,7 +65,8 @@ def test_a_block_and_a_transition_are_those_of_minkowski_engine(backend: str, se
 
     handle = encoder.transitions[0].register_forward_hook(note)
     with torch.no_grad():
-        encode_with(backend, ("scatter", "halo", "scatter", "halo"))(encoder, scans, visible)
+        patches = VisiblePatches(visible, torch.device("cpu"))
+        encode_with(backend, ("scatter", "halo", "scatter", "halo"))(encoder, scans, patches)
     handle.remove()
     for key, found in seen.items():
         wanted = torch.stack([_to_zyx(expected[f"{key}.{sample}"]) for sample in range(2)])

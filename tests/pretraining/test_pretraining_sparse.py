@@ -29,11 +29,17 @@ def _encoder(dtype: torch.dtype = torch.float64, **options) -> ADNeXtEncoder:
     return encoder.train()
 
 
-def _results(encode: Callable, encoder: ADNeXtEncoder, images: torch.Tensor, visible: torch.Tensor) -> dict:
+def _results(
+    encode: Callable,
+    encoder: ADNeXtEncoder,
+    images: torch.Tensor,
+    visible: torch.Tensor,
+    patches: VisiblePatches | None = None,
+) -> dict:
     """Features, and gradients of a random function of those that are visible, by name."""
     encoder.zero_grad()
     images = images.clone().requires_grad_()
-    features = encode(encoder, images, visible)
+    features = encode(encoder, images, patches or VisiblePatches(visible, torch.device("cpu")))
     torch.manual_seed(1)
     keep = visible
     for axis in (1, 2, 3):
@@ -76,11 +82,11 @@ def test_both_equal_a_network_over_a_list_of_coordinates() -> None:
     visible = draw_visible((2, 2, 2), 0.6, [(3, 0), (3, 1)])
     visible[1, 0, 0, 0] = visible[1, 1, 1, 1] = True
 
-    def by_coordinates(encoder: ADNeXtEncoder, images: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    def by_coordinates(encoder: ADNeXtEncoder, images: torch.Tensor, patches: VisiblePatches) -> torch.Tensor:
         features = torch.zeros(2, 2, 2, 2, WIDTHS[-1], dtype=torch.float64)
         for sample in range(2):
-            patches = {tuple(patch) for patch in visible[sample].nonzero().tolist()}
-            sites, values = encode_coordinates(encoder, images[sample], patches, 32)
+            seen = {tuple(patch) for patch in patches.visible[sample].nonzero().tolist()}
+            sites, values = encode_coordinates(encoder, images[sample], seen, 32)
             positions = [torch.tensor(axis) for axis in zip(*sites, strict=True)]
             features = features.index_put((torch.tensor(sample), *positions), values)
         return features
@@ -94,7 +100,7 @@ def test_both_equal_a_network_over_a_list_of_coordinates() -> None:
 def test_with_everything_visible_it_is_the_dense_network(backend: str) -> None:
     encoder, images = _encoder(), torch.randn(2, 1, 64, 96, 64, dtype=torch.float64)
     visible = torch.ones(2, 2, 3, 2, dtype=torch.bool)
-    dense = _results(lambda encoder, images, visible: encoder(images), encoder, images, visible)
+    dense = _results(lambda encoder, images, patches: encoder(images), encoder, images, visible)
     _assert_close(_results(encode_with(backend, MIXED), encoder, images, visible), dense, 1e-12)
 
 
@@ -104,7 +110,7 @@ def test_one_visible_patch_is_as_if_the_rest_were_not_there() -> None:
     visible[0, 1, 2, 0] = True
     alone = encoder(images[:, :, 32:64, 64:96, :32])
     for ways in (HALO, SCATTER):
-        found = encode_gathered(encoder, images, visible, ways)
+        found = encode_gathered(encoder, images, VisiblePatches(visible, torch.device("cpu")), ways)
         torch.testing.assert_close(found[:, 1:2, 2:3, :1], alone, rtol=1e-12, atol=1e-12)
         assert found.count_nonzero() == alone.count_nonzero()
 
@@ -133,8 +139,9 @@ def test_minkowski_engine_agrees_where_it_is_installed(options: dict) -> None:
     encoder, images = _encoder(**options), torch.randn(3, 1, 64, 64, 96, dtype=torch.float64)
     visible = draw_visible((2, 2, 3), 0.6, [(0, sample) for sample in range(3)])
     visible[1, 0, 0, 0] = True
-    features = encode_with("minkowski", MIXED)(encoder, images, visible)
-    torch.testing.assert_close(features, encode_masked_dense(encoder, images, visible), rtol=1e-12, atol=1e-12)
+    patches = VisiblePatches(visible, torch.device("cpu"))
+    features = encode_with("minkowski", MIXED)(encoder, images, patches)
+    torch.testing.assert_close(features, encode_masked_dense(encoder, images, patches), rtol=1e-12, atol=1e-12)
 
 
 def test_a_way_chosen_on_a_gpu_has_the_same_result_on_a_cpu() -> None:
@@ -143,6 +150,23 @@ def test_a_way_chosen_on_a_gpu_has_the_same_result_on_a_cpu() -> None:
     expected = _results(encode_masked_dense, encoder, images, visible)
     found = _results(partial(encode_gathered, ways=("skip",) * 4), encoder, images, visible)
     _assert_close(found, expected, 1e-12)
+
+
+@pytest.mark.parametrize("ways", [HALO, SCATTER])
+def test_patches_of_known_number_need_no_counting(ways: tuple, monkeypatch) -> None:
+    encoder, images = _encoder(), torch.randn(3, 1, 96, 64, 64, dtype=torch.float64)
+    visible = draw_visible((3, 2, 2), 0.6, [(7, sample) for sample in range(3)])
+    encode = partial(encode_gathered, ways=ways)
+    counted = _results(encode, encoder, images, visible)
+
+    def waits(*_: object, **__: object) -> None:
+        raise AssertionError("a GPU would be waited for")
+
+    for name in ("nonzero", "cpu", "item", "tolist"):
+        monkeypatch.setattr(torch.Tensor, name, waits)
+    found = _results(encode, encoder, images, visible, VisiblePatches(visible, torch.device("cpu"), each=4))
+    monkeypatch.undo()
+    assert all(torch.equal(found[name], value) for name, value in counted.items())
 
 
 def test_neighbours_are_those_next_door() -> None:

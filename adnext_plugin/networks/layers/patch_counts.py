@@ -25,3 +25,12 @@ class PatchCounts:
             offsets=offsets.to(device, non_blocking=True),
             sample_of_patch=owners.to(device, non_blocking=True),
         )
+
+    @classmethod
+    def equal(cls, samples: int, each: int, device: torch.device) -> "PatchCounts":
+        """The same number of each sample; made on the device."""
+        return cls(
+            per_sample=(each,) * samples,
+            offsets=torch.arange(samples + 1, dtype=torch.int32, device=device) * each,
+            sample_of_patch=torch.arange(samples * each, device=device) // each,
+        )

@@ -42,6 +42,7 @@ class AMAESObjective(Objective[AMAESOptions]):
         augmentation="amaes_spatial",
     )
     options_type = AMAESOptions
+    calls_network_once = True
     score_names: ClassVar[dict[str, str]] = {"masked_error": "squared error of masked voxels"}
 
     # ------------------------------------------------------------------ before training

@@ -71,6 +71,7 @@ class HybridObjective(Objective[HybridOptions]):
         asked = PretrainingSettings(objective=options.masked, options=options.masked_options)
         self._masked: Objective[Any] = objective_of(asked, f"masked_options of {options.masked}")
         self._contrast = ContrastiveObjective(options)
+        self.calls_network_once = self._masked.calls_network_once  # contrast calls encoder and projector
 
     # ------------------------------------------------------------------ before training
 

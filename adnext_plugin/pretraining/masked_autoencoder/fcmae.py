@@ -10,6 +10,8 @@ Source: Woo et al. 2023 (ConvNeXt V2), section 3.1; AD-NeXt, section 3.2. With o
 has 5.18, 8.15, 28.83 and 75.72 M parameters for AD-NeXt-T, S, B and L.
 """
 
+import math
+
 import torch
 from torch import nn
 
@@ -21,6 +23,7 @@ from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.pretraining.masked_autoencoder.options import FCMAEOptions
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import Encode, encode_with
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import Way
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import (
     TOTAL_STRIDE,
     Positions,
@@ -29,6 +32,7 @@ from adnext_plugin.pretraining.masks import (
     patch_grid,
     positions_of,
     split_into_patches,
+    visible_count,
 )
 
 EPS = 1e-6
@@ -44,6 +48,8 @@ class FCMAE(nn.Module):
         decoder_width: channels of the decoder.
         encode: how to encode what is visible.
         init: of all weights, see `initialise`.
+        visible_each: visible patches that every sample has; says how many there are in a mask on a GPU, which is not
+            asked. Masks on the CPU may have any number.
     """
 
     key_to_encoder = "encoder"
@@ -56,6 +62,7 @@ class FCMAE(nn.Module):
         decoder_width: int,
         encode: Encode,
         init: Init = "paper",
+        visible_each: int | None = None,
     ) -> None:
         super().__init__()
         last = encoder.blocks()[-1][0]
@@ -65,7 +72,7 @@ class FCMAE(nn.Module):
         self.decoder = Block(decoder_width, last.depthwise.conv.kernel_size[0], drop_path_rate=0.0)
         # a masked patch of 64³ voxels has 2³ tokens, each of which predicts its own 32³
         self.predict = nn.Linear(decoder_width, in_channels * TOTAL_STRIDE**3)
-        self.encode = encode
+        self.encode, self._visible_each = encode, visible_each
         initialise(self, init)
         nn.init.normal_(self.mask_token, std=0.02)
         self.to(memory_format=torch.channels_last_3d)
@@ -75,16 +82,20 @@ class FCMAE(nn.Module):
 
         Args:
             images_bczyx: scans.
-            visible: (B, gz, gy, gx), True where a patch is visible; best on the CPU, where no step has to wait for it.
+            visible: (B, gz, gy, gx), True where a patch is visible.
 
         Returns:
             (M, C · 32³) voxels of the masked tokens, in the order of `masked_voxels`.
         """
-        seen = self.bridge(self.encode(self.encoder, images_bczyx, visible))
+        each = None if visible.device.type == "cpu" else self._visible_each
+        patches = VisiblePatches(visible, images_bczyx.device, each)
+        seen = self.bridge(self.encode(self.encoder, images_bczyx, patches))
         masked = ~mask_voxels(visible, seen.shape[1:4])
         is_masked = masked.unsqueeze(-1).to(seen.device, non_blocking=True)
         filled = torch.where(is_masked, self.mask_token.to(seen.dtype), seen)
-        return self.predict(self.decoder(filled)[positions_of(masked, seen.device)])
+        tokens_of_patch = masked[0].numel() // visible[0].numel()
+        hidden = None if each is None else masked.numel() - patches.count * tokens_of_patch
+        return self.predict(self.decoder(filled)[positions_of(masked, seen.device, hidden)])
 
 
 def masked_voxels(images_bczyx: torch.Tensor, visible: torch.Tensor, *, normalise: bool) -> torch.Tensor:
@@ -157,10 +168,11 @@ def build_fcmae(
     Raises:
         SettingsError: the network cannot be pre-trained this way, or patches do not fit the input.
     """
-    patch_grid(input_size_voxels, options.patch_size_voxels)
+    grid = patch_grid(input_size_voxels, options.patch_size_voxels)
     encoder = build_encoder(network, in_channels, input_size_voxels)
     encode = encode_with(options.sparse_backend, options.sparse_convolution or DEFAULT_WAYS)
-    return FCMAE(encoder, in_channels, options.decoder_width, encode, network.options.get("init", "paper"))
+    each = visible_count(math.prod(grid), options.mask_ratio)
+    return FCMAE(encoder, in_channels, options.decoder_width, encode, network.options.get("init", "paper"), each)
 
 
 def _tokens(images_bczyx: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, Positions]:

@@ -33,6 +33,7 @@ class FCMAEObjective(Objective[FCMAEOptions]):
 
     settings = PretrainingSettings(objective="fcmae")
     options_type = FCMAEOptions
+    calls_network_once = True
 
     def settled(
         self, plan: Plan, in_channels: int, settings: PretrainingSettings, device: torch.device
@@ -96,7 +97,7 @@ class FCMAEObjective(Objective[FCMAEOptions]):
         """Masked voxels as the network predicts them and as they are."""
         visible = self._visible(images_bczyx, seeds)
         answers = masked_voxels(images_bczyx, visible, normalise=self.options.norm_pix_loss)
-        return network(images_bczyx, visible), answers
+        return network(images_bczyx, visible.to(images_bczyx.device, non_blocking=True)), answers
 
     def _visible(self, images_bczyx: torch.Tensor, seeds: Seeds) -> torch.Tensor:
         grid = patch_grid(images_bczyx.shape[2:], self.options.patch_size_voxels)

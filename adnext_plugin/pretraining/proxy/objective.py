@@ -47,6 +47,7 @@ class ProxyObjective(Objective[ProxyOptions]):
         augmentation="inside",
     )
     options_type = ProxyOptions
+    calls_network_once = True
 
     def __init__(self, options: ProxyOptions) -> None:
         super().__init__(options)

@@ -23,9 +23,9 @@ from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import 
 
 Backend = Literal["gathered", "masked_dense", "masked_once", "minkowski"]
 
-# Encoder, scans (B, C, Z, Y, X) and visible patches (B, gz, gy, gx) to tokens (B, Z/32, Y/32, X/32, C), of which those
-# in visible patches are the encoding; the encoder's drop-path rate must be 0.
-Encode = Callable[[ADNeXtEncoder, torch.Tensor, torch.Tensor], torch.Tensor]
+# Encoder, scans (B, C, Z, Y, X) and their visible patches to tokens (B, Z/32, Y/32, X/32, C), of which those in visible
+# patches are the encoding; the encoder's drop-path rate must be 0.
+Encode = Callable[[ADNeXtEncoder, torch.Tensor, VisiblePatches], torch.Tensor]
 
 
 def encode_with(backend: Backend, ways: tuple[Way, ...]) -> Encode:

@@ -15,11 +15,10 @@ from adnext_plugin.pretraining.masks import split_into_patches
 
 
 def encode_gathered(
-    encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, visible: torch.Tensor, ways: Sequence[Way]
+    encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, patches: VisiblePatches, ways: Sequence[Way]
 ) -> torch.Tensor:
     """Encode visible patches; an `Encode`, given one way of convolving for each stage."""
-    patches = VisiblePatches(visible, images_bczyx.device)
-    x = encoder.stem(split_into_patches(images_bczyx, visible.shape[1:])[patches.positions])
+    x = encoder.stem(split_into_patches(images_bczyx, patches.visible.shape[1:])[patches.positions])
     for number, (blocks, way) in enumerate(zip(encoder.blocks(), ways, strict=True)):
         if number:
             x = encoder.transitions[number - 1](x)

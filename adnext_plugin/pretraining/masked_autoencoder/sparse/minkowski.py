@@ -15,6 +15,7 @@ from torch.func import functional_call
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, Block, Transition
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import mask_voxels
 
 try:
@@ -26,10 +27,10 @@ except ImportError as error:
     ) from error
 
 
-def encode_minkowski(encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+def encode_minkowski(encoder: ADNeXtEncoder, images_bczyx: torch.Tensor, patches: VisiblePatches) -> torch.Tensor:
     """Encode visible patches; an `Encode`."""
     dense = encoder.stem(images_bczyx)
-    active = mask_voxels(visible.to(dense.device), dense.shape[1:4])
+    active = mask_voxels(patches.visible.to(dense.device), dense.shape[1:4])
     x = ME.SparseTensor(dense[active], coordinates=active.nonzero().int().contiguous())
     for number, blocks in enumerate(encoder.blocks()):
         if number:

@@ -16,27 +16,35 @@ class VisiblePatches:
     """The N visible patches of a batch, in order of sample, z, y, x.
 
     `visible` is (B, gz, gy, gx), True where a patch is visible. Tokens of the patches are (N, p, p, p, C), with p the
-    patch's side at a stage; a row is one token of them or of a whole volume (B, gz p, gy p, gx p, C). What has to be
-    counted is counted on the CPU, where masks are drawn, and sent to `device` once.
+    patch's side at a stage; a row is one token of them or of a whole volume (B, gz p, gy p, gx p, C).
+
+    Without `each`, what has to be counted is counted on the CPU, where masks are drawn, and sent to `device` once.
+    Where every sample is known to have `each` patches, nothing is counted: all is computed on the device from a mask
+    that is there, as a recorded graph needs it.
     """
 
     visible: torch.Tensor
     device: torch.device
+    each: int | None = None
 
     @cached_property
     def per_sample(self) -> tuple[int, ...]:
         """Visible patches of each sample."""
+        if self.each is not None:
+            return (self.each,) * len(self.visible)
         return tuple(self.visible.cpu().flatten(1).sum(1).tolist())
 
     @cached_property
     def counts(self) -> PatchCounts:
         """The same, for layers."""
+        if self.each is not None:
+            return PatchCounts.equal(len(self.visible), self.each, self.device)
         return PatchCounts.of(self.per_sample, self.device)
 
     @cached_property
     def positions(self) -> Positions:
         """Sample, z, y and x of each visible patch, four times (N,)."""
-        return positions_of(self.visible, self.device)
+        return positions_of(self.visible, self.device, None if self.each is None else self.count)
 
     @cached_property
     def count(self) -> int:
@@ -71,12 +79,10 @@ class VisiblePatches:
 
     def neighbours(self) -> torch.Tensor:
         """Which patch lies next to each along z, y and x, (N, 3, 3, 3) in int32; -1 where none is visible."""
-        visible = self.visible.cpu()
-        numbers = torch.full([length + 2 for length in visible.shape[1:]], -1).expand(len(visible), -1, -1, -1).clone()
-        inner = numbers[:, 1:-1, 1:-1, 1:-1]
-        inner[visible] = torch.arange(self.count)
-        around = numbers.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1)[visible]
-        return around.int().contiguous().to(self.device, non_blocking=True)
+        batch, *grid = self.visible.shape
+        numbers = torch.full((batch, *[cells + 2 for cells in grid]), -1, dtype=torch.int32, device=self.device)
+        numbers[:, 1:-1, 1:-1, 1:-1][self.positions] = torch.arange(self.count, dtype=torch.int32, device=self.device)
+        return numbers.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1)[self.positions].contiguous()
 
 
 def whole_volume(rows_nc: torch.Tensor, rows: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
