@@ -2,9 +2,10 @@
 
     python benchmarks/explanations_oasis.py --work DIR [--atlas FILE --labels CSV]
 
-Everybody without dementia, all sessions, at 4.5 mm; two of the four folds under two seeds, three epochs each: a short
-training, for a machine without a GPU. The folds' held-out people are explained by two methods. The scans lie in MNI152
-already. The result is benchmarks/results/explanations_oasis.json. ADNEXT_TEST_DATA names the folder of the scans.
+Everybody without dementia, all sessions, at 4.5 mm; two of the four folds under two seeds, three epochs each if nothing
+else is said: a short training, for a machine without a GPU. The folds' held-out people are explained by two methods.
+The scans lie in MNI152 already. The result is benchmarks/results/explanations_oasis.json. ADNEXT_TEST_DATA names the
+folder of the scans.
 """
 
 import argparse
@@ -23,7 +24,7 @@ NUMBER, NAME, TRAINER = 206, "OasisYearsRepeated", "ADNeXtTrainer_T_Small"
 PRESET = {
     "preprocessing": {"spacing_mm": [4.5, 4.5, 4.5], "input_size_voxels": [32, 40, 32], "brain_extraction": "none"}
 }
-FOLDS, SEEDS, SETTINGS = (0, 1), (42, 43), ("epochs=3", "warmup_epochs=1")
+FOLDS, SEEDS = (0, 1), (42, 43)
 METHODS = {
     "integrated_gradients": ("steps=8", "most_steps=8", "tolerance=0.5"),
     "smooth_grad": ("samples=4",),
@@ -42,16 +43,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for nnU-Net's three folders")
     parser.add_argument("--atlas", type=Path, help="as of adnext_explain")
     parser.add_argument("--labels", type=Path, help="as of adnext_explain")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--epochs", type=int, default=3, help="of each fold; the first is the warm-up (default: 3)")
     parser.add_argument("--checks", type=int, default=16, help="people whose maps are checked (default: %(default)s)")
     arguments = parser.parse_args()
-    work = arguments.work.absolute()
+    work, device = arguments.work.absolute(), ("-device", arguments.device)
     use_folders(work)
     _prepare(work)
     results = work / "nnUNet_results"
     for seed in SEEDS:
         os.environ["nnUNet_results"] = str(results if seed == SEEDS[0] else results / f"{SEED_FOLDER}{seed}")
         for fold in FOLDS:
-            options = set_options((*SETTINGS, f"seed={seed}"))
+            options = [*device, *set_options((f"epochs={arguments.epochs}", "warmup_epochs=1", f"seed={seed}"))]
             run_command("adnext_train", str(NUMBER), "3d_fullres", str(fold), "-tr", TRAINER, "--continue", *options)
     os.environ["nnUNet_results"] = str(results)
     run = results / dataset_folder(NUMBER, NAME) / run_of(TRAINER)
@@ -60,7 +63,7 @@ def main() -> None:
     found = {
         "made_by": {key: value for key, value in info.items() if key != "settings"},
         "mean_absolute_error_years": _error(run),
-        "methods": {method: _method(run, method, arguments.checks, regions) for method in METHODS},
+        "methods": {method: _method(run, method, arguments.checks, [*regions, *device]) for method in METHODS},
     }
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -86,10 +89,10 @@ def _error(run: Path) -> float:
     return float((rows["target"] - rows["prediction"]).abs().mean())
 
 
-def _method(run: Path, method: str, checks: int, regions: list[str]) -> dict:
+def _method(run: Path, method: str, checks: int, options: list[str]) -> dict:
     folder = run / "explanations" / method
     if not (folder / "findings.json").is_file():
-        words = [*set_options(METHODS[method]), *regions, "--mni", "scans", "--checks", str(checks)]
+        words = [*set_options(METHODS[method]), *options, "--mni", "scans", "--checks", str(checks)]
         run_command("adnext_explain", str(NUMBER), "-tr", TRAINER, "-m", method, *words)
     summary = json.loads((folder / "findings.json").read_text())
     table = pd.read_csv(folder / "regions.csv")

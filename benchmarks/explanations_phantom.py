@@ -32,20 +32,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for both demos")
     parser.add_argument("--subjects", type=int, nargs=2, default=(120, 120), help="of the demos of effect 1 and 0")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--people", type=int, default=16, help="whose first scans are explained (default: %(default)s)")
     arguments = parser.parse_args()
     found = {
-        f"effect {effect}": _effect(effect, subjects, arguments.people, arguments.work.absolute() / name)
+        f"effect {effect}": _effect(effect, subjects, arguments, arguments.work.absolute() / name)
         for (effect, name), subjects in zip(EFFECTS.items(), arguments.subjects, strict=True)
     }
     RESULT.write_text(json.dumps({"made_by": provenance(), **found}, indent=1) + "\n")
 
 
-def _effect(effect: str, subjects: int, people: int, folder: Path) -> dict:
+def _effect(effect: str, subjects: int, arguments: argparse.Namespace, folder: Path) -> dict:
+    people, device = arguments.people, ("-device", arguments.device)
     run = folder / "nnUNet_results" / DATASET / run_of(TRAINER)
     metrics = run / "crossval_results" / "metrics.json"
     if not metrics.is_file():
-        run_command("adnext_demo", "--output", str(folder), "--effect", effect, "--subjects", str(subjects))
+        run_command("adnext_demo", "--output", str(folder), "--effect", effect, "--subjects", str(subjects), *device)
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         os.environ[name] = str(folder / name)
     # spread over the cohort, in which every other person is a patient: an odd step takes both
@@ -55,16 +57,16 @@ def _effect(effect: str, subjects: int, people: int, folder: Path) -> dict:
         "subjects": subjects,
         "auc_mean_of_folds": json.loads(metrics.read_text())["scores"]["auc_mean_of_folds"],
         "made_by": {key: value for key, value in info.items() if key != "settings"},
-        "methods": {name: _method(folder, cases, name, *words) for name, words in METHODS.items()},
+        "methods": {name: _method(folder, cases, device, name, *words) for name, words in METHODS.items()},
     }
 
 
-def _method(folder: Path, cases: list[str], name: str, method: str, *settings: str) -> dict:
+def _method(folder: Path, cases: list[str], device: tuple[str, str], name: str, method: str, *settings: str) -> dict:
     output = folder / "maps" / name.replace(", ", "_").replace(" ", "_")
     if not (output / "findings.json").is_file():
         words = [word for setting in settings for word in ("--set", setting)]
         truth = ["--truth", str(folder / "true_regions.nii.gz"), "--checks", str(len(cases)), "--cases", *cases]
-        run_command("adnext_explain", "999", "-tr", TRAINER, "-m", method, *words, *truth, "-o", str(output))
+        run_command("adnext_explain", "999", "-tr", TRAINER, "-m", method, *words, *truth, *device, "-o", str(output))
     summary = json.loads((output / "findings.json").read_text())
     return {key: summary[key] for key in KEPT}
 
