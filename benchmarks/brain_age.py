@@ -38,7 +38,7 @@ def main() -> None:
     if arguments.folds_of is not None:
         prepare(IN_FOLDS, pd.concat([corpus(data), _old(data, arguments.folds_of)]), arguments.work)
         folder = arguments.work / "nnUNet_preprocessed" / dataset_folder(*IN_FOLDS)
-        splits = _splits(folder, _task(arguments.folds_of))
+        splits = task_splits(folder, _task(arguments.folds_of))
         (folder / "splits_final.json").write_text(json.dumps(splits, indent=1))
         for fold in range(len(splits) - 1):
             _trained(arguments.work, IN_FOLDS, str(fold), [*train, *GO_ON, "-pretrained_weights", str(weights)])
@@ -69,7 +69,7 @@ def _old(data: Path, work: Path) -> pd.DataFrame:
     return oasis.loc[oasis["subject_id"].isin(normal), ["subject_id", "age", "file"]]
 
 
-def _splits(folder: Path, task: Path) -> list[dict[str, list[str]]]:
+def task_splits(folder: Path, task: Path) -> list[dict[str, list[str]]]:
     """The task's folds, with everybody else to train on; a last one, never trained, holds those out, as one must."""
     case_of = pd.read_csv(folder / "subjects.csv").set_index("subject_id")["case_id"]
     person_of = pd.read_csv(task / "subjects.csv").set_index("case_id")["subject_id"]

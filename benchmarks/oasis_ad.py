@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +75,11 @@ def main() -> None:
     _write_result(arguments, folder, seconds)
 
 
-def import_task(task: str, work: Path) -> float:
-    """Import a task's dataset into the folder of work; seconds."""
+def import_task(task: str, work: Path, run: Callable[..., float] = run_command) -> float:
+    """Import a task's dataset into the folder of work by what runs a command; seconds."""
     number, name, selection = TASKS[task]
     data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)) / "oasis1"
-    return run_command(
+    return run(
         *("adnext_import", str(number), name, "--table", str(oasis_table(data, work)), "--images", str(data)),
         *("--image-pattern", "images/{ID}.nii.gz", "--subject-column", "subject_id", "--session-column", "session"),
         *("--age-column", "Age", "--sex-column", "M/F", "--keep", "nWBV,eTIV", *selection),

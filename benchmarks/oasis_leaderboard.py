@@ -97,17 +97,17 @@ def main() -> None:
     cohort = Cohort.open(work / "nnUNet_preprocessed" / dataset)
     report = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": {}}
     report |= {"made_by": provenance(), "hardware": {"cpus": os.cpu_count()}, "people": len(cohort.subjects)}
-    simple = _simple(cohort)
+    simple = simple_models(cohort)
     reference = simple["age+sex+nWBV"]
     for row, people in simple.items():
-        report["rows"][row] = _scored(people, reference)
+        report["rows"][row] = scored(people, reference)
     for row in arguments.rows:
         report["rows"][row] = _trained(ROWS[row], str(number), work / "nnUNet_results", cohort, reference)
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
         print(row, json.dumps(report["rows"][row]["auc"]), flush=True)
 
 
-def _simple(cohort: Cohort) -> dict[str, SubjectPredictions]:
+def simple_models(cohort: Cohort) -> dict[str, SubjectPredictions]:
     """Models of columns, on `train` alone as `adnext_evaluate` has them."""
     models = {"+".join(one): covariates(cohort, one) for one in (["age"], ["nWBV"], TOLD, [*TOLD, "nWBV"])}
     models["baseline regions (18)+age+sex"] = regions(cohort, region_columns(cohort.subjects), TOLD)
@@ -115,49 +115,49 @@ def _simple(cohort: Cohort) -> dict[str, SubjectPredictions]:
 
 
 def _trained(row: Row, number: str, results: Path, cohort: Cohort, reference: SubjectPredictions) -> dict:
-    results = results.with_name(f"{results.name}_{_slug(row)}")  # two rows may have one trainer and one plan
+    results = results.with_name(f"{results.name}_{slug(row)}")  # two rows may have one trainer and one plan
     results.mkdir(exist_ok=True)
     os.environ["nnUNet_results"] = str(results)
     settings = set_options(f"{key}={json.dumps(value)}" for key, value in row.settings.items())
     train = ["adnext_train", number, "3d_fullres", "cv", "-tr", row.trainer, "-p", row.plans, "--continue"]
-    evaluated = [run / "crossval_results" / "metrics.json" for run in _runs(results / cohort.name, row)]
+    evaluated = [run / "crossval_results" / "metrics.json" for run in runs_of(results / cohort.name, row)]
     if len(evaluated) < row.seeds or not all(file.is_file() for file in evaluated):
         run_command(*train, "--seeds", str(row.seeds), *settings)
     tables = [
         pd.concat([pd.read_csv(file) for file in sorted(run.glob("fold_*/validation/predictions.csv"))])
-        for run in _runs(results / cohort.name, row)
+        for run in runs_of(results / cohort.name, row)
     ]
     seeds = [per_subject(table, cohort.task) for table in tables]
-    found = _scored(seeds[0], reference) | {"trainer": row.trainer, "plans": row.plans, "settings": row.settings}
+    found = scored(seeds[0], reference) | {"trainer": row.trainer, "plans": row.plans, "settings": row.settings}
     if row.seeds > 1:
-        found["auc_of_seeds"] = [_numbers(estimates(one, resamples_of(one))["auc_mean_of_folds"]) for one in seeds]
+        found["auc_of_seeds"] = [numbers(estimates(one, resamples_of(one))["auc_mean_of_folds"]) for one in seeds]
         shares = [name for name in tables[0] if name.startswith("prob_")]
         mean = tables[0].assign(
             **{name: sum(table[name].to_numpy() for table in tables) / len(tables) for name in shares}
         )
-        found["mean_of_seeds"] = _scored(per_subject(mean, cohort.task), reference)
+        found["mean_of_seeds"] = scored(per_subject(mean, cohort.task), reference)
     return found
 
 
-def _runs(folder: Path, row: Row) -> list[Path]:
+def runs_of(folder: Path, row: Row) -> list[Path]:
     first = RunFolder(folder / run_name(row.trainer, row.plans, "3d_fullres"))
     return [first.path, *(run.path for run in seed_runs(first).values())][: row.seeds]
 
 
-def _slug(row: Row) -> str:
+def slug(row: Row) -> str:
     return sha256(repr(row).encode()).hexdigest()[:8]
 
 
-def _scored(people: SubjectPredictions, reference: SubjectPredictions) -> dict:
+def scored(people: SubjectPredictions, reference: SubjectPredictions) -> dict:
     resamples = resamples_of(people)
     is_same = people is reference
     return {
-        "auc": _numbers(estimates(people, resamples)["auc_mean_of_folds"]),
-        "less_age_sex_nWBV": None if is_same else _numbers(gain(people, reference, resamples)),
+        "auc": numbers(estimates(people, resamples)["auc_mean_of_folds"]),
+        "less_age_sex_nWBV": None if is_same else numbers(gain(people, reference, resamples)),
     }
 
 
-def _numbers(estimate: Estimate) -> dict:
+def numbers(estimate: Estimate) -> dict:
     return {"value": estimate.value, "interval": [estimate.low, estimate.high]}
 
 

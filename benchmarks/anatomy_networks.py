@@ -1,0 +1,280 @@
+"""Networks on tissue maps for AD against normal (60 and older) on OASIS-1, on the folds of `oasis_leaderboard.py`.
+
+    python benchmarks/anatomy_networks.py --work DIR                       # prepares, then trains; hours on a CPU
+    python benchmarks/anatomy_networks.py --work DIR --device cuda --processes 4 --seconds 380
+    python benchmarks/anatomy_networks.py --work DIR --only-prepare
+
+`anatomy_arms.py` has every network, with its reason. Encoders learn age, sex and volumes without a diagnosis: of each
+fold's training people, and of normal people of 30 to 59, who are in no fold of the task. Each finished network leaves a
+table of predictions of everybody held out, and of `selection`, in DIR/predictions; `anatomy_scores.py` reads those. An
+interrupted run goes on when the same command is given again. With --seconds nothing is begun after that time. The
+scans are those described in the data's own README; ADNEXT_TEST_DATA names their folder.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+from anatomy_arms import ARMS, BOX, BRAIN, ENCODERS, Arm, Encoder
+from brain_age import first_sessions, task_splits
+from oasis_ad import DEFAULT_DATA, SAME_PERSON, TASKS, import_task
+from oasis_leaderboard import PRESETS
+from pipeline import dataset_folder, run_here, use_folders
+
+from adnext_plugin.environment import environment_with
+from adnext_plugin.paths import REGIONS_FILE, run_name
+from adnext_plugin.run_folder import RunFolder
+
+TASK, PEOPLE = TASKS["ad"][:2], (208, "Anatomy")
+PROXY = "ADNeXtProxyTrainer_T_Small"
+FROM_AGE, TO_AGE = 30, 60
+FIRST_SEED = 42
+FOLDS = range(4)
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """An encoder or an arm under one seed in one fold."""
+
+    name: str
+    seed: int
+    fold: int
+    is_encoder: bool
+
+    @property
+    def needs(self) -> "Unit | None":
+        """The encoder that it begins with."""
+        encoder = None if self.is_encoder else ARMS[self.name].encoder
+        return None if encoder is None else replace(self, name=encoder, is_encoder=True)
+
+    @property
+    def slug(self) -> str:
+        """Name of its files."""
+        words = self.name.replace("+", "_").replace(",", "").replace(" ", "_")
+        return f"{'encoder' if self.is_encoder else 'arm'}_{words}_seed{self.seed}"
+
+    @property
+    def table(self) -> str:
+        """Name of the file of an arm's predictions."""
+        return f"{self.slug}_fold{self.fold}.csv"
+
+
+def main() -> None:
+    """Prepare, then train what is missing."""
+    arguments = _parse()
+    started = time.monotonic()
+    use_folders(arguments.work)
+    for plans in arguments.prepare:
+        prepare(arguments.work, plans, str(arguments.processes))
+    if arguments.only_prepare:
+        return
+    seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
+    units = list(units_of(arguments.arms, seeds, range(arguments.folds)))
+    queue = Queue(arguments.work, arguments.device, json.loads(arguments.all_settings), arguments.processes)
+    failed = queue.work_off(units, started + arguments.seconds)
+    sys.exit(1 if failed else 0)
+
+
+def prepare(work: Path, plans: str, processes: str) -> None:
+    """Import, prepare under these plans and measure whatever is not there."""
+    raw, prepared = work / "nnUNet_raw", work / "nnUNet_preprocessed"
+    task, people = (prepared / dataset_folder(*dataset) for dataset in (TASK, PEOPLE))
+    if not (raw / task.name).is_dir():
+        import_task("ad", work, run_here)
+    _plan(TASK[0], task, plans, processes)
+    if not (raw / people.name).is_dir():
+        table = work / f"{PEOPLE[1]}.csv"
+        _people(task).to_csv(table, index=False)
+        columns = ["--regress", "age", "--age-column", "age", "--sex-column", "sex"]
+        run_here("adnext_import", str(PEOPLE[0]), PEOPLE[1], "--table", str(table), "--file-column", "file", *columns)
+    _plan(PEOPLE[0], people, plans, processes)
+    (people / "splits_final.json").write_text(json.dumps(task_splits(people, task), indent=1))
+    _mark(work, plans).touch()
+
+
+def units_of(arms: list[str], seeds: range, folds: range) -> Iterator[Unit]:
+    """All there is to train, seed by seed, an encoder before what begins with it."""
+    for seed in seeds:
+        met = set()
+        for name in arms:
+            units = [Unit(name=name, seed=seed, fold=fold, is_encoder=False) for fold in folds]
+            yield from (encoder for unit in units if (encoder := unit.needs) is not None and encoder not in met)
+            met |= {unit.needs for unit in units}
+            yield from units
+
+
+class Queue:
+    """Trains units in several processes, each as soon as the encoder that it needs is there."""
+
+    def __init__(self, work: Path, device: str, settings: dict, processes: int) -> None:
+        self._arguments = (work, device, settings)
+        self._processes = processes
+        self._failed: list[Unit] = []
+
+    def work_off(self, units: list[Unit], until: float) -> list[Unit]:
+        """Train all in order, as far as there is time; those that failed."""
+        waiting, running = list(units), {}
+        finished: set[Unit | None] = {None}
+        pool = self._pool()
+        while waiting or running:
+            for unit in [one for one in waiting if one.needs in finished and self._is_prepared(one)]:
+                if len(running) < self._processes and time.monotonic() < until:
+                    waiting.remove(unit)
+                    running[pool.submit(train_unit, unit, *self._arguments)] = unit
+            if not running and (not waiting or time.monotonic() >= until):
+                break
+            done, _ = wait(running, timeout=SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED)
+            if not running:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            elif time.monotonic() >= until:
+                waiting = []
+            for future in done:
+                if self._is_fine(future, unit := running.pop(future)):
+                    finished.add(unit)
+                else:
+                    waiting = [one for one in waiting if one.needs != unit]
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
+                pool = self._pool()
+        pool.shutdown(wait=True, cancel_futures=True)
+        return self._failed
+
+    def _is_prepared(self, unit: Unit) -> bool:
+        return _mark(self._arguments[0], recipe_of(unit).plans).exists()
+
+    def _pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self._processes, mp_context=get_context("spawn"))
+
+    def _is_fine(self, future: Future, unit: Unit) -> bool:
+        error = future.exception()
+        if error is None:
+            print(json.dumps(future.result()), flush=True)
+            return True
+        self._failed.append(unit)
+        print(f"failed: {unit.slug}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        traceback.print_exception(error, file=sys.stderr)
+        return False
+
+
+def train_unit(unit: Unit, work: Path, device: str, settings: dict) -> dict:
+    """Train an encoder or an arm in a fold, and write an arm's predictions down.
+
+    Args:
+        unit: what.
+        work: folder with nnU-Net's folders.
+        device: cpu or cuda.
+        settings: those that replace all others, as for a trial with one epoch.
+
+    Returns:
+        Name, seconds, and of an arm its AUC on `selection`.
+    """
+    from adnext_plugin.api.runs import train
+
+    one = recipe_of(unit)
+    trainer, (number, name) = (PROXY, PEOPLE) if isinstance(one, Encoder) else (one.trainer, TASK)
+    results, log = work / "results" / unit.slug, work / "logs" / f"{unit.slug}_fold{unit.fold}.txt"
+    told = dict(one.settings) | {"seed": unit.seed} | settings
+    if unit.needs is not None:
+        told["pretrained_weights"] = str(weights_of(unit.needs, work))
+    started = time.monotonic()
+    for folder in (results, log.parent, work / "predictions"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with environment_with(nnUNet_results=str(results)), _into(log):
+        train(number, unit.fold, trainer=trainer, plans=one.plans, device=device, **told)
+    found = {"unit": unit.slug, "fold": unit.fold, "seconds": round(time.monotonic() - started, 1)}
+    if not unit.is_encoder:
+        run = RunFolder(results / dataset_folder(number, name) / run_name(trainer, one.plans, "3d_fullres"))
+        judged = run.fold(unit.fold).path / "validation"
+        shutil.copy(judged / "predictions.csv", work / "predictions" / unit.table)
+        summary = json.loads((judged / "summary.json").read_text())
+        found["auc_on_selection"] = summary["metrics"]["selection"]["auc"]
+    return found
+
+
+def recipe_of(unit: Unit) -> Encoder | Arm:
+    """What is trained."""
+    return ENCODERS[unit.name] if unit.is_encoder else ARMS[unit.name]
+
+
+def weights_of(unit: Unit, work: Path) -> Path:
+    """Checkpoints of an encoder; "{fold}" stands for the fold."""
+    run = (
+        work
+        / "results"
+        / unit.slug
+        / dataset_folder(*PEOPLE)
+        / run_name(PROXY, ENCODERS[unit.name].plans, "3d_fullres")
+    )
+    return run / "fold_{fold}" / "checkpoint_final.pth"
+
+
+class _into:
+    """All that this process prints goes into a file, that of libraries, too."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        sys.stdout.flush(), sys.stderr.flush()
+        self._kept = os.dup(1), os.dup(2)
+        with self._path.open("ab") as file:
+            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+
+    def __exit__(self, *error: object) -> None:
+        sys.stdout.flush(), sys.stderr.flush()
+        for kept, number in zip(self._kept, (1, 2), strict=True):
+            os.dup2(kept, number)
+            os.close(kept)
+
+
+def _plan(number: int, folder: Path, plans: str, processes: str) -> None:
+    words = ["-d", str(number), "-p", plans, "-np", processes]
+    run_here("adnext_plan_and_preprocess", *words, "--preset", str(PRESETS[plans]))
+    if not (folder / REGIONS_FILE).is_file():
+        run_here("adnext_regions", *words, accepted=(0, 2))
+
+
+def _mark(work: Path, plans: str) -> Path:
+    return work / f"prepared_{plans}"
+
+
+def _people(task: Path) -> pd.DataFrame:
+    """Everybody of the task, and normal people of 30 to 59; no diagnosis."""
+    wanted = set(pd.read_csv(task / "subjects.csv")["subject_id"])
+    data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA))
+    oasis = first_sessions(data).rename(columns={"Age": "age", "M/F": "sex"})
+    younger = ~(oasis["CDR"] > 0) & oasis["age"].between(FROM_AGE, TO_AGE, inclusive="left")
+    chosen = (younger & (oasis["subject_id"] != SAME_PERSON)) | oasis["subject_id"].isin(wanted)
+    return oasis.loc[chosen, ["subject_id", "age", "sex", "file"]]
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=lambda text: Path(text).absolute(), required=True)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing after so long")
+    parser.add_argument(
+        "--prepare", nargs="*", default=[BOX, BRAIN], help="under which plans; networks wait for theirs"
+    )
+    parser.add_argument("--only-prepare", action="store_true")
+    parser.add_argument("--folds", type=int, default=len(FOLDS), help="fewer, for a trial")
+    parser.add_argument("--all-settings", default="{}", metavar="JSON", help="that replace those of all, for a trial")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
