@@ -1,12 +1,14 @@
-"""nnU-Net's own trainer, as long and on as few cases as the others of `segmentation_hippocampus.py`."""
+"""Trainers of `segmentation_hippocampus.py`: nnU-Net's own at equal length, and pre-training that saves once."""
 
 import json
 import os
+from pathlib import Path
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from adnext_plugin.trainers.segmentation.cases import take_cases
+from adnext_plugin.trainers.variants.amaes import TRAINERS
 
 STUDY = "ADNEXT_SEGMENTATION_STUDY"  # environment variable: numbers of the study, as JSON
 
@@ -27,7 +29,6 @@ class StockOfStudy(nnUNetTrainer):
         self.num_epochs = self.study.get("epochs", 10)
         self.num_iterations_per_epoch = self.study.get("steps_per_epoch", 250)
         self.num_val_iterations_per_epoch = self.study.get("validation_steps", 50)
-        self.save_every = 1
 
     def on_train_end(self) -> None:
         self.inference_allowed_mirroring_axes = None
@@ -35,4 +36,21 @@ class StockOfStudy(nnUNetTrainer):
 
     def do_split(self) -> tuple[list[str], list[str]]:
         training, held_out = super().do_split()
-        return take_cases(training, self.study.get("n_train", len(training)), self.study.get("seed", 42)), held_out
+        count = self.study.get("n_train") or len(training)
+        return take_cases(training, count, self.study.get("seed", 42)), held_out
+
+
+class _SavedOnce:
+    """Writes its last state alone: epochs of a second are shorter than what it takes to write one."""
+
+    def save_checkpoint(self, filename: str) -> None:
+        if Path(filename).name == "checkpoint_final.pth":
+            super().save_checkpoint(filename)  # type: ignore[misc]
+
+
+class AMAESOfStudy_UNetB(_SavedOnce, TRAINERS["ADNeXtAMAESTrainer_UNetB"]):  # type: ignore[misc]
+    """`ADNeXtAMAESTrainer_UNetB`."""
+
+
+class AMAESOfStudy_MedNeXtM(_SavedOnce, TRAINERS["ADNeXtAMAESTrainer_MedNeXtM"]):  # type: ignore[misc]
+    """`ADNeXtAMAESTrainer_MedNeXtM`."""
