@@ -111,6 +111,8 @@ class TrainerSettings(RunSettings):
     skip_audit: str | None = None  # why people or images on both sides of a fold were not looked for
     # why ids that this dataset shares with what the first weights have seen are those of different people
     other_people: str | None = None
+    # forget what is inside the network's blocks until the backward pass: less memory, more time
+    recompute: bool = False
     # also predict the held-out fold after every epoch, to show by how much the paper's protocol would overstate this
     # very run; nothing depends on it
     inflation_meter: bool = False

@@ -1,5 +1,8 @@
 """Memory for time: parts of a network forget what is inside them, and compute it again for the backward pass."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -17,6 +20,19 @@ class MayRecompute(nn.Module):
         if self.recompute and self.training and torch.is_grad_enabled():
             return checkpoint(layer, x, use_reentrant=False)
         return layer(x)
+
+
+@contextmanager
+def layers_watched(network: nn.Module, watch: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Let a function pass on what goes through layers that would be computed again."""
+    parts = [module for module in network.modules() if isinstance(module, MayRecompute) and module.recompute]
+    try:
+        for part in parts:
+            part.through = watch  # type: ignore[method-assign]
+        yield
+    finally:
+        for part in parts:
+            del part.through
 
 
 def recompute_in(network: nn.Module) -> int:

@@ -16,6 +16,7 @@ from adnext_plugin.data.augmentation import Augmentation, CentreCrop
 from adnext_plugin.data.loading import Loader
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_planned_network
+from adnext_plugin.networks.recomputation import recompute_in
 from adnext_plugin.networks.with_covariates import network_of_images
 from adnext_plugin.plan import Plan
 from adnext_plugin.run_records import FoldSummary, write_summary
@@ -65,8 +66,8 @@ class ADNeXtTrainer(RunTrainer):
         """Build network, optimizer and schedule.
 
         Raises:
-            SettingsError: the dataset has no target, the volumes are smaller than the cut from them, or batches are
-                too small for the network.
+            SettingsError: the dataset has no target, the volumes are smaller than the cut from them, batches are too
+                small for the network, or it cannot compute parts of itself again.
         """
         if self.task.kind == "unlabelled":
             raise SettingsError(
@@ -81,6 +82,11 @@ class ADNeXtTrainer(RunTrainer):
             isinstance(module, nn.BatchNorm1d) for module in self.network.modules()
         ):
             raise SettingsError("batch_size 1: the network's head normalises over the batch; make it 2 or more")
+        if self.settings.recompute and not recompute_in(self._plain_network()):
+            raise SettingsError(
+                f"recompute: network {self.plan.network.name} has no parts that it can compute again; leave it out, or "
+                "take an AD-NeXt, a MedNeXt, a U-Net or ResEnc-L"
+            )
 
     @classmethod
     def build_network(cls, plan: Plan, in_channels: int) -> nn.Module:

@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from adnext_plugin.batch import Batch
 from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import Loader
-from adnext_plugin.environment import launch_setting
+from adnext_plugin.environment import LaunchSetting, launch_setting
 from adnext_plugin.errors import SettingsError, WeightsError
 from adnext_plugin.networks.kernels.choice import fastest_plans, layers_by_shape, plans_from_json, use_plans
 from adnext_plugin.networks.kernels.triton_here import switch
@@ -342,7 +342,11 @@ class RunTrainer(FoldRun):
     def _launched(self) -> LaunchedNetwork:
         # parts of a batch add up gradients, which a graph leaves in one place
         is_alone = not self.is_ddp and self.settings.accumulate == 1
-        launch = launch_of(launch_setting(), self.plan.network.name or "", self.device) if is_alone else "eager"
+        # what is computed again restores random numbers, which a graph cannot
+        is_once = not getattr(self.settings, "recompute", False)
+        launch: LaunchSetting = "eager"
+        if is_alone and is_once:
+            launch = launch_of(launch_setting(), self.plan.network.name or "", self.device)
         return LaunchedNetwork(self.network, launch, self.print_to_log_file)
 
     def _add_gradients(self, batch: Batch) -> torch.Tensor:

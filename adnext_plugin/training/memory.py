@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from adnext_plugin.environment import environment_with
+from adnext_plugin.networks.recomputation import layers_watched
 from adnext_plugin.settings import Precision
 from adnext_plugin.training.precision import HALF
 
@@ -26,6 +27,8 @@ SCRATCH = 1.1  # what kernels need besides while they run, of the rest
 
 def kept_bytes(network: nn.Module, inputs: Sequence[tuple[int, ...]], precision: Precision) -> int:
     """What a forward pass of one case keeps for the gradient, weights apart.
+
+    Of layers that are computed again it keeps their input, and in the backward pass the inside of one at a time.
 
     Args:
         network: in training mode, on any device; left as it is.
@@ -39,6 +42,16 @@ def kept_bytes(network: nn.Module, inputs: Sequence[tuple[int, ...]], precision:
         kept[storage._cdata] = storage
         return tensor
 
+    inside = [0]
+
+    def passed_again(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        before = set(kept)
+        y = layer(x)
+        new = [kept.pop(key) for key in kept.keys() - before]
+        inside.append(sum(storage.nbytes() for storage in new))
+        keep(x)
+        return y
+
     half = HALF.get(precision)
     # two cases, as batch norms want; kernels of our own need values
     with FakeTensorMode(allow_non_fake_inputs=True), environment_with(ADNEXT_KERNELS="stock"):
@@ -46,12 +59,13 @@ def kept_bytes(network: nn.Module, inputs: Sequence[tuple[int, ...]], precision:
         images = [torch.empty(2, *shape, device="cuda") for shape in inputs]
         with (
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            layers_watched(network, passed_again),
             nullcontext() if half is None else torch.autocast("cuda", dtype=half),
         ):
             functional_call(network, state, tuple(images))
     for tensor in state.values():
         kept.pop(tensor.untyped_storage()._cdata, None)
-    return sum(storage.nbytes() for storage in kept.values()) // 2
+    return (sum(storage.nbytes() for storage in kept.values()) + max(inside)) // 2
 
 
 def memory_line(what: str, needed_bytes: Sequence[int], free_bytes: int, first_parts: int = 1) -> str:

@@ -309,6 +309,14 @@ def test_a_cut_larger_than_the_volumes_is_refused(toy, monkeypatch) -> None:
         _trainer(monkeypatch, crop_voxels=[64, 32, 32]).initialize()
 
 
+def test_blocks_are_computed_again_where_asked_for_by_networks_that_can(toy, monkeypatch) -> None:
+    trainer = _trainer(monkeypatch, recompute=True)
+    trainer.initialize()
+    assert trainer.network.encoder.recompute
+    with pytest.raises(SettingsError, match="recompute: network .* has no parts that it can compute again"):
+        _trainer(monkeypatch, name="ADNeXtTinyDenseNetTrainer", recompute=True, warmup_epochs=0).initialize()
+
+
 def test_a_run_continues_only_as_the_run_it_was(toy, monkeypatch) -> None:
     first = _trainer(monkeypatch, epochs=1)
     first.run_training()

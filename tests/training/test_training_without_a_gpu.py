@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from adnext_plugin.environment import environment_with
 from adnext_plugin.networks.build import build_network
+from adnext_plugin.networks.recomputation import recompute_in
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.registry import NETWORKS, registered_names
@@ -71,6 +72,15 @@ def test_what_a_step_keeps_for_its_gradient_is_known_before(fake_gpu, name, opti
     kept = kept_bytes(network, [(1, 128, 128, 128)], precision)
     assert kept / 2**20 == pytest.approx(mib, rel=0.1)
     assert kept_bytes(network, [(1, 128, 128, 128)], "float32") > 1.2 * kept
+
+
+@pytest.mark.parametrize(("name", "least"), [("adnext_l", 3), ("mednext_b_k3", 2)])
+def test_blocks_that_are_computed_again_keep_their_input_alone_and_the_inside_of_one(fake_gpu, name, least) -> None:
+    network = _without_data(name, 64)
+    whole = kept_bytes(network, [(1, 64, 64, 64)], "bfloat16")
+    assert recompute_in(network)
+    largest_inputs = 2 * 16**3 * 128 if name == "adnext_l" else 2 * 64**3 * 32
+    assert largest_inputs < kept_bytes(network, [(1, 64, 64, 64)], "bfloat16") < whole / least
 
 
 def test_the_estimate_of_a_step_is_what_an_h100_needed(fake_gpu) -> None:

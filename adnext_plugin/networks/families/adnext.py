@@ -31,6 +31,7 @@ from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.norms import ChannelNorm
 from adnext_plugin.networks.layers.stems import STEM_STRIDE, ConvolutionalStem, PatchStem
 from adnext_plugin.networks.layers.tokens import mean_of_pairs, to_tokens, to_volume
+from adnext_plugin.networks.recomputation import MayRecompute
 
 Downsampling = Literal["avg", "max", "strided"]
 Init = Literal["paper", "fan_in"]
@@ -83,7 +84,7 @@ class Transition(nn.Module):
         return self.project(to_tokens(self.pool(to_volume(x))))
 
 
-class ADNeXtEncoder(nn.Module):
+class ADNeXtEncoder(MayRecompute):
     """Stem and four stages: (B, C, Z, Y, X) to tokens (B, Z/32, Y/32, X/32, widths[-1]), rounded up."""
 
     def __init__(
@@ -120,19 +121,26 @@ class ADNeXtEncoder(nn.Module):
         return [self.stem, self.stages[0], *deeper]
 
     def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
-        x = self.stages[0](self.stem(x_bczyx))
-        for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
-            x = stage(transition(x))
+        x = self._stage(0, self.stem(x_bczyx))
+        for number, transition in enumerate(self.transitions, start=1):
+            x = self._stage(number, transition(x))
         return x
 
     def levels(self, x_bczyx: torch.Tensor) -> list[torch.Tensor]:
         """Features (B, C, Z, Y, X) of every stage, the finest first."""
-        x = self.stages[0](self.stem(x_bczyx))
+        x = self._stage(0, self.stem(x_bczyx))
         found = [to_volume(x)]
-        for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
-            x = stage(transition(x))
+        for number, transition in enumerate(self.transitions, start=1):
+            x = self._stage(number, transition(x))
             found.append(to_volume(x))
         return found
+
+    def _stage(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        if not self.recompute:
+            return self.stages[number](x)
+        for block in self.blocks()[number]:
+            x = self.through(block, x)
+        return x
 
 
 class ClassificationHead(nn.Module):

@@ -57,14 +57,22 @@ class MedNeXtEncoder(MayRecompute, nn.Sequential):
         self.level_widths = tuple(width // 2**above for above in reversed(range(len(depths))))
         self.level_strides = tuple(2**level for level in range(len(depths)))
 
+    def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        for layer in self:
+            x_bczyx = self._passed(layer, x_bczyx)
+        return x_bczyx
+
     def levels(self, x_bczyx: torch.Tensor) -> list[torch.Tensor]:
         """Features (B, C, Z, Y, X) of every level, the finest first."""
         found, x = [], x_bczyx
         for layer in self:
             if isinstance(layer, MedNeXtDownBlock | SpatialMean):
                 found.append(x)
-            x = self.through(layer, x) if isinstance(layer, MedNeXtBlock) else layer(x)
+            x = self._passed(layer, x)
         return found
+
+    def _passed(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return self.through(layer, x) if isinstance(layer, MedNeXtBlock) else layer(x)
 
 
 def build(
