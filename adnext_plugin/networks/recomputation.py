@@ -28,11 +28,11 @@ def layers_watched(network: nn.Module, watch: Callable[[nn.Module, torch.Tensor]
     parts = [module for module in network.modules() if isinstance(module, MayRecompute) and module.recompute]
     try:
         for part in parts:
-            part.through = watch  # type: ignore[method-assign]
+            vars(part)["through"] = watch
         yield
     finally:
         for part in parts:
-            del part.through
+            vars(part).pop("through", None)
 
 
 def recompute_in(network: nn.Module) -> int:
