@@ -99,6 +99,7 @@ def prepare(work: Path, plans: str, processes: str) -> None:
         _people(task).to_csv(table, index=False)
         columns = ["--regress", "age", "--age-column", "age", "--sex-column", "sex"]
         run_here("adnext_import", str(PEOPLE[0]), PEOPLE[1], "--table", str(table), "--file-column", "file", *columns)
+    _share(task, people, raw, plans)
     _plan(PEOPLE[0], people, plans, processes)
     (people / "splits_final.json").write_text(json.dumps(task_splits(people, task), indent=1))
     _mark(work, plans).touch()
@@ -243,6 +244,16 @@ def _plan(number: int, folder: Path, plans: str, processes: str) -> None:
     run_here("adnext_plan_and_preprocess", *words, "--preset", str(PRESETS[plans]))
     if not (folder / REGIONS_FILE).is_file():
         run_here("adnext_regions", *words, accepted=(0, 2))
+
+
+def _share(task: Path, people: Path, raw: Path, plans: str) -> None:
+    """What is prepared of the task's scans is not prepared again for the other dataset, which has other case ids."""
+    case_of = pd.read_csv(raw / people.name / "subjects.csv").set_index("subject_id")["case_id"]
+    volumes = f"{plans}_3d_fullres"
+    (people / volumes).mkdir(parents=True, exist_ok=True)
+    for person, case in pd.read_csv(task / "subjects.csv").set_index("subject_id")["case_id"].items():
+        for ending in (".b2nd", ".pkl"):
+            shutil.copy(task / volumes / f"{case}{ending}", people / volumes / f"{case_of[person]}{ending}")
 
 
 def _mark(work: Path, plans: str) -> Path:
