@@ -5,11 +5,14 @@ alone; all are in the table.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from adnext_plugin.trainers.linear import REGIONS_OF_AD
-
 BOX, BRAIN = "MedialTemporal", "Tissues"  # plans: 2 mm around the medial temporal lobes, the whole brain at 3 mm
+PRESETS = {
+    BRAIN: Path(__file__).parent / "oasis_tissues_plan.json",
+    BOX: Path(__file__).parent / "oasis_medial_temporal_plan.json",
+}
 SMALL = "ADNeXtTrainer_T_Small"
 VOLUMES = tuple(
     f"{region}_{side}_{tissue}_ml_per_l"
@@ -19,6 +22,7 @@ VOLUMES = tuple(
 )
 OF_HIPPOCAMPUS = tuple(name for name in VOLUMES if name.startswith("hippocampus"))
 VENTRICLES = ("ventricles_left_fluid_ml_per_l", "ventricles_right_fluid_ml_per_l")
+REGIONS_OF_AD = tuple(name for name in OF_HIPPOCAMPUS if "fluid" in name)  # as of ADNeXtRegionsTrainer
 TOLD = {"covariates": ["age", "sex"]}
 WITH_REGIONS = {"covariates": ["age", "sex", *REGIONS_OF_AD]}
 

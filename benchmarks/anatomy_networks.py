@@ -26,10 +26,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-from anatomy_arms import ARMS, BOX, BRAIN, ENCODERS, Arm, Encoder
+from anatomy_arms import ARMS, BOX, BRAIN, ENCODERS, PRESETS, Arm, Encoder
 from brain_age import first_sessions, task_splits
 from oasis_ad import DEFAULT_DATA, SAME_PERSON, TASKS, import_task
-from oasis_leaderboard import PRESETS
 from pipeline import dataset_folder, run_here, use_folders
 
 from adnext_plugin.environment import environment_with

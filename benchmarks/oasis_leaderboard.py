@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import anatomy_arms
 import pandas as pd
 from oasis_ad import TASKS, import_task
 from pipeline import dataset_folder, run_command, set_options, use_folders
@@ -36,11 +37,7 @@ from adnext_plugin.workflows.baselines import region_columns
 
 FOLDER = Path(__file__).parent
 RESULT = FOLDER / "results" / "oasis_leaderboard.json"
-PRESETS = {
-    PLANS_NAME: FOLDER / "oasis_coarse_plan.json",
-    "Tissues": FOLDER / "oasis_tissues_plan.json",
-    "MedialTemporal": FOLDER / "oasis_medial_temporal_plan.json",
-}
+PRESETS = {PLANS_NAME: FOLDER / "oasis_coarse_plan.json", **anatomy_arms.PRESETS}
 HIPPOCAMPUS = [f"{name}{REGION_VOLUME}" for name in medial_temporal_volumes() if name.startswith("hippocampus")]
 TOLD = ["age", "sex"]
 
