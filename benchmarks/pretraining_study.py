@@ -195,7 +195,7 @@ def _prepare(work: Path, data: Path) -> None:
     in_corpus, unseen = people[people["in_corpus"]], people[~people["in_corpus"]]
     kept = ["--unlabelled", "--keep", "brain_share,ventricles_ml"]
     plan_whole_patches(CORPUS, in_corpus, work, [*COLUMNS, *kept])
-    splits = _splits(prepared_folder(CORPUS))
+    splits = splits_of_corpus(prepared_folder(CORPUS))
     write_json(splits, prepared_folder(CORPUS) / SPLITS_FILE)
     prepare(UNSEEN, unseen, work, [*COLUMNS, "--target", "sex", "--keep", "age_of_normal,eTIV,nWBV"])
     held_out = pd.read_csv(prepared_folder(CORPUS) / "subjects.csv").set_index("case_id")["subject_id"]
@@ -226,7 +226,7 @@ def people_of(data: Path) -> pd.DataFrame:
     return people.assign(brain_share=(people["share"] - share.transform("mean")) / share.transform("std"))
 
 
-def _splits(folder: Path) -> list[dict[str, list[str]]]:
+def splits_of_corpus(folder: Path) -> list[dict[str, list[str]]]:
     """One fold, which holds every sixth person of either cohort out."""
     cases = pd.read_csv(folder / "subjects.csv").sort_values("subject_id")["case_id"].tolist()
     held_out, selected = cases[::HELD_OUT], cases[1::SELECTED]

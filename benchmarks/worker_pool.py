@@ -1,0 +1,138 @@
+"""Many runs of commands at once, in few processes that import everything once, most important first, until time is up.
+
+A process that has imported what commands need forks its workers before it has touched the GPU. Each runs one job after
+the other: commands called as functions, so that only the first of them waits for the GPU's driver and for kernels.
+"""
+
+import importlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+Command = Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Commands to be run in turn, and what they found.
+
+    `key` names the job in the log of results. A command is a module of `adnext_plugin.cli` and its arguments.
+    `results` takes the place of `nnUNet_results`. `needs` are files without which the job is not begun, and which other
+    jobs make. `found` is called in the worker when all has been run, and returns what the log is to say.
+    """
+
+    key: dict[str, Any]
+    commands: list[Command]
+    results: Path
+    needs: tuple[Path, ...] = ()
+    found: Callable[[], list[dict[str, Any]]] = field(default=list)
+
+    @property
+    def name(self) -> str:
+        """Of its log file."""
+        return "_".join(str(value).replace(" ", "") for value in self.key.values())
+
+
+def run_jobs(jobs: Sequence[Job], processes: int, until: float, log_of_runs: Path, logs: Path) -> int:
+    """Run jobs in the order given, as far as what they need is there.
+
+    Args:
+        jobs: to run; those whose `key` is in the log are left out.
+        processes: at once.
+        until: of `time.monotonic`; then workers are killed.
+        log_of_runs: JSON lines, to which a line for each thing found is added at once.
+        logs: folder for what commands print.
+
+    Returns:
+        How many failed.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    waiting = [number for number, job in enumerate(jobs) if not _is_done(job, log_of_runs)]
+    workers = [_start(jobs, logs) for _ in range(processes)]
+    idle, busy, failed = [connection for _, connection in workers], [], 0
+    begun = time.monotonic()
+    try:
+        while time.monotonic() < until:
+            for connection in list(idle):
+                ready = [number for number in waiting if all(path.is_file() for path in jobs[number].needs)]
+                if ready:
+                    waiting.remove(ready[0])
+                    idle.remove(connection)
+                    busy.append(connection)
+                    connection.send(ready[0])
+            if not busy:
+                break
+            for connection in wait(busy, timeout=max(0.0, until - time.monotonic())):
+                assert isinstance(connection, Connection)
+                try:
+                    number, seconds, lines, error = connection.recv()
+                except EOFError:  # the worker is gone, killed by the system for memory or by a fault of the driver
+                    busy.remove(connection)
+                    failed += 1
+                    continue
+                busy.remove(connection)
+                idle.append(connection)
+                failed += error is not None
+                said = f"{time.monotonic() - begun:6.1f} s  {jobs[number].name}: "
+                print(said + (f"{seconds:.1f} s" if error is None else f"FAILED: {error}"), flush=True)
+                with log_of_runs.open("a") as log:
+                    for line in lines:
+                        log.write(json.dumps({**jobs[number].key, **line}) + "\n")
+    finally:
+        for process, _ in workers:
+            process.kill()
+        for process, _ in workers:
+            process.join()
+    left = len(waiting) + len(busy)
+    print(f"{left} of {len(jobs)} jobs were not ended, {failed} failed", flush=True)
+    return failed
+
+
+def _is_done(job: Job, log_of_runs: Path) -> bool:
+    if not log_of_runs.is_file():
+        return False
+    return any(job.key.items() <= json.loads(line).items() for line in log_of_runs.read_text().splitlines())
+
+
+def _start(jobs: Sequence[Job], logs: Path) -> tuple[multiprocessing.Process, Connection]:
+    ours, theirs = multiprocessing.Pipe()
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_work, args=(jobs, logs, theirs), daemon=False)
+    process.start()
+    theirs.close()
+    return process, ours  # type: ignore[return-value]
+
+
+def _work(jobs: Sequence[Job], logs: Path, connection: Connection) -> None:
+    while True:
+        number = connection.recv()
+        job, begun = jobs[number], time.monotonic()
+        lines: list[dict[str, Any]] = []
+        error = None
+        output = os.open(logs / f"{job.name}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        os.close(output)
+        try:
+            os.environ["nnUNet_results"] = str(job.results)
+            job.results.mkdir(parents=True, exist_ok=True)
+            for words in job.commands:
+                print(f"\n>>> {' '.join(words)}", flush=True)
+                code = importlib.import_module(f"adnext_plugin.cli.{words[0]}").main(list(words[1:]))
+                if code:
+                    raise RuntimeError(f"exit code {code} of {' '.join(words)}")
+            lines = job.found()
+        except BaseException as problem:
+            traceback.print_exc()
+            error = f"{type(problem).__name__}: {problem}"[:300]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        connection.send((number, time.monotonic() - begun, lines, error))
