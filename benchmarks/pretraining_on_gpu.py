@@ -222,6 +222,9 @@ class Jobs:
         main = list(ARMS)[:-1]
         tasks = ["sex_25", "age_25", "ad"]
         first = self._seeds[0]
+        if self._smoke:
+            yield from self.of_every_kind(first)
+            return
         yield from (self.pretrain(name, first) for name in main)
         yield from (self.scratch(stem, task, first) for task in tasks for stem in ("convolutional", "patch"))
         yield from (self.probe(name, first) for name in main)
@@ -236,6 +239,16 @@ class Jobs:
         for task in ("sex_100", "age_100"):
             yield from (self.scratch(stem, task, first) for stem in ("convolutional", "patch"))
             yield from (self.finetune(name, task, "whole", first) for name in main)
+
+    def of_every_kind(self, seed: int) -> Iterator[Job]:
+        """One job of each."""
+        yield from (self.pretrain(name, seed) for name in ("proxy", "fcmae", "contrastive", "amaes"))
+        yield from (self.scratch("convolutional", task, seed) for task in ("ad", "age_25"))
+        yield self.probe("proxy", seed)
+        yield self.finetune("proxy", "sex_25", "whole", seed)
+        yield self.go_on(seed)
+        yield self.finetune("proxy_and_normal", "ad", "head", seed)
+        yield from (self.pretrain(name, seed) for name in ("hybrid", "proxy_unet_b", "swinunetr"))
 
     def second_network(self, seed: int) -> Iterator[Job]:
         """The supervised objective for a network of another kind."""

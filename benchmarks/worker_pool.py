@@ -4,10 +4,12 @@ A process that has imported what commands need forks its workers before it has t
 the other: commands called as functions, so that only the first of them waits for the GPU's driver and for kernels.
 """
 
+import ctypes
 import importlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import traceback
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 Command = Sequence[str]
+END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,7 @@ def _start(jobs: Sequence[Job], logs: Path) -> tuple[multiprocessing.Process, Co
 
 
 def _work(jobs: Sequence[Job], logs: Path, connection: Connection) -> None:
+    ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)
     while True:
         number = connection.recv()
         job, begun = jobs[number], time.monotonic()
