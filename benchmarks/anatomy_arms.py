@@ -13,7 +13,7 @@ PRESETS = {
     BRAIN: Path(__file__).parent / "oasis_tissues_plan.json",
     BOX: Path(__file__).parent / "oasis_medial_temporal_plan.json",
 }
-SMALL = "ADNeXtTrainer_T_Small"
+SMALL, LINEAR = "ADNeXtTrainer_T_Small", "ADNeXtLinearTrainer"
 VOLUMES = tuple(
     f"{region}_{side}_{tissue}_ml_per_l"
     for region in ("hippocampus", "amygdala", "entorhinal", "parahippocampal")
@@ -45,6 +45,11 @@ class Arm:
     trainer: str = SMALL
     settings: dict[str, Any] = field(default_factory=dict)
     encoder: str | None = None
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is fitted at once, on the CPU, and the same under every seed but for its inner folds."""
+        return self.trainer == LINEAR
 
     @property
     def has_regions(self) -> bool:
@@ -138,5 +143,33 @@ ARMS = {
         trainer="ADNeXtTrainer_T",
         settings=TOLD
         | {"epochs": 30, "learning_rate": 5e-4, "warmup_epochs": 2, "augmentation": "anatomical", "batch_size": 8},
+    ),
+}
+# linear models of voxels, as the rows of `oasis_leaderboard.py` have them
+FITTED = {"learn_from_selection": True}
+BOTH = {"channels": ["grey", "fluid"]}
+ARMS |= {
+    "linear, box, grey and fluid": Arm(
+        reason="what networks of the box are held against", trainer=LINEAR, settings=FITTED | BOTH | TOLD
+    ),
+    "linear, box, fluid": Arm(
+        reason="at 2 mm fluid says more than grey matter",
+        trainer=LINEAR,
+        settings=FITTED | {"channels": ["fluid"]} | TOLD,
+    ),
+    "linear, box, grey and fluid, regions": Arm(
+        reason="voxels beside measured fluid", trainer=LINEAR, settings=FITTED | BOTH | WITH_REGIONS
+    ),
+    "linear, brain, modulated grey": Arm(
+        reason="the usual classical model",
+        plans=BRAIN,
+        trainer=LINEAR,
+        settings=FITTED | {"channels": ["grey"]} | TOLD,
+    ),
+    "linear, brain, grey and fluid": Arm(
+        reason="what networks of the brain are held against",
+        plans=BRAIN,
+        trainer=LINEAR,
+        settings=FITTED | BOTH | TOLD,
     ),
 }

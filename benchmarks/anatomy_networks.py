@@ -109,6 +109,8 @@ def units_of(arms: list[str], seeds: range, folds: range) -> Iterator[Unit]:
     for seed in seeds:
         met = set()
         for name in arms:
+            if ARMS[name].is_linear and seed != seeds[0]:
+                continue
             units = [Unit(name=name, seed=seed, fold=fold, is_encoder=False) for fold in folds]
             yield from (encoder for unit in units if (encoder := unit.needs) is not None and encoder not in met)
             met |= {unit.needs for unit in units}
@@ -184,7 +186,9 @@ def train_unit(unit: Unit, work: Path, device: str, settings: dict) -> dict:
     one = recipe_of(unit)
     trainer, (number, name) = (PROXY, PEOPLE) if isinstance(one, Encoder) else (one.trainer, TASK)
     results, log = work / "results" / unit.slug, work / "logs" / f"{unit.slug}_fold{unit.fold}.txt"
-    told = dict(one.settings) | {"seed": unit.seed} | settings
+    is_linear = isinstance(one, Arm) and one.is_linear
+    told = dict(one.settings) | {"seed": unit.seed} | ({} if is_linear else settings)
+    device = "cpu" if is_linear else device
     if unit.needs is not None:
         told["pretrained_weights"] = str(weights_of(unit.needs, work))
     started = time.monotonic()
