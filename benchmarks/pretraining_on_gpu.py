@@ -2,12 +2,11 @@
 
     python benchmarks/pretraining_on_gpu.py prepare --work DIR --packed FILE     # where the scans are
     python benchmarks/pretraining_on_gpu.py run --work DIR --packed FOLDER --seconds 400 --processes 4
-    python benchmarks/pretraining_on_gpu.py score --work DIR
 
 People, held-out parts and tasks are those of `pretraining_study.py`; what differs is said here. Everybody is seen at
 96³ voxels of 2 mm, which whole 32³ patches fit, so that every arm sees the same. `prepare` packs prepared volumes for
-the journey (packed_volumes.py says what that costs), `run` trains, and `score` compares classifiers wherever their
-predictions have been brought.
+the journey (packed_volumes.py says what that costs), and `run` trains. `pretraining_on_gpu_scores.py` compares what
+comes of it.
 
 Arms have epochs for about equal time on the card, by what one epoch of each took there alone (SECONDS_PER_EPOCH). What
 was decided before the first run of the log:
@@ -23,14 +22,12 @@ was decided before the first run of the log:
 Tasks: sex and age of people who are not in the corpus, learned from a quarter of the training people and, where time
 is left, from all; AD against normal from all. Gains are paired, over training from scratch by the same network.
 
-Jobs run several at once, most important first, until time is up; what is in the log is not run again. Rows of
-benchmarks/results/pretraining_study.jsonl with `"grid": "2 mm"` are of this benchmark, and say which card and how many
-seconds.
+Jobs run several at once, most important first, until time is up; what is in the log is not run again. Its rows say on
+which card they were computed, and how many seconds training took.
 """
 
 import argparse
 import functools
-import json
 import os
 import re
 import shutil
@@ -53,7 +50,7 @@ from worker_pool import Job, run_jobs
 
 from adnext_plugin.evaluation.studies.crossval import of_subjects
 from adnext_plugin.evaluation.subjects.values import OfSubjects
-from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
+from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.networks.kernels import choice
 from adnext_plugin.paths import PLANS_NAME, SPLITS_FILE, run_name
@@ -63,7 +60,8 @@ from adnext_plugin.subjects import read_dataset
 from adnext_plugin.trainers.variants.small import OPTIONS
 
 PRESET = Path(__file__).parent / "pretraining_fine_plan.json"
-GRID = "2 mm"
+LOG = "pretraining_on_gpu.jsonl"
+AND_NORMAL = "proxy_and_normal"
 AGE, NORMAL = (313, "UnseenAge"), (314, "CorpusAndNormal")
 CONFIGURATION, VOLUMES = "3d_fullres", f"{PLANS_NAME}_3d_fullres"
 FOLDS = 4
@@ -106,7 +104,7 @@ DATASETS = (UNSEEN, AD, CORPUS, COHORTS, AGE, NORMAL)
 
 
 def main() -> None:
-    """Prepare, run or score."""
+    """Prepare, or run."""
     arguments = _parse()
     use_folders(arguments.work)
     if arguments.what == "prepare":
@@ -114,16 +112,14 @@ def main() -> None:
         _prepare(arguments.work, data)
         folders = [f"{dataset_folder(*dataset)}/{VOLUMES}" for dataset in DATASETS]
         pack(Path(os.environ["nnUNet_preprocessed"]), folders, arguments.packed, arguments.keep)
-    elif arguments.what == "run":
+    else:
         warm.begin_again_with_one_thread()
         sys.exit(min(_run(arguments), 1))
-    else:
-        _score(arguments)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["prepare", "run", "score"])
+    parser.add_argument("what", choices=["prepare", "run"])
     parser.add_argument("--work", type=lambda text: Path(text).absolute(), required=True)
     parser.add_argument("--packed", type=lambda text: Path(text).absolute(), help="file to write, or folder to read")
     parser.add_argument("--keep", type=int, help="pack so many volumes of each dataset only")
@@ -200,7 +196,7 @@ def _run(arguments: argparse.Namespace) -> int:
     warm.warm_up([*(f"adnext_plugin.cli.{name}" for name in modules), "adnext_plugin.trainers.self_supervised"])
     choice.fastest_plan = functools.cache(choice.fastest_plan)  # folds of one shape in one process: measured once
     warm.warm_up(["adnext_plugin.trainers.labelled", "adnext_plugin.networks.families.unet", "matplotlib.pyplot"])
-    log = results / "pretraining_study.jsonl"
+    log = results / LOG
     return run_jobs(list(Jobs(arguments, results).all()), arguments.processes, until, log, results / "logs")
 
 
@@ -230,7 +226,7 @@ class Jobs:
         yield from (self.probe(name, first) for name in main)
         yield from (self.finetune(name, task, "whole", first) for name in main for task in tasks)
         yield self.go_on(first)
-        yield self.finetune("proxy_and_normal", "ad", "head", first)
+        yield self.finetune(AND_NORMAL, "ad", "head", first)
         yield from (self.finetune(name, "ad", "head", first) for name in main)
         yield self.swinunetr(first)
         yield from self.second_network(first)
@@ -247,7 +243,7 @@ class Jobs:
         yield self.probe("proxy", seed)
         yield self.finetune("proxy", "sex_25", "whole", seed)
         yield self.go_on(seed)
-        yield self.finetune("proxy_and_normal", "ad", "head", seed)
+        yield self.finetune(AND_NORMAL, "ad", "head", seed)
         yield from (self.pretrain(name, seed) for name in ("hybrid", "proxy_unet_b", "swinunetr"))
 
     def second_network(self, seed: int) -> Iterator[Job]:
@@ -262,7 +258,7 @@ class Jobs:
         yield from (self.scratch(stem, task, seed) for task in tasks for stem in ("convolutional", "patch"))
         yield from (self.finetune(name, task, "whole", seed) for name in main for task in tasks)
         yield self.go_on(seed)
-        yield self.finetune("proxy_and_normal", "ad", "head", seed)
+        yield self.finetune(AND_NORMAL, "ad", "head", seed)
         yield from (self.probe(name, seed) for name in main)
 
     # -------------------------------------------------------------- kinds of jobs
@@ -290,7 +286,7 @@ class Jobs:
         run = home / dataset_folder(*NORMAL) / _run_of(PRETRAINER, "Plans_proxy")
         summaries = [run / f"fold_{k}" / "validation" / "summary.json" for k in range(1 if self._smoke else FOLDS)]
         return self._job(
-            {"run": "pretrain", "arm": "proxy_and_normal", "seed": seed},
+            {"run": "pretrain", "arm": AND_NORMAL, "seed": seed},
             [
                 ["pretrain", str(NORMAL[0]), CONFIGURATION, str(k), *words, "-pretrained_weights", str(weights)]
                 for k in range(len(summaries))
@@ -326,7 +322,7 @@ class Jobs:
 
     def finetune(self, name: str, task: str, how: str, seed: int) -> Job:
         """A classifier from an arm's weights."""
-        if name == "proxy_and_normal":
+        if name == AND_NORMAL:
             run = self._work / "nnUNet_results" / f"seed_{seed}" / dataset_folder(*NORMAL)
             weights = run / _run_of(PRETRAINER, "Plans_proxy") / "fold_{fold}" / "checkpoint_final.pth"
             return self._classifier(name, "convolutional", task, how, seed, weights)
@@ -371,14 +367,14 @@ class Jobs:
         kept.mkdir(parents=True, exist_ok=True)
         for fold in range(folds):
             shutil.copy(run / f"fold_{fold}" / "validation" / "predictions.csv", kept / f"fold_{fold}.csv")
-        scores = {} if folds < FOLDS else vars(_primary(_answers(kept, dataset)))
+        scores = {} if folds < FOLDS else vars(_primary(answers_in(kept, dataset)))
         seconds = sum(_training_seconds(run / f"fold_{fold}") for fold in range(folds))
         return [{"score": scores, "training_seconds": round(seconds, 1), "made_by": _made_by(run / "fold_0")}]
 
     # -------------------------------------------------------------- private
 
     def _job(self, key: dict[str, Any], commands: list[list[str]], results: Path, **more: Any) -> Job:
-        return Job(key={**key, "grid": GRID}, commands=commands, results=results, **more)
+        return Job(key=key, commands=commands, results=results, **more)
 
     def _pretrained(self, name: str, seed: int) -> Path:
         run = _run_of(PRETRAINER, f"Plans_{name}")
@@ -406,32 +402,14 @@ def _of_probe(output: Path) -> dict[str, Any]:
     return {name: found[name] for name in ("columns", "reliability")}
 
 
-# ------------------------------------------------------------------ scores
-
-
-def _answers(kept: Path, dataset: tuple[int, str]) -> OfSubjects:
+def answers_in(kept: Path, dataset: tuple[int, str]) -> OfSubjects:
+    """What a classifier has said of people held out, from the tables of its folds."""
     task, _ = read_dataset(prepared_folder(dataset))
     return of_subjects(pd.concat([pd.read_csv(path) for path in sorted(kept.glob("fold_*.csv"))]), task)
 
 
 def _primary(answers: OfSubjects) -> Any:
     return estimates(answers, resamples_of(answers))[answers.primary]
-
-
-def _score(arguments: argparse.Namespace) -> None:
-    """Add to rows of classifiers what they gain over training from scratch."""
-    results = arguments.results or arguments.work
-    path = results / "pretraining_study.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines:
-        if line["run"] == "finetune" and not line["arm"].startswith(study.SCRATCH):
-            stem = "convolutional" if line["arm"] == "proxy_and_normal" else ARMS[line["arm"]].stem
-            ours = results / PREDICTIONS / "{task}_{arm}_{how}_{seed}".format(**line)
-            theirs = results / PREDICTIONS / "{task}_{0}{1}_scratch_{seed}".format(study.SCRATCH, stem, **line)
-            if len(list(theirs.glob("fold_*.csv"))) == FOLDS:
-                found, scratch = (_answers(kept, TASKS[line["task"]][0]) for kept in (ours, theirs))
-                line["gain_over_scratch"] = vars(gain(found, scratch, resamples_of(scratch)))
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -378,8 +378,8 @@ def _of_probe(line: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for column in line["columns"]:
         name = f"frozen, {column['column']}"
-        found |= {f"{name}, {model}": _in_words(score) for model, score in column["models"].items()}
-        found |= {f"{name}, gain over {other}": _in_words(gain) for other, gain in column["gains"].items()}
+        found |= {f"{name}, {model}": in_words(score) for model, score in column["models"].items()}
+        found |= {f"{name}, gain over {other}": in_words(gain) for other, gain in column["gains"].items()}
     for who, repeated in line["reliability"].items():
         found[f"two scans, {who}"] = f"ICC {repeated['median_icc']:.2f}, {repeated['share_recognised']:.0%} recognised"
     return found
@@ -387,14 +387,15 @@ def _of_probe(line: dict[str, Any]) -> dict[str, Any]:
 
 def _of_finetuning(line: dict[str, Any]) -> dict[str, Any]:
     name = f"{line['task']}, {line['how']}"
-    found = {name: _in_words(line["scores"]["auc_mean_of_folds"])}
-    found |= {f"{name}, gain over {other}": _in_words(gain) for other, gain in line["gains_over_baselines"].items()}
+    found = {name: in_words(line["scores"]["auc_mean_of_folds"])}
+    found |= {f"{name}, gain over {other}": in_words(gain) for other, gain in line["gains_over_baselines"].items()}
     if "gain" in line:
-        found[f"{name}, gain over scratch"] = _in_words(line["gain"])
+        found[f"{name}, gain over scratch"] = in_words(line["gain"])
     return found
 
 
-def _in_words(estimate: dict[str, Any]) -> str:
+def in_words(estimate: dict[str, Any]) -> str:
+    """A score or gain with its interval."""
     if estimate["low"] is None:
         return "none" if estimate["value"] is None else f"{estimate['value']:.3f}"
     return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**estimate)
