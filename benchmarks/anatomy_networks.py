@@ -165,7 +165,6 @@ class Queue:
             return True
         self._failed.append(unit)
         print(f"failed: {unit.slug}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        traceback.print_exception(error, file=sys.stderr)
         return False
 
 
@@ -195,7 +194,11 @@ def train_unit(unit: Unit, work: Path, device: str, settings: dict) -> dict:
     for folder in (results, log.parent, work / "predictions"):
         folder.mkdir(parents=True, exist_ok=True)
     with environment_with(nnUNet_results=str(results)), _into(log):
-        train(number, unit.fold, trainer=trainer, plans=one.plans, device=device, **told)
+        try:
+            train(number, unit.fold, trainer=trainer, plans=one.plans, device=device, **told)
+        except Exception as error:  # whole into the log; not every error finds its way back from a process
+            traceback.print_exc()
+            raise RuntimeError(f"{type(error).__name__}: {error}; see {log}") from None
     found = {"unit": unit.slug, "fold": unit.fold, "seconds": round(time.monotonic() - started, 1)}
     if not unit.is_encoder:
         run = RunFolder(results / dataset_folder(number, name) / run_name(trainer, one.plans, "3d_fullres"))
