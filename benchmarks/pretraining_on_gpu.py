@@ -1,7 +1,7 @@
 """The study of objectives on a GPU: voxels of 2 mm, some minutes of a card, and classifiers trained on.
 
     python benchmarks/pretraining_on_gpu.py prepare --work DIR --packed FILE     # where the scans are
-    python benchmarks/pretraining_on_gpu.py run --work DIR --packed FOLDER --seconds 400 --processes 4
+    python benchmarks/pretraining_on_gpu.py run --work DIR --packed FOLDER --until "$(($(date +%s) + 400))"
 
 People, held-out parts and tasks are those of `pretraining_study.py`; what differs is said here. Everybody is seen at
 96³ voxels of 2 mm, which whole 32³ patches fit, so that every arm sees the same. `prepare` packs prepared volumes for
@@ -123,7 +123,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--work", type=lambda text: Path(text).absolute(), required=True)
     parser.add_argument("--packed", type=lambda text: Path(text).absolute(), help="file to write, or folder to read")
     parser.add_argument("--keep", type=int, help="pack so many volumes of each dataset only")
-    parser.add_argument("--seconds", type=float, default=400)
+    parser.add_argument("--until", type=float, default=time.time() + 400, help="as of date +%%s (default: in 400 s)")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
@@ -186,7 +186,7 @@ def _pretraining(name: str, arm: Arm, smoke: bool) -> dict[str, Any]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    until = time.monotonic() + arguments.seconds
+    until = time.monotonic() + arguments.until - time.time()
     results = arguments.results or arguments.work
     unpack(arguments.packed, Path(os.environ["nnUNet_preprocessed"]), arguments.processes)
     _write_all_plans(arguments.smoke)
