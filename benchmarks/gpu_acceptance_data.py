@@ -23,6 +23,7 @@ from adnext_plugin.data.loading import CaseDataset, EpochLoader, EpochSampler
 from adnext_plugin.data.loading_processes import loading_processes
 from adnext_plugin.data.resident import ResidentLoader
 from adnext_plugin.data.store import CaseStore
+from adnext_plugin.nnunet_lookup import find_in_files
 from adnext_plugin.on_device.change import SeededChange
 from adnext_plugin.registry import AUGMENTATIONS, load, registered_names
 from adnext_plugin.trainers.fold_data import open_data
@@ -241,6 +242,7 @@ def _trainer(name: str, device: str, folder: Path) -> RunTrainer:
 
     os.environ["nnUNet_extTrainer"] = trainer_search_path()
     os.environ["ADNEXT_SETTINGS"] = json.dumps({"batch_size": BATCH, "epochs": 100})
+    find_in_files(name)
     return get_trainer_from_args(DATASET, CONFIGURATION, 0, name, PLANS, False, torch.device(device))
 
 

@@ -86,7 +86,7 @@ def steps(device: str, tiny: bool, folder: Path) -> dict:
             for precision in PRECISIONS
         ]
         rows += of_size
-        for arm in ("ours", "stock_contiguous", "stock_channels_last"):
+        for arm in ("stock_contiguous", "stock_channels_last", "ours"):
             trained = _trained(size, arm, device)
             for row in of_size:
                 # PyTorch's own takes a second a step, and is known well enough from one of them

@@ -10,6 +10,7 @@ from torch import nn
 
 from adnext_plugin.errors import RegistryError
 from adnext_plugin.networks.build import build_planned_network
+from adnext_plugin.nnunet_lookup import find_in_files
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.registry import TRAINERS, load, registered_names
 
@@ -28,9 +29,4 @@ def _trainer(name: str) -> type | None:
             return load(TRAINERS, name)
         except RegistryError:
             return None
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-    try:
-        return recursive_find_trainer_class_by_name(name)
-    except RuntimeError:
-        return None
+    return find_in_files(name)

@@ -104,8 +104,12 @@ def positions_of(mask: torch.Tensor, device: torch.device, count: int | None = N
     """
     if count is None:
         return tuple(axis.to(device, non_blocking=True) for axis in mask.cpu().nonzero(as_tuple=True))
-    first = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:count]
-    return torch.unravel_index(first.to(device, non_blocking=True), mask.shape)
+    rest = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:count].to(device, non_blocking=True)
+    positions = []
+    for length in reversed(mask.shape):  # torch's own `unravel_index` sends lengths to a GPU
+        positions.append(rest % length)
+        rest = rest // length
+    return tuple(reversed(positions))
 
 
 def mask_voxels(visible: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -17,6 +17,7 @@ from adnext_plugin import errors
 from adnext_plugin.environment import environment_with, usable_cpus
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.files import read_json, write_json
+from adnext_plugin.nnunet_lookup import find_in_files
 
 PATIENCE = timedelta(hours=1)  # for one process that is slower than the others
 POLL_S = 5.0
@@ -34,6 +35,7 @@ class FoldTraining:
         import torch
         from nnunetv2.run.run_training import run_training
 
+        find_in_files(self.arguments["trainer_class_name"])  # nnU-Net's search may have to be tried before it succeeds
         run_training(**self.arguments, device=torch.device(self.device))
 
 

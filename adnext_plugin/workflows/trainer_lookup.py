@@ -10,6 +10,7 @@ from typing import Any
 
 from adnext_plugin.environment import trainer_search_path
 from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
+from adnext_plugin.nnunet_lookup import find_in_files
 from adnext_plugin.registry import TRAINERS, load, module_of, registered_names
 from adnext_plugin.settings import TrainerSettings
 
@@ -54,14 +55,8 @@ def find_trainer(name: str) -> type:
     Raises:
         UnknownNameError: there is none; names the nearest.
     """
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-    if name not in registered_names(TRAINERS):
-        try:
-            return recursive_find_trainer_class_by_name(name)
-        except RuntimeError:
-            pass  # the lookup below says which name comes nearest
-    return load(TRAINERS, name)
+    found = None if name in registered_names(TRAINERS) else find_in_files(name)
+    return found or load(TRAINERS, name)  # where there is none, it says which name comes nearest
 
 
 def check_settings(trainer: type, overrides: Mapping[str, Any]) -> tuple[bool, bool]:

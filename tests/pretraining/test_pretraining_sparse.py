@@ -162,8 +162,9 @@ def test_patches_of_known_number_need_no_counting(ways: tuple, monkeypatch) -> N
     def waits(*_: object, **__: object) -> None:
         raise AssertionError("a GPU would be waited for")
 
-    for name in ("nonzero", "cpu", "item", "tolist"):
+    for name in ("nonzero", "cpu", "item", "tolist", "new_tensor"):
         monkeypatch.setattr(torch.Tensor, name, waits)
+    monkeypatch.setattr(torch, "tensor", waits)
     found = _results(encode, encoder, images, visible, VisiblePatches(visible, torch.device("cpu"), each=4))
     monkeypatch.undo()
     assert all(torch.equal(found[name], value) for name, value in counted.items())
