@@ -63,6 +63,9 @@ ROWS = {
     "regions (hippocampus)+age+sex": Row(
         trainer="ADNeXtRegionsTrainer", settings={"covariates": [*TOLD, *HIPPOCAMPUS]}
     ),
+    "regions (hippocampal fluid)+age+sex+nWBV": Row(
+        trainer="ADNeXtRegionsTrainer", settings={"covariates": [*TOLD, "nWBV", *REGIONS_OF_AD]}
+    ),
     "linear, T1": Row(trainer="ADNeXtLinearTrainer", settings=LINEAR),
     "linear, modulated grey matter": Row(
         trainer="ADNeXtLinearTrainer", plans="Tissues", settings={**LINEAR, "channels": ["grey"]}
