@@ -13,7 +13,7 @@ PRESETS = {
     BRAIN: Path(__file__).parent / "oasis_tissues_plan.json",
     BOX: Path(__file__).parent / "oasis_medial_temporal_plan.json",
 }
-SMALL, LINEAR = "ADNeXtTrainer_T_Small", "ADNeXtLinearTrainer"
+SMALL = "ADNeXtTrainer_T_Small"
 VOLUMES = tuple(
     f"{region}_{side}_{tissue}_ml_per_l"
     for region in ("hippocampus", "amygdala", "entorhinal", "parahippocampal")
@@ -25,6 +25,8 @@ VENTRICLES = ("ventricles_left_fluid_ml_per_l", "ventricles_right_fluid_ml_per_l
 REGIONS_OF_AD = tuple(name for name in OF_HIPPOCAMPUS if "fluid" in name)  # as of ADNeXtRegionsTrainer
 TOLD = {"covariates": ["age", "sex"]}
 WITH_REGIONS = {"covariates": ["age", "sex", *REGIONS_OF_AD]}
+# shares of tissue are measured: brightness that is changed at random would change the very volumes that are to be told
+MEASURED = {"augmentation": "mirror"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +40,14 @@ class Encoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """Learns AD, from scratch or from one of the encoders."""
+    """Learns AD, from scratch or from one of the encoders. Those of the lowest rank are trained first."""
 
     reason: str
+    rank: int = 0
     plans: str = BOX
     trainer: str = SMALL
     settings: dict[str, Any] = field(default_factory=dict)
     encoder: str | None = None
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether it is fitted at once, on the CPU, and the same under every seed but for its inner folds."""
-        return self.trainer == LINEAR
 
     @property
     def has_regions(self) -> bool:
@@ -57,30 +55,29 @@ class Arm:
         return any(column in REGIONS_OF_AD for column in self.settings.get("covariates", ()))
 
 
+# what begins with them settles batch norms by itself, so that they need not
+TAUGHT = MEASURED | {"epochs": 30, "warmup_epochs": 3, "precise_batch_norm": False}
 ENCODERS = {
     "anatomy": Encoder(
         reason="90 people do not teach where to look; volumes of the medial temporal lobes do, and need no diagnosis",
-        settings={"numbers": ["age", *VOLUMES], "epochs": 40, "warmup_epochs": 4},
+        settings=TAUGHT | {"numbers": ["age", *VOLUMES]},
     ),
     "hippocampus": Encoder(
         reason="AD is told from hippocampal fluid best; features are spent on nothing else but age and sex",
-        settings={"numbers": ["age", *OF_HIPPOCAMPUS], "epochs": 40, "warmup_epochs": 4},
-    ),
-    "anatomy_moved": Encoder(
-        reason="small turns, shifts and sizes: a volume is to be told wherever the alignment has put it",
-        settings={"numbers": ["age", *VOLUMES], "epochs": 60, "warmup_epochs": 4, "augmentation": "affine"},
+        settings=TAUGHT | {"numbers": ["age", *OF_HIPPOCAMPUS]},
     ),
     "brain": Encoder(
         reason="what is lost elsewhere in the brain says something, too",
         plans=BRAIN,
-        settings={"numbers": ["age", "brain_share", *VENTRICLES, *VOLUMES], "epochs": 40, "warmup_epochs": 4},
+        settings=TAUGHT | {"numbers": ["age", "brain_share", *VENTRICLES, *VOLUMES]},
     ),
 }
 
-HEAD = {"layer_decay": 0.0}
-# weights of standardised columns are to come to about 1, which 220 steps of at most 3e-3 cannot do
-LONG_HEAD = {"layer_decay": 0.0, "learning_rate": 1e-2, "epochs": 40}
-ALL_LAYERS = {"layer_decay": 0.5, "learning_rate": 1e-3}
+# features of an encoder that learns no more are always the same: running statistics are those of all training people.
+# Weights of standardised columns are to come to about 1, which 220 steps of at most 3e-3 cannot do.
+HEAD = MEASURED | {"layer_decay": 0.0, "precise_batch_norm": False}
+LONG_HEAD = HEAD | {"learning_rate": 2e-2}
+ALL_LAYERS = MEASURED | {"layer_decay": 0.5, "learning_rate": 1e-3}
 ARMS = {
     "anatomy, head, age+sex": Arm(
         reason="what changes least did best when encoders knew age alone (recipes.md)",
@@ -88,20 +85,12 @@ ARMS = {
         settings=HEAD | TOLD,
     ),
     "anatomy, head, regions": Arm(
-        reason="measured fluid cannot be blurred by a network; it adds what regions do not say",
+        reason="measured fluid cannot be blurred by a network, which adds what regions do not say",
         encoder="anatomy",
         settings=LONG_HEAD | WITH_REGIONS,
     ),
-    "box, from scratch": Arm(reason="tissue maps where AD begins, instead of the whole brain"),
-    "box, from scratch, age+sex": Arm(reason="the same, for its age", settings=TOLD),
-    "box, from scratch, regions": Arm(reason="the same beside measured fluid", settings=WITH_REGIONS),
-    "anatomy, all layers, age+sex": Arm(
-        reason="volumes are not all that AD changes: layers may go on, those near the input slowly",
-        encoder="anatomy",
-        settings=ALL_LAYERS | TOLD,
-    ),
-    "anatomy, all layers, regions": Arm(
-        reason="the same beside measured fluid", encoder="anatomy", settings=ALL_LAYERS | WITH_REGIONS
+    "anatomy, head, age+sex, higher rate": Arm(
+        reason="a head that may go as far as those with regions", encoder="anatomy", settings=LONG_HEAD | TOLD
     ),
     "hippocampus, head, age+sex": Arm(
         reason="fewer things known, less that a head can learn by heart", encoder="hippocampus", settings=HEAD | TOLD
@@ -109,67 +98,50 @@ ARMS = {
     "hippocampus, head, regions": Arm(
         reason="the same beside measured fluid", encoder="hippocampus", settings=LONG_HEAD | WITH_REGIONS
     ),
+    "box, from scratch, age+sex": Arm(
+        reason="tissue maps where AD begins, instead of the whole brain", settings=MEASURED | TOLD
+    ),
+    "anatomy, all layers, age+sex": Arm(
+        reason="volumes are not all that AD changes: layers may go on, those near the input slowly",
+        encoder="anatomy",
+        settings=ALL_LAYERS | TOLD,
+    ),
+    "anatomy, all layers, regions": Arm(
+        rank=1, reason="the same beside measured fluid", encoder="anatomy", settings=ALL_LAYERS | WITH_REGIONS
+    ),
+    "box, from scratch, regions": Arm(
+        rank=1, reason="the same beside measured fluid", settings=MEASURED | WITH_REGIONS
+    ),
+    "box, from scratch": Arm(rank=1, reason="the recipe as it is, brightness changed, no age"),
+    "hippocampus, all layers, age+sex": Arm(
+        rank=2, reason="as of anatomy", encoder="hippocampus", settings=ALL_LAYERS | TOLD
+    ),
+    "anatomy, head": Arm(rank=2, reason="without age it cannot know what is normal", encoder="anatomy", settings=HEAD),
+    "box, AD-NeXt-T, age+sex": Arm(
+        rank=1,
+        reason="the published network at a rate at which it moves",
+        trainer="ADNeXtTrainer_T",
+        settings=MEASURED | TOLD | {"learning_rate": 5e-4, "warmup_epochs": 2, "batch_size": 8, "epochs": 30},
+    ),
+    "whole brain, from scratch, age+sex": Arm(
+        rank=1, reason="tissue maps alone, no place told", plans=BRAIN, settings=MEASURED | TOLD
+    ),
     "brain, head, age+sex": Arm(
-        reason="features of the whole brain", plans=BRAIN, encoder="brain", settings=HEAD | TOLD
+        rank=2, reason="features of the whole brain", plans=BRAIN, encoder="brain", settings=HEAD | TOLD
     ),
     "brain, head, regions": Arm(
+        rank=2,
         reason="features of the whole brain beside measured fluid",
         plans=BRAIN,
         encoder="brain",
         settings=LONG_HEAD | WITH_REGIONS,
     ),
-    "moved anatomy, head, age+sex": Arm(
-        reason="features that do not depend on the alignment", encoder="anatomy_moved", settings=HEAD | TOLD
-    ),
-    "moved anatomy, head, regions": Arm(
-        reason="the same beside measured fluid", encoder="anatomy_moved", settings=LONG_HEAD | WITH_REGIONS
-    ),
-    "anatomy, head, age+sex, longer": Arm(
-        reason="a head that is given the steps of those with regions", encoder="anatomy", settings=LONG_HEAD | TOLD
-    ),
-    "anatomy, head": Arm(reason="without age it cannot know what is normal", encoder="anatomy", settings=HEAD),
-    "hippocampus, all layers, age+sex": Arm(reason="as of anatomy", encoder="hippocampus", settings=ALL_LAYERS | TOLD),
-    "brain, all layers, age+sex": Arm(reason="as of anatomy", plans=BRAIN, encoder="brain", settings=ALL_LAYERS | TOLD),
-    "whole brain, from scratch, age+sex": Arm(reason="tissue maps alone, no place told", plans=BRAIN, settings=TOLD),
     "whole brain, from scratch, regions": Arm(
-        reason="the same beside measured fluid", plans=BRAIN, settings=WITH_REGIONS
+        rank=2, reason="the same beside measured fluid", plans=BRAIN, settings=MEASURED | WITH_REGIONS
     ),
     "box, longer, moved, age+sex": Arm(
+        rank=2,
         reason="people are learned by heart within ten epochs: views that are never the same, more weight decay",
         settings=TOLD | {"epochs": 40, "augmentation": "affine", "weight_decay": 0.3, "learning_rate": 1e-3},
-    ),
-    "box, AD-NeXt-T, age+sex": Arm(
-        reason="the published network at a rate at which it moves",
-        trainer="ADNeXtTrainer_T",
-        settings=TOLD
-        | {"epochs": 30, "learning_rate": 5e-4, "warmup_epochs": 2, "augmentation": "anatomical", "batch_size": 8},
-    ),
-}
-# linear models of voxels, as the rows of `oasis_leaderboard.py` have them
-FITTED = {"learn_from_selection": True}
-BOTH = {"channels": ["grey", "fluid"]}
-ARMS |= {
-    "linear, box, grey and fluid": Arm(
-        reason="what networks of the box are held against", trainer=LINEAR, settings=FITTED | BOTH | TOLD
-    ),
-    "linear, box, fluid": Arm(
-        reason="at 2 mm fluid says more than grey matter",
-        trainer=LINEAR,
-        settings=FITTED | {"channels": ["fluid"]} | TOLD,
-    ),
-    "linear, box, grey and fluid, regions": Arm(
-        reason="voxels beside measured fluid", trainer=LINEAR, settings=FITTED | BOTH | WITH_REGIONS
-    ),
-    "linear, brain, modulated grey": Arm(
-        reason="the usual classical model",
-        plans=BRAIN,
-        trainer=LINEAR,
-        settings=FITTED | {"channels": ["grey"]} | TOLD,
-    ),
-    "linear, brain, grey and fluid": Arm(
-        reason="what networks of the brain are held against",
-        plans=BRAIN,
-        trainer=LINEAR,
-        settings=FITTED | BOTH | TOLD,
     ),
 }

@@ -18,7 +18,6 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-from anatomy_arms import ARMS, BOX, BRAIN, ENCODERS, PRESETS, Arm, Encoder
+from anatomy_arms import ARMS, BOX, BRAIN, ENCODERS, PRESETS, SMALL, Arm, Encoder
 from brain_age import first_sessions, task_splits
 from oasis_ad import DEFAULT_DATA, SAME_PERSON, TASKS, import_task
 from pipeline import dataset_folder, run_here, use_folders
@@ -104,17 +103,20 @@ def prepare(work: Path, plans: str, processes: str) -> None:
     _mark(work, plans).touch()
 
 
-def units_of(arms: list[str], seeds: range, folds: range) -> Iterator[Unit]:
-    """All there is to train, seed by seed, an encoder before what begins with it."""
-    for seed in seeds:
-        met = set()
-        for name in arms:
-            if ARMS[name].is_linear and seed != seeds[0]:
-                continue
-            units = [Unit(name=name, seed=seed, fold=fold, is_encoder=False) for fold in folds]
-            yield from (encoder for unit in units if (encoder := unit.needs) is not None and encoder not in met)
-            met |= {unit.needs for unit in units}
-            yield from units
+def units_of(arms: list[str], seeds: range, folds: range) -> list[Unit]:
+    """All there is to train, in order, an encoder before what begins with it: arms of rank 0, then all other seeds."""
+    turns = [(_turn(ARMS[name].rank, seed - seeds[0]), seed, name) for name in arms for seed in seeds]
+    units: dict[Unit, None] = {}  # in order, each once
+    for _, seed, name in sorted(turns, key=lambda turn: turn[0]):
+        of_folds = [Unit(name=name, seed=seed, fold=fold, is_encoder=False) for fold in folds]
+        units |= dict.fromkeys(encoder for unit in of_folds if (encoder := unit.needs) is not None)
+        units |= dict.fromkeys(of_folds)
+    return list(units)
+
+
+def _turn(rank: int, further: int) -> int:
+    """When an arm is trained: those of rank 0 and 1, further seeds of rank 0, rank 2, and then all that is left."""
+    return {0: 0, 1: 1, 2: 10}[rank] if further == 0 else {0: 1, 1: 10, 2: 20}[rank] + further
 
 
 class Queue:
@@ -130,6 +132,8 @@ class Queue:
         waiting, running = list(units), {}
         finished: set[Unit | None] = {None}
         pool = self._pool()
+        for _ in range(self._processes):
+            pool.submit(_warm)
         while waiting or running:
             for unit in [one for one in waiting if one.needs in finished and self._is_prepared(one)]:
                 if len(running) < self._processes and time.monotonic() < until:
@@ -180,33 +184,54 @@ def train_unit(unit: Unit, work: Path, device: str, settings: dict) -> dict:
     Returns:
         Name, seconds, and of an arm its AUC on `selection`.
     """
-    from adnext_plugin.api.runs import train
+    from adnext_plugin.workflows.train import Request, train
 
-    one = recipe_of(unit)
+    one, table = recipe_of(unit), work / "predictions" / unit.table
+    found = {"unit": unit.slug, "fold": unit.fold}
+    if table.exists():
+        return found
     trainer, (number, name) = (PROXY, PEOPLE) if isinstance(one, Encoder) else (one.trainer, TASK)
     results, log = work / "results" / unit.slug, work / "logs" / f"{unit.slug}_fold{unit.fold}.txt"
-    is_linear = isinstance(one, Arm) and one.is_linear
-    told = dict(one.settings) | {"seed": unit.seed} | ({} if is_linear else settings)
-    device = "cpu" if is_linear else device
-    if unit.needs is not None:
-        told["pretrained_weights"] = str(weights_of(unit.needs, work))
+    request = Request(
+        dataset=number,
+        fold=unit.fold,
+        trainer=trainer,
+        plans=one.plans,
+        settings=one.settings | {"seed": unit.seed} | settings,
+        pretrained_weights=None if unit.needs is None else weights_of(unit.needs, work),
+        device=device,
+        disable_checkpointing=not unit.is_encoder,
+    )
     started = time.monotonic()
-    for folder in (results, log.parent, work / "predictions"):
+    for folder in (results, log.parent, table.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with environment_with(nnUNet_results=str(results)), _into(log):
         try:
-            train(number, unit.fold, trainer=trainer, plans=one.plans, device=device, **told)
+            train(request)
         except Exception as error:  # whole into the log; not every error finds its way back from a process
             traceback.print_exc()
             raise RuntimeError(f"{type(error).__name__}: {error}; see {log}") from None
-    found = {"unit": unit.slug, "fold": unit.fold, "seconds": round(time.monotonic() - started, 1)}
     if not unit.is_encoder:
         run = RunFolder(results / dataset_folder(number, name) / run_name(trainer, one.plans, "3d_fullres"))
         judged = run.fold(unit.fold).path / "validation"
-        shutil.copy(judged / "predictions.csv", work / "predictions" / unit.table)
         summary = json.loads((judged / "summary.json").read_text())
         found["auc_on_selection"] = summary["metrics"]["selection"]["auc"]
-    return found
+        shutil.copy(judged / "predictions.csv", table)
+    return found | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def _warm() -> None:
+    """Import what training needs, while volumes are prepared."""
+    import torch
+    from nnunetv2.run import run_training  # noqa: F401
+
+    from adnext_plugin.workflows.trainer_lookup import find_trainer
+
+    for trainer in (PROXY, SMALL):
+        find_trainer(trainer)
+    if torch.cuda.is_available():
+        torch.zeros(1, device="cuda")
+    time.sleep(1)  # that each process takes one
 
 
 def recipe_of(unit: Unit) -> Encoder | Arm:

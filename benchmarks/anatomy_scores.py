@@ -45,9 +45,9 @@ def main() -> None:
     seeds = {name: _tables(name, arguments.predictions) for name in ARMS}
     arms = {name: board.arm(tables) for name, tables in seeds.items() if tables}
     means = {name: _mean(tables) for name, tables in seeds.items() if tables}
-    of_images = [name for name in means if not ARMS[name].has_regions and not ARMS[name].is_linear]
+    of_images = [name for name in means if not ARMS[name].has_regions]
     chosen = max(of_images, key=lambda name: arms[name]["auc_on_selection"])
-    told = [name for name in means if ARMS[name].has_regions and not ARMS[name].is_linear]
+    told = [name for name in means if ARMS[name].has_regions]
     together = _mean([means[name] for name in of_images])
     report = {
         "made_by": provenance(),
