@@ -3,14 +3,16 @@
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from adnext_plugin.cpu_memory import available_memory_bytes, memory_bytes
 from adnext_plugin.errors import AdnextWarning, PathsError, SettingsError
 from adnext_plugin.stored_volumes import read_case, read_volume_of, volume_file
+
+if TYPE_CHECKING:  # it takes seconds, and a program that reads prepared scans may do without
+    import torch
 
 ToInput = Callable[[np.ndarray], np.ndarray]
 
@@ -94,8 +96,10 @@ class CaseStore:
         self._images = [self._read(case) for case in self.cases]
         return True
 
-    def on_device(self, device: torch.device) -> torch.Tensor:
+    def on_device(self, device: "torch.device") -> "torch.Tensor":
         """All volumes on a device, (N, 1, Z, Y, X) float16; copied there once."""
+        import torch
+
         if self._resident is None or self._resident.device != device:
             resident = torch.empty(len(self), *self._shape, dtype=torch.float16, device=device)
             for index in range(len(self)):

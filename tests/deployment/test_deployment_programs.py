@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -256,7 +258,10 @@ def test_the_commands_write_a_run_as_onnx_and_predict_with_it_as_with_the_run(
         assert (table["feature_distance"].astype(float) > 0).all()
     assert capsys.readouterr().out.count("on cpu, by onnx") == 2
     stored = min((trained.workspace.preprocessed / "Dataset301_Toy" / "ADNeXtPlans_3d_fullres").glob("*.b2nd"))
-    assert predict.main(["-i", str(stored), "-o", str(tmp_path / "one"), "-m", str(file)]) == 0
+    words = ["-i", str(stored), "-o", str(tmp_path / "one"), "-m", str(file)]
+    code = f"import sys\nfrom adnext_plugin.cli.predict import main\nassert main({words!r}) == 0\n"
+    code += "assert not {'torch', 'nnunetv2', 'monai'} & set(sys.modules)"  # seconds of a start
+    subprocess.run([sys.executable, "-c", code], check=True)
     (one,) = pd.read_csv(tmp_path / "one" / "predictions.csv").to_dict("records")
     same = found[0].set_index("case_id").loc[stored.stem]
     assert one["case_id"] == stored.stem and one["prob_AD"] == pytest.approx(float(same["prob_AD"]), abs=1e-4)
