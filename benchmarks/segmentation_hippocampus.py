@@ -26,13 +26,13 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tarfile
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -55,6 +55,7 @@ NETWORKS = {
 }
 EPOCHS, VALIDATION_STEPS, WARM_STEPS = 10, 1, 3
 RESAMPLES = 10_000
+NUMBERS = ("batch", "rate", "arm_seconds")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--arm-seconds", type=float, default=300, help="of the device, for the steps of each arm")
     parser.add_argument("--timed-steps", type=int, default=15)
     parser.add_argument("--pretrain-epochs", type=int, default=100)
+    parser.add_argument("--pretrain-batch", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=1e9, help="after so many on the clock no arm is begun")
     parser.add_argument("--n-train", type=int, nargs="+", default=[20], help="labelled cases to learn from; 0: all")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["unet_b"])
@@ -94,6 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cases", type=int, help="only so many scans, to try the benchmark out")
     parser.add_argument("--processes", type=int, default=1, help="to prepare scans with")
     parser.add_argument("--loaders", type=int, default=0, help="processes that load and augment, of each fold")
+    parser.add_argument("--hangs-after", type=int, default=86400, help="seconds after which an arm is given up")
     parser.add_argument("--keep", type=Path, help="folder for an archive of each arm and fold")
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--output", type=Path, default=BENCHMARKS / "results" / "segmentation_hippocampus.json")
@@ -250,7 +253,11 @@ class Study:
         folder = self.work / "results" / CROPS / run_name(trainer, "ADNeXtPlans", "3d_fullres") / f"fold_{fold}"
         notes = self.notes / f"pretrained_{network}_{fold}.json"
         if not notes.is_file():
-            values = {"epochs": self.arguments.pretrain_epochs, "batch_size": 8, "warmup_epochs": 1}
+            values = {
+                "epochs": self.arguments.pretrain_epochs,
+                "batch_size": self.arguments.pretrain_batch,
+                "warmup_epochs": 1,
+            }
             values["learning_rate"] = self.arguments.rate
             words = [f"{key}={json.dumps(value)}" for key, value in values.items()]
             words.append(f"options={json.dumps({'patch_voxels': self.arguments.patch})}")
@@ -279,6 +286,7 @@ class Study:
         start = time.monotonic()
         run("nnUNetv2_train", *words)
         found = {"steps": steps * EPOCHS, "seconds_a_step": seconds, "wall_seconds": time.monotonic() - start}
+        found["made_by"] = provenance()
         notes.write_text(json.dumps(found))
         self._keep(arm, fold)
 
@@ -311,18 +319,21 @@ class Study:
         return RunFolder(self.work / "results" / DATASET / run_name(arm.trainer, arm.name, "3d_fullres"))
 
     def lane(self, fold: int) -> None:
-        """Train the arms of a fold one after the other, for as long as the time lasts."""
+        """Train the arms of a fold one after the other, for as long as the time lasts; none may hang for ever."""
         longest = 0.0
+        signal.signal(signal.SIGALRM, _give_up)
         for arm in self.arms():
             start = time.monotonic()
             if start + longest > self.deadline:
                 print(f"no time is left for {arm.name}", flush=True)
                 return
             try:
+                signal.alarm(self.arguments.hangs_after)
                 self.train(arm, fold)
             except (Exception, SystemExit):
                 traceback.print_exc()
                 (self.notes / f"failed_{arm.name}_{fold}.txt").write_text(traceback.format_exc())
+            signal.alarm(0)
             if arm.kind != "pretrained":
                 longest = max(longest, time.monotonic() - start)
 
@@ -339,17 +350,21 @@ class Study:
             for n_train in self.arguments.n_train
             if any(folds and arm.n_train == n_train for arm, folds in done.items())
         }
-        values = {name: getattr(self.arguments, name) for name in ("batch", "rate", "arm_seconds", "pretrain_epochs")}
+        values = {name: getattr(self.arguments, name) for name in (*NUMBERS, "pretrain_epochs", "pretrain_batch")}
         return {
-            "made_by": {**provenance(), "nnunetv2": version("nnunetv2")},
+            "made_by": next(one["made_by"] for one in cost.values() if "made_by" in one),
             "what": "Dice of two structures of the hippocampus on held-out scans, and its mean over both",
             "patch_voxels_zyx": self.arguments.patch,
             **values,
             "seconds_a_step": self.seconds_a_step(),
             "folds": {arm.name: folds for arm, folds in done.items()},
             "labelled_scans": sizes,
-            "runs": cost,
+            "runs": {name: {key: one[key] for key in one if key != "made_by"} for name, one in cost.items()},
         }
+
+
+def _give_up(*_: object) -> None:
+    raise TimeoutError("the arm hangs, or takes longer than --hangs-after")
 
 
 def scores(runs: dict[str, RunFolder]) -> dict[str, Any]:

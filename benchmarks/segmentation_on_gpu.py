@@ -1,4 +1,4 @@
-"""Every segmentation trainer, once: an epoch, held-out scans, the network read again, one scan predicted.
+"""Every segmentation trainer, once: an epoch, held-out scans, and in a fresh process one scan predicted.
 
     python benchmarks/segmentation_on_gpu.py --prepared STUDY --work FOLDER
 
@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from segmentation_steps import run, use_folders
+from segmentation_steps import run, run_apart, use_folders
 
 from adnext_plugin.paths import SPLITS_FILE, run_name
 from adnext_plugin.training.provenance import provenance
@@ -72,7 +72,7 @@ def tried(trainer: str, case: str, arguments: argparse.Namespace) -> dict[str, A
     predicted = work / "predicted" / trainer
     os.environ["ADNEXT_SETTINGS"] = ""
     words = ["-i", str(work / "scans"), "-o", str(predicted), "-d", "4", "-c", "3d_fullres", "-f", "0", "-tr", trainer]
-    run("nnUNetv2_predict", *words, "-p", PLANS, "-device", device, "-npp", "1", "-nps", "1")
+    run_apart("nnUNetv2_predict", *words, "-p", PLANS, "-device", device, "-npp", "1", "-nps", "1")
     folder = work / "results" / DATASET / run_name(trainer, PLANS, "3d_fullres") / "fold_0"
     checkpoint = torch.load(folder / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     log = "".join(path.read_text() for path in folder.glob("training_log_*.txt"))

@@ -3,6 +3,8 @@
 import gc
 import multiprocessing
 import os
+import shutil
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,10 +29,10 @@ def use_folders(work: Path, processes: int) -> None:
 
 
 def run(command: str, *words: str) -> None:
-    """Run a command of the environment as if it had been typed.
+    """Run a command of the environment as if it had been typed; where that fails here, in a process of its own.
 
     Raises:
-        RuntimeError: it ended with another code than 0.
+        RuntimeError: it ended with another code than 0 there, too.
     """
     print("$", command, *words, flush=True)
     function = next(iter(entry_points(group="console_scripts", name=command))).load()
@@ -38,12 +40,26 @@ def run(command: str, *words: str) -> None:
     try:
         with _forking(), _torch_as_it_was():
             code = function()
-    except SystemExit as end:
-        code = end.code
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        code = error.code if isinstance(error, SystemExit) else 1
     finally:
         sys.argv = before
     if code:
-        raise RuntimeError(f"{command} {' '.join(words)} ended with {code}")
+        print(f"ended with {code!r}; once more in a process of its own", flush=True)
+        run_apart(command, *words)
+
+
+def run_apart(command: str, *words: str) -> None:
+    """Run a command in a process of its own.
+
+    Raises:
+        RuntimeError: it ended with another code than 0.
+    """
+    program = shutil.which(command) or str(Path(sys.executable).with_name(command))
+    done = subprocess.run([program, *words], check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command} {' '.join(words)} ended with {done.returncode}")
 
 
 def beside(log: Path, function: Callable[..., None], *arguments: Any) -> multiprocessing.Process:
@@ -102,12 +118,13 @@ def _torch_as_it_was() -> Iterator[None]:
     backends = [(torch.backends.cudnn, name) for name in ("benchmark", "deterministic", "allow_tf32")]
     backends.append((torch.backends.cuda.matmul, "allow_tf32"))
     before = [getattr(backend, name) for backend, name in backends]
-    threads, draw = torch.get_num_threads(), LocalLogger.plot_progress_png
+    threads, draw, tell = torch.get_num_threads(), LocalLogger.plot_progress_png, torch.set_num_interop_threads
     LocalLogger.plot_progress_png = lambda *_: None  # drawing takes longer than an epoch
+    torch.set_num_interop_threads = lambda _: None  # may be called once in a process, and nnU-Net calls it each time
     try:
         yield
     finally:
-        LocalLogger.plot_progress_png = draw
+        LocalLogger.plot_progress_png, torch.set_num_interop_threads = draw, tell
         for (backend, name), value in zip(backends, before, strict=True):
             setattr(backend, name, value)
         torch.set_num_threads(threads)
