@@ -8,8 +8,9 @@ People, held-out parts and tasks are those of `pretraining_study.py`; what diffe
 the journey (packed_volumes.py says what that costs), and `run` trains. `pretraining_on_gpu_scores.py` compares what
 comes of it.
 
-Arms have epochs for about equal time on the card, by what one epoch of each took there alone (SECONDS_PER_EPOCH). What
-was decided before the first run of the log:
+Arms learn for about equal time. Each is tried for three epochs, beside the others as later, and is then given as many
+as fit into a fifth of the time there is, at most 150. A further seed has as many. What was decided besides, before the
+first run:
     rate, schedule, optimizer, weight decay and options as in `pretraining_study.py`; chosen on nothing here
     batch 8, for `hybrid` 16; where scans are contrasted 32, as memory allows now
     the last epoch is handed on, whatever `selection` says of it
@@ -34,6 +35,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,8 @@ from pipeline import dataset_folder, run_command, set_options, use_folders
 from pretraining_study import AD, COHORTS, COLUMNS, CORPUS, PRETRAINER, UNSEEN, Arm, prepared_folder, write_plans
 from worker_pool import Job, run_jobs
 
+from adnext_plugin.cli import pretrain as cli_pretrain
+from adnext_plugin.environment import environment_with
 from adnext_plugin.evaluation.studies.crossval import of_subjects
 from adnext_plugin.evaluation.subjects.values import OfSubjects
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
@@ -57,6 +61,7 @@ from adnext_plugin.paths import PLANS_NAME, SPLITS_FILE, run_name
 from adnext_plugin.plans.advice import SMALL
 from adnext_plugin.records import to_json
 from adnext_plugin.subjects import read_dataset
+from adnext_plugin.trainers.self_supervised import SelfSupervisedTrainer
 from adnext_plugin.trainers.variants.small import OPTIONS
 
 PRESET = Path(__file__).parent / "pretraining_fine_plan.json"
@@ -71,16 +76,9 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {  # of an arm's `stem`: 
     "unet_b": ("ADNeXtTrainer", "Plans_unet_b", {"name": "unet_b"}),
     "swin": ("ADNeXtTrainer", "Plans_swin", {"name": "swin_unetr_48"}),
 }
-SECONDS_PER_ARM = 60
-SECONDS_PER_EPOCH = {  # alone on the card
-    "proxy": 1.0,
-    "fcmae": 1.0,
-    "contrastive": 1.0,
-    "amaes": 1.0,
-    "hybrid": 2.0,
-    "simclr": 1.0,
-    "proxy_unet_b": 2.0,
-}
+SHARE_OF_ARM = 0.2  # of the time there is, for which each arm learns
+TRIED_EPOCHS = 3  # of which the last is timed
+MOST_EPOCHS = 150
 GO_ON = 8
 CONTRASTED = {"batch_size": 32, "augmentation": "dufumier"}
 ARMS = {
@@ -177,8 +175,7 @@ def _write_all_plans(smoke: bool) -> None:
 
 
 def _pretraining(name: str, arm: Arm, smoke: bool) -> dict[str, Any]:
-    epochs = arm.epochs if name == "swinunetr" else round(SECONDS_PER_ARM / SECONDS_PER_EPOCH[name])
-    options = {"objective": arm.objective, "options": arm.options, "epochs": 2 if smoke else epochs}
+    options = {"objective": arm.objective, "options": arm.options, "epochs": 2 if smoke else arm.epochs}
     return {**study.COMMON, **options, **arm.settings}
 
 
@@ -212,6 +209,7 @@ class Jobs:
         self._work, self._results, self._smoke = arguments.work, results, arguments.smoke
         self._seeds = arguments.seeds[:1] if arguments.smoke else arguments.seeds
         self._device = ["-device", arguments.device]
+        self._seconds = arguments.until - time.time()
 
     def all(self) -> Iterator[Job]:
         """Of one seed after the other."""
@@ -253,10 +251,12 @@ class Jobs:
         yield from (self.finetune("proxy_unet_b", task, "whole", seed) for task in ("sex_25", "age_25"))
 
     def further_seed(self, seed: int, main: Sequence[str], tasks: Sequence[str]) -> Iterator[Job]:
-        """All of it once more, pre-training too."""
+        """All of it once more, pre-training too; what is known of everybody first."""
         yield from (self.pretrain(name, seed) for name in main)
-        yield from (self.scratch(stem, task, seed) for task in tasks for stem in ("convolutional", "patch"))
-        yield from (self.finetune(name, task, "whole", seed) for name in main for task in tasks)
+        for stem in ("convolutional", "patch"):
+            of_stem = [name for name in main if ARMS[name].stem == stem]
+            yield from (self.scratch(stem, task, seed) for task in tasks)
+            yield from (self.finetune(name, task, "whole", seed) for name in of_stem for task in tasks)
         yield self.go_on(seed)
         yield self.finetune(AND_NORMAL, "ad", "head", seed)
         yield from (self.probe(name, seed) for name in main)
@@ -266,10 +266,11 @@ class Jobs:
     def pretrain(self, name: str, seed: int) -> Job:
         """An arm, with held-out figures."""
         words = ["pretrain", str(CORPUS[0]), CONFIGURATION, "0", "-tr", PRETRAINER, "-p", f"Plans_{name}"]
+        words += ["--seed", str(seed), *self._device]
         fold = self._pretrained(name, seed)
         return self._job(
             {"run": "pretrain", "arm": name, "seed": seed},
-            [[*words, "--seed", str(seed), *self._device, *self._short()]],
+            [lambda: [*words, "--set", f"epochs={self._epochs(name, words, fold)}", *self._short()]],
             fold.parents[2],
             found=lambda: [self._found_of_pretraining(name, seed, fold)],
         )
@@ -347,6 +348,25 @@ class Jobs:
             found=functools.partial(self._found_of_classifier, run, home.name, dataset, folds),
         )
 
+    def _epochs(self, name: str, words: list[str], fold: Path) -> int:
+        """How many epochs fit into an arm's time; those of the first seed where there is one."""
+        if name == "swinunetr":
+            return SWIN.epochs
+        if (fold / "run.json").is_file():  # it was begun
+            return int(read_json(fold / "run.json")["settings"]["epochs"])
+        first = self._pretrained(name, self._seeds[0]) / "run.json"
+        if first.is_file():
+            return int(read_json(first)["settings"]["epochs"])
+        tried = self._work / "tried"
+        with environment_with(nnUNet_results=str(tried)), _nobody_judged():
+            short = ["--restart", "--set", f"epochs={TRIED_EPOCHS}", "--set", "warmup_epochs=0"]
+            if cli_pretrain.main([*words[1:], *short]):
+                raise RuntimeError(f"{name} could not be tried")
+        seconds = _seconds_of_epochs(tried / fold.relative_to(fold.parents[2]))[-1]
+        epochs = round(SHARE_OF_ARM * self._seconds / max(seconds, 1e-3))
+        print(f"An epoch takes {seconds} s", flush=True)
+        return max(TRIED_EPOCHS, min(MOST_EPOCHS, epochs))
+
     # -------------------------------------------------------------- what was found
 
     def _found_of_pretraining(self, name: str, seed: int, fold: Path) -> dict[str, Any]:
@@ -393,8 +413,23 @@ def _made_by(fold: Path) -> dict[str, Any]:
 
 
 def _training_seconds(fold: Path) -> float:
+    return round(sum(_seconds_of_epochs(fold)), 1)
+
+
+def _seconds_of_epochs(fold: Path) -> list[float]:
     logs = "".join(path.read_text() for path in sorted(fold.glob("training_log_*.txt")))
-    return round(sum(float(seconds) for seconds in re.findall(EPOCH_SECONDS, logs)), 1)
+    return [float(seconds) for seconds in re.findall(EPOCH_SECONDS, logs)]
+
+
+@contextmanager
+def _nobody_judged() -> Iterator[None]:
+    """Leave out what comes after the last epoch."""
+    judged = SelfSupervisedTrainer.perform_actual_validation
+    SelfSupervisedTrainer.perform_actual_validation = lambda self, save_probabilities=False: None  # type: ignore
+    try:
+        yield
+    finally:
+        SelfSupervisedTrainer.perform_actual_validation = judged  # type: ignore[method-assign]
 
 
 def _of_probe(output: Path) -> dict[str, Any]:

@@ -19,7 +19,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-Command = Sequence[str]
+Command = Sequence[str] | Callable[[], Sequence[str]]
+Task = tuple[int, int]  # number of a job, attempt
+FIRST, SECOND = 1, 2
+MORE_SIMPLY = {"ADNEXT_KERNELS": "stock", "ADNEXT_LAUNCH": "eager"}
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 
@@ -27,7 +30,8 @@ END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 class Job:
     """Commands to be run in turn, and what they found.
 
-    `key` names the job in the log of results. A command is a module of `adnext_plugin.cli` and its arguments.
+    `key` names the job in the log of results. A command is a module of `adnext_plugin.cli` and its arguments, or
+    a function that finds them when their turn has come.
     `results` takes the place of `nnUNet_results`. `needs` are files without which the job is not begun, and which other
     jobs make. `found` is called in the worker when all has been run, and returns what the log is to say.
     """
@@ -45,7 +49,7 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], processes: int, until: float, log_of_runs: Path, logs: Path) -> int:
-    """Run jobs in the order given, as far as what they need is there.
+    """Run jobs in the order given, as far as what they need is there; one that fails a second time, more simply.
 
     Args:
         jobs: to run; those whose `key` is in the log are left out.
@@ -55,48 +59,74 @@ def run_jobs(jobs: Sequence[Job], processes: int, until: float, log_of_runs: Pat
         logs: folder for what commands print.
 
     Returns:
-        How many failed.
+        How many failed twice.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    waiting = [number for number, job in enumerate(jobs) if not _is_done(job, log_of_runs)]
-    workers = [_start(jobs, logs) for _ in range(processes)]
-    idle, busy, failed = [connection for _, connection in workers], [], 0
-    begun = time.monotonic()
+    waiting = [(number, FIRST) for number, job in enumerate(jobs) if not _is_done(job, log_of_runs)]
+    idle = [_Worker(jobs, logs) for _ in range(processes)]
+    busy: list[_Worker] = []
+    failed, begun = 0, time.monotonic()
     try:
         while time.monotonic() < until:
-            for connection in list(idle):
-                ready = [number for number in waiting if all(path.is_file() for path in jobs[number].needs)]
-                if ready:
-                    waiting.remove(ready[0])
-                    idle.remove(connection)
-                    busy.append(connection)
-                    connection.send(ready[0])
+            for task in [task for task in waiting if all(path.is_file() for path in jobs[task[0]].needs)][: len(idle)]:
+                waiting.remove(task)
+                busy.append(idle.pop(0))
+                busy[-1].send(task)
             if not busy:
                 break
-            for connection in wait(busy, timeout=max(0.0, until - time.monotonic())):
-                assert isinstance(connection, Connection)
-                try:
-                    number, seconds, lines, error = connection.recv()
-                except EOFError:  # the worker is gone, killed by the system for memory or by a fault of the driver
-                    busy.remove(connection)
-                    failed += 1
-                    continue
-                busy.remove(connection)
-                idle.append(connection)
-                failed += error is not None
+            ended = wait([worker.connection for worker in busy], timeout=max(0.0, until - time.monotonic()))
+            for worker in [worker for worker in busy if worker.connection in ended]:
+                busy.remove(worker)
+                number, attempt = worker.task
+                seconds, lines, error = worker.found()
                 said = f"{time.monotonic() - begun:6.1f} s  {jobs[number].name}: "
                 print(said + (f"{seconds:.1f} s" if error is None else f"FAILED: {error}"), flush=True)
+                if error is None:
+                    idle.append(worker)
+                else:  # a driver that has failed once fails in all that the process does
+                    worker.end()
+                    idle.append(_Worker(jobs, logs))
+                    if attempt == FIRST:
+                        waiting.insert(0, (number, SECOND))
+                    failed += attempt == SECOND
                 with log_of_runs.open("a") as log:
                     for line in lines:
                         log.write(json.dumps({**jobs[number].key, **line}) + "\n")
     finally:
-        for process, _ in workers:
-            process.kill()
-        for process, _ in workers:
-            process.join()
-    left = len(waiting) + len(busy)
-    print(f"{left} of {len(jobs)} jobs were not ended, {failed} failed", flush=True)
+        for worker in (*idle, *busy):
+            worker.end()
+    print(f"{len(waiting) + len(busy)} of {len(jobs)} jobs were not ended, {failed} failed", flush=True)
     return failed
+
+
+class _Worker:
+    """A process that runs one task after the other."""
+
+    def __init__(self, jobs: Sequence[Job], logs: Path) -> None:
+        self.connection, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("fork")
+        self._process = context.Process(target=_work, args=(jobs, logs, theirs))
+        self._process.start()
+        theirs.close()
+        self.task = (-1, FIRST)
+
+    def send(self, task: Task) -> None:
+        """Begin a task."""
+        self.task = task
+        self.connection.send(task)
+
+    def found(self) -> tuple[float, list[dict[str, Any]], str | None]:
+        """How long the task took, what it found, and what went wrong."""
+        try:
+            found: tuple[float, list[dict[str, Any]], str | None] = self.connection.recv()
+        except EOFError:  # killed by the system for memory, or by a fault of the driver
+            return 0.0, [], "the process is gone"
+        return found
+
+    def end(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.join()
 
 
 def _is_done(job: Job, log_of_runs: Path) -> bool:
@@ -105,30 +135,24 @@ def _is_done(job: Job, log_of_runs: Path) -> bool:
     return any(job.key.items() <= json.loads(line).items() for line in log_of_runs.read_text().splitlines())
 
 
-def _start(jobs: Sequence[Job], logs: Path) -> tuple[multiprocessing.Process, Connection]:
-    ours, theirs = multiprocessing.Pipe()
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=_work, args=(jobs, logs, theirs), daemon=False)
-    process.start()
-    theirs.close()
-    return process, ours  # type: ignore[return-value]
-
-
 def _work(jobs: Sequence[Job], logs: Path, connection: Connection) -> None:
     ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)
     while True:
-        number = connection.recv()
+        number, attempt = connection.recv()
         job, begun = jobs[number], time.monotonic()
         lines: list[dict[str, Any]] = []
         error = None
-        output = os.open(logs / f"{job.name}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        output = os.open(logs / f"{job.name}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(output, stream)
         os.close(output)
         try:
             os.environ["nnUNet_results"] = str(job.results)
             job.results.mkdir(parents=True, exist_ok=True)
-            for words in job.commands:
+            if attempt == SECOND:
+                os.environ.update(MORE_SIMPLY)
+            for command in job.commands:
+                words = command() if callable(command) else command
                 print(f"\n>>> {' '.join(words)}", flush=True)
                 code = importlib.import_module(f"adnext_plugin.cli.{words[0]}").main(list(words[1:]))
                 if code:
@@ -139,4 +163,4 @@ def _work(jobs: Sequence[Job], logs: Path, connection: Connection) -> None:
             error = f"{type(problem).__name__}: {problem}"[:300]
         sys.stdout.flush()
         sys.stderr.flush()
-        connection.send((number, time.monotonic() - begun, lines, error))
+        connection.send((time.monotonic() - begun, lines, error))
