@@ -219,17 +219,24 @@ class Jobs:
         if self._smoke:
             yield from self.of_every_kind(first)
             return
+        others = [name for name in main if name != "proxy"]
         yield from (self.pretrain(name, first) for name in main)
-        yield from (self.scratch(stem, task, first) for task in tasks for stem in ("convolutional", "patch"))
-        yield from (self.probe(name, first) for name in main)
-        yield from (self.finetune(name, task, "whole", first) for name in main for task in tasks)
+        yield from (self.scratch("convolutional", task, first) for task in tasks)
+        yield from (self.finetune("proxy", task, "whole", first) for task in tasks)
         yield self.go_on(first)
-        yield self.finetune(AND_NORMAL, "ad", "head", first)
-        yield from (self.finetune(name, "ad", "head", first) for name in main)
+        yield from (self.probe(name, first) for name in main)
+        yield from (self.finetune(name, "ad", "head", first) for name in (AND_NORMAL, "proxy"))
+        yield from (self.scratch("patch", task, first) for task in tasks)
+        yield from (self.finetune(name, task, "whole", first) for name in others for task in tasks)
+        for seed in self._seeds[1:]:
+            yield self.pretrain("proxy", seed)
+            yield from (self.scratch("convolutional", task, seed) for task in tasks)
+            yield from (self.finetune("proxy", task, "whole", seed) for task in tasks)
         yield self.swinunetr(first)
         yield from self.second_network(first)
         for seed in self._seeds[1:]:
-            yield from self.further_seed(seed, main, tasks)
+            yield from self.further_seed(seed, others, tasks)
+        yield from (self.finetune(name, "ad", "head", first) for name in others)
         for task in ("sex_100", "age_100"):
             yield from (self.scratch(stem, task, first) for stem in ("convolutional", "patch"))
             yield from (self.finetune(name, task, "whole", first) for name in main)
@@ -250,16 +257,15 @@ class Jobs:
         yield from (self.scratch("unet_b", task, seed) for task in ("sex_25", "age_25"))
         yield from (self.finetune("proxy_unet_b", task, "whole", seed) for task in ("sex_25", "age_25"))
 
-    def further_seed(self, seed: int, main: Sequence[str], tasks: Sequence[str]) -> Iterator[Job]:
-        """All of it once more, pre-training too; what is known of everybody first."""
-        yield from (self.pretrain(name, seed) for name in main)
-        for stem in ("convolutional", "patch"):
-            of_stem = [name for name in main if ARMS[name].stem == stem]
-            yield from (self.scratch(stem, task, seed) for task in tasks)
-            yield from (self.finetune(name, task, "whole", seed) for name in of_stem for task in tasks)
+    def further_seed(self, seed: int, others: Sequence[str], tasks: Sequence[str]) -> Iterator[Job]:
+        """What is left of a further seed, whose supervised arm there is already."""
+        yield self.probe("proxy", seed)
         yield self.go_on(seed)
-        yield self.finetune(AND_NORMAL, "ad", "head", seed)
-        yield from (self.probe(name, seed) for name in main)
+        yield from (self.finetune(name, "ad", "head", seed) for name in (AND_NORMAL, "proxy"))
+        yield from (self.pretrain(name, seed) for name in others)
+        yield from (self.scratch("patch", task, seed) for task in tasks)
+        yield from (self.probe(name, seed) for name in others)
+        yield from (self.finetune(name, task, "whole", seed) for name in others for task in tasks)
 
     # -------------------------------------------------------------- kinds of jobs
 
