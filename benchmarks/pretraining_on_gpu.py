@@ -44,6 +44,7 @@ import brain_age
 import pandas as pd
 import pretraining_study as study
 import warm
+from compiled_kernels import compiled_beside
 from oasis_ad import DEFAULT_DATA, EPOCH_SECONDS, import_task
 from packed_volumes import pack, unpack
 from pipeline import dataset_folder, run_command, set_options, use_folders
@@ -56,7 +57,6 @@ from adnext_plugin.evaluation.studies.crossval import of_subjects
 from adnext_plugin.evaluation.subjects.values import OfSubjects
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_of
 from adnext_plugin.files import read_json, write_json
-from adnext_plugin.networks.kernels import choice
 from adnext_plugin.paths import PLANS_NAME, SPLITS_FILE, run_name
 from adnext_plugin.plans.advice import SMALL
 from adnext_plugin.records import to_json
@@ -68,6 +68,7 @@ PRESET = Path(__file__).parent / "pretraining_fine_plan.json"
 LOG = "pretraining_on_gpu.jsonl"
 AND_NORMAL = "proxy_and_normal"
 AGE, NORMAL = (313, "UnseenAge"), (314, "CorpusAndNormal")
+SIZE = (96, 96, 96)
 CONFIGURATION, VOLUMES = "3d_fullres", f"{PLANS_NAME}_3d_fullres"
 FOLDS = 4
 NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {  # of an arm's `stem`: trainer, plans of tasks, network
@@ -80,11 +81,15 @@ SHARE_OF_ARM = 0.2  # of the time there is, for which each arm learns
 TRIED_EPOCHS = 3  # of which the last is timed
 MOST_EPOCHS = 150
 GO_ON = 8
+DENSE = {"sparse_backend": "masked_dense"}
 CONTRASTED = {"batch_size": 32, "augmentation": "dufumier"}
 ARMS = {
     name: replace(study.ARMS[name], sees_whole_patches=False)
     for name in ("proxy", "fcmae", "contrastive", "amaes", "hybrid", "simclr")
 }
+# dense and recorded as a graph, small networks are faster than sparse, with the same result
+ARMS["fcmae"] = replace(ARMS["fcmae"], options=DENSE)
+ARMS["hybrid"] = replace(ARMS["hybrid"], options={**ARMS["hybrid"].options, "masked_options": DENSE})
 ARMS["amaes"] = replace(ARMS["amaes"], options={})  # whole scans, as all else
 for contrasting in ("contrastive", "simclr"):
     ARMS[contrasting] = replace(ARMS[contrasting], settings=CONTRASTED)
@@ -185,14 +190,16 @@ def _pretraining(name: str, arm: Arm, smoke: bool) -> dict[str, Any]:
 def _run(arguments: argparse.Namespace) -> int:
     until = time.monotonic() + arguments.until - time.time()
     results = arguments.results or arguments.work
-    unpack(arguments.packed, Path(os.environ["nnUNet_preprocessed"]), arguments.processes)
-    _write_all_plans(arguments.smoke)
-    print(f"unpacked, {until - time.monotonic():.0f} s are left", flush=True)
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # or the driver would be begun before processes are forked
-    modules = ["pretrain", "train", "probe"]
-    warm.warm_up([*(f"adnext_plugin.cli.{name}" for name in modules), "adnext_plugin.trainers.self_supervised"])
-    choice.fastest_plan = functools.cache(choice.fastest_plan)  # folds of one shape in one process: measured once
-    warm.warm_up(["adnext_plugin.trainers.labelled", "adnext_plugin.networks.families.unet", "matplotlib.pyplot"])
+    os.environ["ADNEXT_KERNELS"] = "triton"  # every run would measure anew which tiles are fastest
+    batches = [("float32", 8), ("bfloat16", 8), ("float32", 16)]
+    with compiled_beside(NETWORKS["convolutional"][2], SIZE, batches, arguments.device):
+        unpack(arguments.packed, Path(os.environ["nnUNet_preprocessed"]), arguments.processes)
+        print(f"unpacked, {until - time.monotonic():.0f} s are left", flush=True)
+        _write_all_plans(arguments.smoke)
+        modules = [f"adnext_plugin.cli.{name}" for name in ("pretrain", "train", "probe")]
+        warm.warm_up([*modules, "adnext_plugin.trainers.labelled", "adnext_plugin.networks.families.unet"])
+        warm.warm_up(["matplotlib.pyplot"])
     log = results / LOG
     return run_jobs(list(Jobs(arguments, results).all()), arguments.processes, until, log, results / "logs")
 
