@@ -9,7 +9,7 @@ the journey (packed_volumes.py says what that costs), and `run` trains. `pretrai
 comes of it.
 
 Arms learn for about equal time. Each is tried for three epochs, beside the others as later, and is then given as many
-as fit into a fifth of the time there is, at most 150. A further seed has as many. What was decided besides, before the
+as fit into SHARE_OF_ARM of the time there is, at most 150. A further seed has as many. What was decided besides, before the
 first run:
     rate, schedule, optimizer, weight decay and options as in `pretraining_study.py`; chosen on nothing here
     batch 8, for `hybrid` 16; where scans are contrasted 32, as memory allows now
@@ -77,7 +77,7 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {  # of an arm's `stem`: 
     "unet_b": ("ADNeXtTrainer", "Plans_unet_b", {"name": "unet_b"}),
     "swin": ("ADNeXtTrainer", "Plans_swin", {"name": "swin_unetr_48"}),
 }
-SHARE_OF_ARM = 0.2  # of the time there is, for which each arm learns
+SHARE_OF_ARM = 0.18  # of the time there is, for which each arm learns
 TRIED_EPOCHS = 3  # of which the last is timed
 MOST_EPOCHS = 150
 GO_ON = 8
