@@ -9,10 +9,11 @@ the journey (packed_volumes.py says what that costs), and `run` trains. `pretrai
 comes of it.
 
 Arms learn for about equal time. Each is tried for three epochs, beside the others as later, and is then given as many
-as fit into SHARE_OF_ARM of the time there is, at most 150. A further seed has as many. What was decided besides, before the
-first run:
+as fit into SHARE_OF_ARM of the time there is, at most 150. A further seed has as many. Besides, before the first run it
+was decided:
     rate, schedule, optimizer, weight decay and options as in `pretraining_study.py`; chosen on nothing here
     batch 8, for `hybrid` 16; where scans are contrasted 32, as memory allows now
+    `fcmae` and `hybrid` compute what is masked as if whole, since a small network is then faster, with the same result
     the last epoch is handed on, whatever `selection` says of it
     classifiers: the recipe for few scans (20 epochs), after weights with all layers, rate 1e-3 and layer decay 0.7, or
     for AD also with the head alone (10 epochs); AD is told age and sex, from scratch, too
