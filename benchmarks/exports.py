@@ -24,6 +24,7 @@ from adnext_plugin.prediction.description import FoldDescription, ModelDescripti
 from adnext_plugin.prediction.model import FoldModel, Model
 from adnext_plugin.registry import NETWORKS, registered_names
 from adnext_plugin.task import Task
+from adnext_plugin.training.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "exports.json"
 SMALLEST = {"liu_cnn": 71, "polimi_cnn": 87, "resenc_l": 64}
@@ -84,7 +85,7 @@ def main() -> None:
             rows = json.loads(arguments.result.read_text())["rows"] if arguments.result.is_file() else []
             rows = [one for one in rows if (one["network"], one["format"]) != (name, to)] + [row]
             rows.sort(key=lambda one: (one["format"], one["network"]))
-            content = {"machine": platform.platform(), "processor": platform.processor(), "rows": rows}
+            content = {"made_by": provenance(), "machine": platform.platform(), "rows": rows}
             arguments.result.write_text(json.dumps(content, indent=1) + "\n")
             print(json.dumps(row), flush=True)
 
