@@ -131,14 +131,39 @@ def looked_up(
         order: 0 for the nearest voxel, 1 for linear interpolation.
     """
     matrix = BACKWARDS @ voxel_from_voxel_xyz @ BACKWARDS
-    return ndimage.affine_transform(
-        values_zyx.astype(np.float32),
-        matrix[:3, :3],
-        matrix[:3, 3],
-        output_shape=tuple(shape),
-        order=order,
-        mode="grid-constant",
-    )
+    found = np.zeros(tuple(shape), dtype=np.float32)
+    box = _reached(values_zyx != 0, matrix, shape)
+    if box is not None:
+        starts = [part.start for part in box]
+        ndimage.affine_transform(
+            values_zyx.astype(np.float32),
+            matrix[:3, :3],
+            matrix[:3, :3] @ starts + matrix[:3, 3],
+            output=found[box],
+            output_shape=found[box].shape,
+            order=order,
+            mode="grid-constant",
+        )
+    return found
+
+
+def _reached(filled: np.ndarray, matrix: np.ndarray, shape: Sequence[int]) -> tuple[slice, ...] | None:
+    """The box of another grid outside of which nothing filled is seen; None where nothing is.
+
+    Args:
+        filled: (Z, Y, X).
+        matrix: 4×4, from voxels of the other grid to those of `filled`.
+        shape: of the other grid.
+    """
+    inner = ndimage.find_objects(filled.view(np.uint8))
+    if not inner:
+        return None
+    # a voxel is seen from less than one voxel away
+    corners = np.array([[*corner, 1] for corner in product(*[(part.start - 1, part.stop) for part in inner[0]])])
+    there = (np.linalg.inv(matrix) @ corners.T)[:3]
+    first = np.maximum(np.floor(there.min(axis=1)).astype(int), 0)
+    last = np.minimum(np.ceil(there.max(axis=1)).astype(int) + 1, shape)
+    return tuple(slice(start, stop) for start, stop in zip(first, last, strict=True)) if (first < last).all() else None
 
 
 def file_sha256(path: Path) -> str:

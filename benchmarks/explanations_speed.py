@@ -28,6 +28,7 @@ from adnext_plugin.networks.build import build_network
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.prediction.held_out_explanations import ExplainedCase
 from adnext_plugin.task import Task
+from adnext_plugin.training.provenance import provenance
 from adnext_plugin.workflows.explanation_files import write_case
 
 RESULT = Path(__file__).parent / "results" / "explanations_speed.json"
@@ -54,7 +55,7 @@ def main() -> None:
     found = {
         "threads": arguments.threads,
         "brain_litres": float(brain_of(image).sum()) * SPACING_MM**3 / 1e6,
-        "torch": torch.__version__,
+        "made_by": provenance(),
         "occlusion_of_one_scan": _occlusion(network, image),
         "grad_cam": _grad_cam(network, image, arguments.scans),
     }

@@ -75,4 +75,4 @@ def write_nifti(volume: Volume, path: Path) -> None:
     image.set_qform(volume.affine, code=1)
     with replacing(path) as temporary:
         # without the time, so that the same map gives the same bytes
-        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
+        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,21 @@ def write_case(
     from adnext_plugin.explanations.thresholds import stands_out
 
     mask_zyx = stands_out(found.map_zyx, found.brain_zyx, threshold)
-    write_nifti(over_scan(found.map_zyx, found.affine, found.properties), folder / f"{found.case_id}.nii.gz")
-    mask = over_scan(mask_zyx, found.affine, found.properties)
-    inside = (mask.volume_zyx > 0.5).astype(np.uint8)
-    write_nifti(type(mask)(volume_zyx=inside, affine=mask.affine), folder / f"{found.case_id}_mask.nii.gz")
-    with replacing(folder / f"{found.case_id}.png") as temporary:
-        temporary.write_bytes(montage(found.image_zyx, found.map_zyx, mask_zyx))
+
+    def write_map() -> None:
+        write_nifti(over_scan(found.map_zyx, found.affine, found.properties), folder / f"{found.case_id}.nii.gz")
+
+    def write_mask() -> None:
+        mask = over_scan(mask_zyx, found.affine, found.properties)
+        inside = (mask.volume_zyx > 0.5).astype(np.uint8)
+        write_nifti(type(mask)(volume_zyx=inside, affine=mask.affine), folder / f"{found.case_id}_mask.nii.gz")
+
+    with ThreadPoolExecutor(2) as pool:  # most of the time is interpolation and compression, which threads share
+        written = [pool.submit(write) for write in (write_map, write_mask)]
+        with replacing(folder / f"{found.case_id}.png") as temporary:
+            temporary.write_bytes(montage(found.image_zyx, found.map_zyx, mask_zyx))
+        for one in written:
+            one.result()
     if animate is not None:
         what = f"{task.target}: {found.called}" if found.called else str(task.target)
         film = animation(

@@ -6,13 +6,14 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from adnext_plugin.data.augmentation import CentreCrop
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.demo.phantom import Anatomy, make_phantom
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.explanations.placement import map_affine, on_map, over_scan, write_nifti
-from adnext_plugin.images import read_volume, reorient_to_ras
+from adnext_plugin.images import looked_up, read_volume, reorient_to_ras
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.preprocessor import CaseJob, prepare_case
 
@@ -125,3 +126,23 @@ def test_a_case_of_which_it_is_not_known_where_its_voxels_lie_is_one_line(tmp_pa
     _, plan, properties, seen_zyx = _prepare(tmp_path, _head((20, 20, 20)), AFFINES["RAS"], **WAYS["padded"])
     with pytest.raises(SettingsError, match=r"case sub01 was prepared by version 0\.1\.0.*adnext_plan_and_preprocess"):
         map_affine(replace(properties, input_affine=None), plan.input_size_voxels, seen_zyx.shape, "sub01")
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_only_what_can_see_something_is_looked_up_and_the_rest_is_zero(order: int) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        values, matrix = np.zeros(random.integers(3, 20, 3)), np.eye(4)
+        starts = random.integers(0, values.shape)
+        stops = random.integers(starts, values.shape) + 1
+        box = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
+        values[box] = random.normal(size=values[box].shape)
+        matrix[:3, :3] = np.diag(random.choice([-1.7, -1, 0.4, 1, 1.3], 3)) + random.choice([0, 0.1]) * np.eye(3)[::-1]
+        matrix[:3, 3] = random.uniform(-5, 15, 3)
+        backwards = matrix[[2, 1, 0]][:, [2, 1, 0, 3]]
+        shape = tuple(random.integers(2, 25, 3))
+        whole = ndimage.affine_transform(
+            values.astype(np.float32), backwards[:, :3], backwards[:, 3], shape, order=order, mode="grid-constant"
+        )
+        np.testing.assert_allclose(looked_up(values, matrix, shape, order), whole, atol=1e-6)
+    assert not looked_up(np.zeros((3, 3, 3)), np.eye(4), (4, 4, 4)).any()
