@@ -198,7 +198,7 @@ def _run(arguments: argparse.Namespace) -> int:
         unpack(arguments.packed, Path(os.environ["nnUNet_preprocessed"]), arguments.processes)
         print(f"unpacked, {until - time.monotonic():.0f} s are left", flush=True)
         _write_all_plans(arguments.smoke)
-        modules = [f"adnext_plugin.cli.{name}" for name in ("pretrain", "train", "probe")]
+        modules = [f"adnext_plugin.cli.{name}" for name in ("pretrain", "train", "probe", "audit")]
         warm.warm_up([*modules, "adnext_plugin.trainers.labelled", "adnext_plugin.networks.families.unet"])
         warm.warm_up(["matplotlib.pyplot"])
     log = results / LOG
@@ -229,6 +229,7 @@ class Jobs:
             return
         others = [name for name in main if name != "proxy"]
         yield from (self.pretrain(name, first) for name in main)
+        yield from (self.audit(dataset) for dataset in (UNSEEN, AGE, AD))
         yield from (self.scratch("convolutional", task, first) for task in tasks)
         yield from (self.finetune("proxy", task, "whole", first) for task in tasks)
         yield self.go_on(first)
@@ -288,6 +289,10 @@ class Jobs:
             fold.parents[2],
             found=lambda: [self._found_of_pretraining(name, seed, fold)],
         )
+
+    def audit(self, dataset: tuple[int, str]) -> Job:
+        """What every run would look at, looked at once."""
+        return self._job({"run": "audit", "task": dataset[1]}, [["audit", str(dataset[0])]], self._work / "audited")
 
     def swinunetr(self, seed: int) -> Job:
         """One epoch."""
