@@ -7,6 +7,7 @@ more, 143 terminated.
 import argparse
 import errno
 import functools
+import logging
 import os
 import signal
 import sys
@@ -20,9 +21,10 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
-from adnext_plugin.cli.printable import printing_safely
+from adnext_plugin.cli.output import Output, add_output_arguments, command_output
 from adnext_plugin.environment import let_threads_sleep
 from adnext_plugin.errors import AdnextError, AdnextWarning
+from adnext_plugin.log import LOG
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -37,6 +39,7 @@ class Terminated(KeyboardInterrupt):
 def new_parser(name: str, description: str) -> ArgumentParser:
     """An argument parser that never guesses at abbreviated options."""
     parser = ArgumentParser(prog=name, description=description, allow_abbrev=False)
+    add_output_arguments(parser)
     parser.add_argument("--debug", action=_Debug, help="show where an error arose")
     parser.add_argument("--version", action="version", version=f"adnext_plugin {version('adnext_plugin')}")
     return parser
@@ -49,35 +52,40 @@ def command(main: Main) -> Main:
     """
 
     @functools.wraps(main)
-    @printing_safely()
     def wrapped(argv: Sequence[str] | None = None) -> int:
-        _Debug.is_on = False
-        let_threads_sleep()
-        try:
-            with _warnings_of_one_line(), _terminable():
-                return main(argv)
-        except BrokenPipeError:
-            # what is still in the buffer has no reader either, and must not fail when Python exits
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
-        except KeyboardInterrupt as error:
-            is_terminated = isinstance(error, Terminated)
-            what = "terminated" if is_terminated else "interrupted"
-            how = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
-            print(f"{what}; run the same command again{how} to continue", file=sys.stderr)
-            return 128 + (signal.SIGTERM if is_terminated else signal.SIGINT)
-        except Exception as error:
-            lines = problem(error)
-            if lines is None:
-                error.add_note(REPORT)
-                raise
-            if _Debug.is_on:
-                traceback.print_exc()
-            for line in lines:
-                print(f"error: {line}", file=sys.stderr)
-            return 2
+        with command_output() as output:
+            return _run(main, argv, output)
 
     return wrapped
+
+
+def _run(main: Main, argv: Sequence[str] | None, output: Output) -> int:
+    _Debug.is_on = False
+    let_threads_sleep()
+    try:
+        with _warnings_of_one_line(), _terminable():
+            return main(argv)
+    except BrokenPipeError:
+        # what is still in the buffer has no reader either, and must not fail when Python exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt as error:
+        is_terminated = isinstance(error, Terminated)
+        what = "terminated" if is_terminated else "interrupted"
+        how = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+        print(f"{what}; run the same command again{how} to continue", file=sys.stderr)
+        return 128 + (signal.SIGTERM if is_terminated else signal.SIGINT)
+    except Exception as error:
+        lines = problem(error)
+        if lines is None:
+            error.add_note(REPORT)
+            output.note(logging.ERROR, traceback.format_exc())
+            raise
+        if _Debug.is_on:
+            traceback.print_exc()
+        for line in lines:
+            print(f"error: {line}", file=sys.stderr)
+        return 2
 
 
 def problem(error: Exception) -> list[str] | None:
@@ -161,6 +169,8 @@ def _warnings_of_one_line() -> Iterator[None]:
                 if str(message) not in said:  # whichever part of the command finds it again
                     print(f"warning: {message}", file=sys.stderr)
                 said.add(str(message))
+            elif issubclass(category, DeprecationWarning | FutureWarning):
+                LOG.debug("%s: %s", category.__name__, message)  # for whoever writes that package
             else:
                 shown_before(message, category, *where)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from adnext_plugin.cpu_memory import keep_large_buffers
@@ -34,6 +33,7 @@ from adnext_plugin.trainers.processes import (
     unwrapped,
     wait_for_all,
 )
+from adnext_plugin.trainers.telling import TellingTrainer
 from adnext_plugin.training.checkpoint_notes import CheckpointNotes, find_notes
 from adnext_plugin.training.checkpoint_saver import CheckpointSaver
 from adnext_plugin.training.logger import RunLogger
@@ -47,7 +47,7 @@ from adnext_plugin.training.step_results import load_optimizer
 from adnext_plugin.training.weights import read_checkpoint, with_plain_names
 
 
-class ResumableRun(nnUNetTrainer, ABC):
+class ResumableRun(TellingTrainer, ABC):
     """A run that can be interrupted at any epoch and go on as if nothing had been."""
 
     network_settings: NetworkSettings | None = None
@@ -188,11 +188,6 @@ class ResumableRun(nnUNetTrainer, ABC):
         """How the network computes, once there is one."""
         assert self._arithmetic is not None
         return self._arithmetic
-
-    def print_to_log_file(self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
-        """As nnU-Net's, but of several processes only the first speaks."""
-        if self.local_rank == 0:
-            super().print_to_log_file(*args, also_print_to_console=also_print_to_console, add_timestamp=add_timestamp)
 
     # ------------------------------------------------------------------ checkpoints
 

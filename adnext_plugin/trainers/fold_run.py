@@ -77,7 +77,9 @@ class FoldRun(ResumableRun):
         training, selection = self.do_split()
         self._selection_cases = selection
         self.prepare_loss()
-        self.print_to_log_file(f"{len(training)} cases to train on, {len(selection)} to choose the epoch on")
+        self.print_to_log_file(
+            f"Fold {self.fold}: {len(training)} cases to train on, {len(selection)} to choose the epoch on"
+        )
         augmentation = self.build_augmentation()
         self._settle_where_volumes_are(augmentation)
         train_loader = self._loader(training, augmentation=augmentation)

@@ -234,11 +234,18 @@ class ADNeXtTrainer(RunTrainer):
             found = ", ".join(f"{title} {scores[name]:.3f}" for name, title in self.score_names.items())
             self.print_to_log_file(
                 f"Held-out fold {self.fold}: {found} "
-                f"({scores['cases']} cases, {summary.evaluated_checkpoint}, best epoch {self._best_epoch})"
+                f"({scores['cases']} cases, by weights of {self._epoch_in_words(is_best=use_best)})"
             )
         write_summary(summary, self._folder.summary_file)
 
     # ------------------------------------------------------------------ private
+
+    def _epoch_in_words(self, *, is_best: bool) -> str:
+        """Which epoch's weights the held-out part is predicted with."""
+        if self._best_epoch is None:
+            return "the last epoch"
+        best, where = f"epoch {self._best_epoch + 1}", f"the best on {self.compared_on()}"
+        return f"{best}, {where}" if is_best else f"the last epoch; {where} was {best}"
 
     @cached_property
     def _kind(self) -> TaskKind:

@@ -30,11 +30,13 @@ from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import Loader
 from adnext_plugin.environment import LaunchSetting, launch_setting
 from adnext_plugin.errors import SettingsError, WeightsError
+from adnext_plugin.log import is_told
 from adnext_plugin.networks.kernels.choice import fastest_plans, layers_by_shape, plans_from_json, use_plans
 from adnext_plugin.networks.kernels.triton_here import switch
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import without_links
 from adnext_plugin.pretraining.gather import share_of_all_processes
+from adnext_plugin.progress import EpochProgress
 from adnext_plugin.records import to_json
 from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
 from adnext_plugin.trainers.fold_run import FoldRun
@@ -211,13 +213,16 @@ class RunTrainer(FoldRun):
             for path in (self._folder.checkpoint_latest, self._folder.checkpoint_previous):
                 path.unlink(missing_ok=True)
         empty_cache(self.device)
-        self.print_to_log_file("Training done.")
+        self.print_to_log_file("Training done.", also_print_to_console=not is_told())
 
     def run_training(self) -> None:
         """nnU-Net's loop, left early where the settings' patience is at an end."""
         self.on_train_start()
-        while self.current_epoch < self.num_epochs and not self._is_out_of_patience():
-            self.run_epoch()
+        try:
+            while self.current_epoch < self.num_epochs and not self._is_out_of_patience():
+                self.run_epoch()
+        finally:
+            self._progress.close()
         if self._is_out_of_patience():
             patience = self.settings.patience_epochs
             self.print_to_log_file(f"Stopped after epoch {self.current_epoch}: none of the last {patience} was better")
@@ -231,6 +236,7 @@ class RunTrainer(FoldRun):
         for step in range(self.num_iterations_per_epoch):
             self.lr_scheduler.before_step(self.current_epoch, step, self.num_iterations_per_epoch)
             outputs.append(self.train_step(next(self.dataloader_train)))
+            self._progress.step()
         self.on_train_epoch_end(outputs)
         with torch.no_grad():
             self.on_validation_epoch_start()
@@ -294,7 +300,10 @@ class RunTrainer(FoldRun):
     def on_epoch_end(self) -> None:
         """Report, and save: first the best so far, then the state to resume from."""
         self.logger.log("epoch_end_timestamps", time.time(), self.current_epoch)
-        self.print_to_log_file(self.logger.local_logger.describe_epoch(self.num_epochs, self.compared_on()))
+        log = self.logger.local_logger
+        is_shown = self._progress.epoch(self.current_epoch + 1, log.describe_scores(self.compared_on()))
+        line = log.describe_epoch(self.num_epochs, self.compared_on())
+        self.print_to_log_file(line, also_print_to_console=is_shown)
         if self._selection_cases and self.rank_of_epoch(self._scores) > self._best:
             self._best, self._best_epoch = self.rank_of_epoch(self._scores), self.current_epoch
             self.save_checkpoint(str(self._folder.checkpoint_best))
@@ -302,6 +311,12 @@ class RunTrainer(FoldRun):
         if time.monotonic() - self._drawn_at > SECONDS_BETWEEN_FIGURES:
             self._draw_progress()
         self.current_epoch += 1
+
+    @cached_property
+    def _progress(self) -> EpochProgress:
+        begun, steps = self.current_epoch, self.num_iterations_per_epoch
+        is_bar = is_told() and self.local_rank == 0
+        return EpochProgress(f"Fold {self.fold}", self.num_epochs, begun, steps, is_bar=is_bar)
 
     def _settle_batch_norms(self) -> None:
         # of single cases alone there is no spread
@@ -391,7 +406,7 @@ class RunTrainer(FoldRun):
         precision = of_first_process(chosen(asked, self.network, self.device))
         if asked != "auto" and precision != asked:
             self.print_to_log_file(f"WARNING: {Arithmetic(precision=asked, device=self.device).shortfall}")
-        self.print_to_log_file(f"Computes in {precision}")
+        self.print_to_log_file(f"Computes in {precision}", also_print_to_console=precision != "float32")
         self._compute_in(precision)
 
     def _choose_kernels(self) -> None:

@@ -32,12 +32,16 @@ class RunLogger(LocalLogger):
         starts, ends = log["epoch_start_timestamps"], log["epoch_end_timestamps"]
         seconds = [end - start for start, end in zip(starts, ends, strict=True)]
         remaining = timedelta(seconds=round((num_epochs - len(ends)) * sum(seconds) / len(seconds)))
-        scores = "".join(f" {name} {log[key][-1]:.3f}" for key, name in self._scores.items())
         return (
             f"epoch {len(ends)}/{num_epochs}  train loss {log['train_losses'][-1]:.4f}  "
-            f"{chosen_on} loss {log['val_losses'][-1]:.4f}{scores}  "
-            f"lr {log['lrs'][-1]:.2e}  {seconds[-1]:.1f} s  ETA {remaining}"
+            f"{self.describe_scores(chosen_on)}  lr {log['lrs'][-1]:.2e}  {seconds[-1]:.1f} s  ETA {remaining}"
         )
+
+    def describe_scores(self, chosen_on: str) -> str:
+        """What the last epoch logged reached on the cases it is compared on."""
+        log = self.my_fantastic_logging
+        scores = "".join(f" {name} {log[key][-1]:.3f}" for key, name in self._scores.items())
+        return f"{chosen_on} loss {log['val_losses'][-1]:.4f}{scores}"
 
     def plot_progress_png(self, output_folder: str) -> None:
         """Draw losses, scores and learning rate over the epochs into `progress.png`."""

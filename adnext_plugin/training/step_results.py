@@ -42,7 +42,7 @@ def require_finite(losses: Sequence[float], epoch: int) -> None:
     """
     for loss in losses:
         if not math.isfinite(loss):
-            raise AdnextError(f"the loss became {loss} in epoch {epoch}; lower the learning rate")
+            raise AdnextError(f"the loss became {loss} in epoch {epoch + 1}; lower the learning rate")
 
 
 def load_optimizer(optimizer: optim.Optimizer, state: dict[str, Any]) -> None:

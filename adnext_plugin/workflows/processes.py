@@ -17,6 +17,7 @@ from adnext_plugin import errors
 from adnext_plugin.environment import environment_with, usable_cpus
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.files import read_json, write_json
+from adnext_plugin.log import telling, without_nnunets_search
 from adnext_plugin.nnunet_lookup import find_in_files
 
 PATIENCE = timedelta(hours=1)  # for one process that is slower than the others
@@ -35,8 +36,10 @@ class FoldTraining:
         import torch
         from nnunetv2.run.run_training import run_training
 
-        find_in_files(self.arguments["trainer_class_name"])  # nnU-Net's search may have to be tried before it succeeds
-        run_training(**self.arguments, device=torch.device(self.device))
+        with without_nnunets_search():
+            # nnU-Net's search may have to be tried before it succeeds
+            find_in_files(self.arguments["trainer_class_name"])
+            run_training(**self.arguments, device=torch.device(self.device))
 
 
 def require_processes(count: int, device: str) -> None:
@@ -160,7 +163,8 @@ def _one_of_several(rank: int, training: FoldTraining, count: int, folder: str) 
 
     try:
         _join(training.device, rank, init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
-        training.run()
+        with telling(print):
+            training.run()
     except AdnextError as error:
         write_json({"kind": type(error).__name__, "message": str(error)}, Path(folder) / f"error_{rank}.json")
         raise SystemExit(2) from error

@@ -13,6 +13,7 @@ from adnext_plugin.builtin.weights import absolute, is_builtin, weights_file
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.files import read_object, require_file
+from adnext_plugin.log import telling
 from adnext_plugin.names import whole_number
 from adnext_plugin.paths import BLOCK, PERMUTED_FOLDER, SEED_FOLDER, plans_file, raw_dir, results_dir
 from adnext_plugin.run_folder import RunFolder, seed_runs
@@ -129,7 +130,7 @@ def train(
 
     Args:
         request: what to train.
-        tell: is told what was found, and which folds and seeds are next. nnU-Net prints its log by itself.
+        tell: is told what was found, which folds and seeds are next, and how they are.
         show_scores: as in `evaluate`.
 
     Raises:
@@ -381,7 +382,8 @@ def _train_folds(job: _Job, trainer: type | None, tell: Tell) -> None:
         if standing.state == "finished":
             continue
         try:
-            _train_fold(job, fold, trainer is not None, goes_on=standing.state == "unfinished")
+            with telling(tell):
+                _train_fold(job, fold, trainer is not None, goes_on=standing.state == "unfinished")
         except KeyboardInterrupt as error:
             if request.restart or trainer is None:
                 error.add_note("without --restart" if request.restart else "with --c")

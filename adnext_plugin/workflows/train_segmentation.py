@@ -12,6 +12,7 @@ from adnext_plugin.builtin.weights import absolute
 from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.files import require_file
+from adnext_plugin.log import telling
 from adnext_plugin.names import whole_number
 from adnext_plugin.paths import BLOCK, NNUNETS_FOLDS, plans_file, raw_dir, results_dir
 from adnext_plugin.plan import configuration_of, read_plans
@@ -144,7 +145,8 @@ def _train_fold(request: "Request", fold: Fold, device: str, weights: str | None
             "val_with_best": request.validate_best,
         },
     )
-    training.run()
+    with telling(tell):
+        training.run()
 
 
 def _has_state(folder: FoldFolder) -> bool:

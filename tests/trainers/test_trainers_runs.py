@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,7 @@ def test_cross_validation_through_the_commands_learns_the_toy_task_and_reports_i
         assert (run / "crossval_results" / name).read_bytes().startswith(b"\x89PNG")
     output = capsys.readouterr().out
     assert "age+sex" in output and "ETA" in output
+    _check_what_is_said_of_a_fold(output, run / "fold_2")
     # finished folds are left alone
     before = (run / "fold_0" / "checkpoint_final.pth").stat().st_mtime_ns
     assert train.main([DATASET, "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", "--c"]) == 0
@@ -194,6 +196,18 @@ def test_cross_validation_through_the_commands_learns_the_toy_task_and_reports_i
     (run / "fold_3" / "validation" / "predictions.csv").unlink()
     assert evaluate.main([DATASET, "-tr", "ADNeXtTrainer_T"]) == 2
     assert "no predictions of fold 3" in capsys.readouterr().err
+
+
+def _check_what_is_said_of_a_fold(output: str, fold: Path) -> None:
+    """Cases, an epoch where nobody watches a bar, the held-out score. What nnU-Net says is in the fold's log."""
+    after = output.partition("\nFold 2: ")[2].partition("\nFold 3: ")[0].splitlines()
+    assert len(after) == 3
+    assert after[0].endswith("to choose the epoch on") and after[1].startswith("epoch 1/")
+    assert re.match(r"Held-out fold 2: AUC [\d.]+, .* by weights of epoch \d+, the best on selection\)$", after[2])
+    (log,) = fold.glob("training_log*.txt")
+    for theirs in ("Please cite", "plan.json settings"):
+        assert theirs in log.read_text() and theirs not in output
+    assert "Searching" not in output and "Using device" not in output
 
 
 def test_further_seeds_are_runs_of_their_own_on_the_same_folds(toy, capsys) -> None:

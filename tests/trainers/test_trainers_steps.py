@@ -72,7 +72,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_its_epoch_and_nothing_of_it_i
         return loss_of(batch) * (float("inf") if len(steps) == 1 else 1)
 
     monkeypatch.setattr(trainer, "batch_loss", batch_loss)
-    with pytest.raises(AdnextError, match=r"^the loss became inf in epoch 1; lower the learning rate$"):
+    with pytest.raises(AdnextError, match=r"^the loss became inf in epoch 2; lower the learning rate$"):
         trainer.run_epoch()
     assert len(steps) == (1 if is_told_at_once else trainer.num_iterations_per_epoch)
     assert {path: path.read_bytes() for path in Path(trainer.output_folder).glob("*.pth")} == saved

@@ -232,6 +232,6 @@ def test_torchrun_trains_with_the_usual_command(uneven: Workspace) -> None:
         [*launcher, programs / "adnext_train", *_command("--set=epochs=1")], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Training done.") == 1 and done.stdout.count("Held-out fold 0") == 1
+    assert done.stdout.count("Held-out fold 0") == 1
     final = next(uneven.results.glob("*/*/fold_0/checkpoint_final.pth"))
     assert read_checkpoint(final)["adnext"]["processes"] == 2

@@ -39,6 +39,7 @@ from adnext_plugin.trainers.segmentation.plan import (
     plans_of_run,
     with_block,
 )
+from adnext_plugin.trainers.telling import TellingTrainer
 from adnext_plugin.training.plan_resolution import Layer
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.weights import WeightsReport, load_encoder, read_checkpoint
@@ -47,7 +48,7 @@ STATES_OF_A_RUN = 50  # how often a state to resume from is saved, if epochs are
 MARGIN = (0.85, 1.25)  # nnU-Net's, by which the cut before a change in space is larger than the patch
 
 
-class ADNeXtSegmentationTrainer(nnUNetTrainer):
+class ADNeXtSegmentationTrainer(TellingTrainer):
     """Segments with the encoder that a subclass names, by AMAES' recipe."""
 
     network_settings: NetworkSettings = NetworkSettings(name="unet_b")
