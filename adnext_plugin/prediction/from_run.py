@@ -82,7 +82,8 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool 
     models = tuple(
         FoldModel(weights=checkpoints[name]["network_weights"], learned=_learned(run, name, plan)) for name in names
     )
-    return Model(description=description, folds=models)
+    seen = tuple(notes[name].pretraining_data for name in names)
+    return Model(description=description, folds=models, seen=seen)
 
 
 def _images(run: RunFolder) -> tuple[str, ...]:

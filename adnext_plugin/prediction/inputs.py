@@ -14,7 +14,7 @@ from adnext_plugin.importing.image_files import IMAGE_SUFFIXES, images_below, im
 from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
 from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
-from adnext_plugin.importing.sources.bids_names import parse_entities
+from adnext_plugin.importing.sources.bids_names import BidsName, parse_entities
 from adnext_plugin.importing.sources.table import TableOptions, read_table_source
 from adnext_plugin.paths import (
     BLOCK,
@@ -25,6 +25,7 @@ from adnext_plugin.paths import (
     preprocessed_dir,
     without_links,
 )
+from adnext_plugin.people import person_of
 from adnext_plugin.plan import configuration_of, data_identifier, plan_in, read_plans, require_same_preparation
 from adnext_plugin.prediction.description import ModelDescription
 from adnext_plugin.stored_volumes import VOLUME_SUFFIX, volume_file
@@ -195,8 +196,17 @@ def of_files(images: Sequence[Path], root: Path) -> Inputs:
     times = Counter(short)
     # two files that differ in their ending alone keep it
     cases = [one if times[one] == 1 else name for one, name in zip(short, names, strict=True)]
-    scans = tuple(ScanInput(case_id=case, image=image) for case, image in zip(cases, images, strict=True))
+    scans = tuple(_named(case, image) for case, image in zip(cases, images, strict=True))
     return Inputs(scans=scans, columns=pd.DataFrame(index=cases))
+
+
+def _named(case: str, image: Path) -> ScanInput:
+    """A scan whose person and session are those of its name, as far as that says who they are."""
+    entities = BidsName.of(image).entities
+    subject = f"sub-{entities['sub']}" if entities.get("sub") else ""
+    if not subject and not person_of(case).startswith(("name:", "number:")):
+        subject = Path(case).name  # in the style of a study
+    return ScanInput(case_id=case, image=image, subject_id=subject, session_id=entities.get("ses", ""))
 
 
 def _without_suffix(name: str) -> str:

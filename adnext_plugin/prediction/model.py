@@ -17,6 +17,7 @@ from adnext_plugin.prediction.built_networks import possible_networks
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.features import FeatureProfile
 from adnext_plugin.preprocessing.fitted import with_states
+from adnext_plugin.run_records import Corpus
 from adnext_plugin.training.covariates import plain_columns
 from adnext_plugin.training.precision import Arithmetic, of_earlier_version
 
@@ -35,10 +36,14 @@ class FoldModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """An ensemble: `folds` are those of the description, in its order."""
+    """An ensemble: `folds` are those of the description, in its order.
+
+    `seen`: whom each of its networks has seen, as a run's checkpoints say in digests; nothing of a bundle.
+    """
 
     description: ModelDescription
     folds: tuple[FoldModel, ...]
+    seen: tuple[Corpus | None, ...] = ()
 
 
 class FoldNetwork:

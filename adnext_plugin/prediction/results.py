@@ -77,7 +77,9 @@ def _csv_columns(outcome: Prediction | AdnextError, model: ModelDescription) -> 
     if isinstance(outcome, AdnextError):
         return {**dict.fromkeys([*names, "spread"]), "error": _one_line(outcome)}
     answers = dict(zip(names, outcome.answer.tolist(), strict=True))
-    called = {} if outcome.called is None else {"called": classes[outcome.called]}
+    called: dict[str, str | float] = {} if outcome.called is None else {"called": classes[outcome.called]}
+    if model.threshold is not None:
+        called["threshold"] = model.threshold  # without which 0.45 beside "AD" looks like a mistake
     return {
         **answers,
         # of the class that is called last, or of the number

@@ -11,7 +11,7 @@ from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.files import write_json
 from adnext_plugin.workflows.common import Tell
-from adnext_plugin.workflows.predict import Backend, open_ensemble, predict_scans
+from adnext_plugin.workflows.predict import Backend, open_ensemble, predict_scans, with_recognised
 from adnext_plugin.workflows.predict import Request as PredictRequest
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def _participants(request: Request, tell: Tell) -> Result:
     request.output_dir.mkdir(parents=True, exist_ok=True)
     _describe_derivative(request)
     outcomes = predict_scans(ensemble, inputs, request.output_dir, request.processes)
+    if opened.model is not None:
+        outcomes = with_recognised(outcomes, inputs, opened.model)
     by_label: dict[str, list[Outcome]] = {}
     for scan, outcome in outcomes:
         by_label.setdefault(_label(scan.subject_id), []).append((scan, outcome))

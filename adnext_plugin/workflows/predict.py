@@ -119,6 +119,8 @@ def predict(request: Request, tell: Tell) -> Result:
     request.output.mkdir(parents=True, exist_ok=True)
     see = None if maps is None else maps.add
     outcomes = predict_scans(ensemble, inputs, request.output, request.processes, see)
+    if opened.model is not None:
+        outcomes = with_recognised(outcomes, inputs, opened.model)
     write_results(outcomes, description, ensemble.not_checked, request.output)
     if maps is not None:
         maps.finish()
@@ -188,6 +190,19 @@ def predict_scans(
     return [(scan, found[scan]) for scan in inputs.scans]
 
 
+def with_recognised(outcomes: "list[Outcome]", inputs: "Inputs", model: "Model") -> "list[Outcome]":
+    """The outcomes, with a warning at each scan that the networks were trained on, as far as that can be told."""
+    from adnext_plugin.prediction.recognised import warnings_of
+
+    found = dict(zip(inputs.scans, warnings_of(inputs, model.seen), strict=True))
+    return [
+        (scan, outcome)
+        if isinstance(outcome, AdnextError) or found[scan] is None
+        else (scan, replace(outcome, warnings=(str(found[scan]), *outcome.warnings)))
+        for scan, outcome in outcomes
+    ]
+
+
 def read_model(path: Path, folds: Sequence[str] | None = None) -> "Model":
     """Read a trained model.
 
@@ -228,7 +243,8 @@ def only_folds(model: "Model", folds: Sequence[str]) -> "Model":
         raise SettingsError(f"--folds: the model has no fold {unknown[0]}; it has {', '.join(known)}")
     chosen = [known.index(name) for name in dict.fromkeys(folds)]
     description = replace(model.description, folds=tuple(model.description.folds[index] for index in chosen))
-    return replace(model, description=description, folds=tuple(model.folds[index] for index in chosen))
+    seen = tuple(model.seen[index] for index in chosen) if model.seen else ()
+    return replace(model, description=description, folds=tuple(model.folds[index] for index in chosen), seen=seen)
 
 
 def _with_ranges(model: "Model", run: RunFolder) -> "Model":

@@ -40,6 +40,33 @@ def test_a_folds_held_out_people_get_the_trainers_own_probabilities_calibrated_o
     assert (table.loc[own.index, "called"] == positive.map({True: classes[1], False: classes[0]})).all()
 
 
+def test_scans_and_people_that_networks_were_trained_on_are_named(trained, tmp_path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    shutil.copy(trained.workspace.source / "sub05_M00.nii.gz", scans / "copied.nii.gz")
+    write_scan(scans / "sub-sub03_ses-M24_T1w.nii.gz", toy_brain(103, has_hole=True))
+    write_scan(scans / "sub-99_T1w.nii.gz", toy_brain(199, has_hole=True))
+    table, _ = _predict(scans, trained.run, tmp_path / "out")
+    seen = {case: cell.partition(", so that")[0] for case, cell in table["warnings"].items() if "trained on: " in cell}
+    assert seen == {
+        "copied": "trained on: 3 of 4 networks have seen this very scan",  # and the fourth has held it out
+        "sub-sub03_ses-M24_T1w": "trained on: 3 of 4 networks have seen a person of this id",
+    }
+    assert table["subject_id"].to_dict() == {
+        "copied": "",
+        "sub-sub03_ses-M24_T1w": "sub-sub03",
+        "sub-99_T1w": "sub-99",
+    }
+    assert table["session_id"]["sub-sub03_ses-M24_T1w"] == "M24"
+    # the one that has held it out, alone, has nothing to say of it
+    split = json.loads((trained.workspace.preprocessed / "Dataset301_Toy" / "splits_final.json").read_text())
+    (fold,) = [number for number, parts in enumerate(split) if any("sub05" in case for case in parts["val"])]
+    alone, _ = _predict(scans, trained.run, tmp_path / "alone", "--folds", str(fold))
+    assert "trained on" not in alone["warnings"]["copied"]
+    calls = (table["prob_AD"].astype(float) >= table["threshold"].astype(float)).map({True: "AD", False: "CN"})
+    assert (calls == table["called"]).all()
+
+
 def test_all_sources_of_the_same_scans_and_the_installed_bundle_agree(trained, tmp_path, monkeypatch, capsys) -> None:
     by_table, _ = _predict(_table(trained), trained.run, tmp_path / "table")
     assert install.main([str(trained.bundle)]) == 0
