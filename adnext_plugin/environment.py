@@ -10,10 +10,11 @@ from typing import Literal, get_args
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.job_limits import ROOT, processor_limit
-from adnext_plugin.names import whole_number
+from adnext_plugin.names import names_in, whole_number
 from adnext_plugin.paths import hook_dir
 
 LaunchSetting = Literal["auto", "eager", "graphs", "compile"]
+LOGGERS = "ADNEXT_LOGGERS"
 FOLDS_AT_ONCE = "ADNEXT_FOLDS_AT_ONCE"  # told to processes that share a machine
 HOW_THREADS_WAIT = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # of OpenMP, GNU's and LLVM's
 
@@ -28,6 +29,21 @@ def settings_from_environment() -> dict:
     if not isinstance(settings, dict):
         raise SettingsError(f'ADNEXT_SETTINGS must be a JSON object such as {{"epochs": 3}}, got {text!r}')
     return settings
+
+
+def loggers_from_environment() -> tuple[str, ...]:
+    """Loggers that a command passes to trainers, from `ADNEXT_LOGGERS` (names between commas)."""
+    return names_in(os.environ.get(LOGGERS, ""))
+
+
+def mlflow_place() -> str:
+    """Where MLflow keeps runs, as its own variable says; "" where nobody says."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def wandb_project() -> str:
+    """The project of Weights & Biases, as its own variable says; "" where nobody says."""
+    return os.environ.get("WANDB_PROJECT", "")
 
 
 def worker_count(default: int) -> int:

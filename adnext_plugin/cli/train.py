@@ -136,6 +136,14 @@ def add_arguments(parser: ArgumentParser, *, trainer: str | None = None, fold: s
     )
     parser.add_argument("--disable_checkpointing", "--disable-checkpointing", action="store_true", help="save nothing")
     parser.add_argument("--npz", action="store_true", help="accepted; probabilities are always saved")
+    parser.add_argument(
+        "--logger",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also keep the curves of training with tensorboard, mlflow or wandb (extras of the same names); only "
+        "numbers of epochs and settings are sent",
+    )
     parser.add_argument("--seed", type=int, help="of weights, order and augmentation")
     parser.add_argument(
         "--set",
@@ -174,6 +182,7 @@ def _request(arguments: Namespace) -> Request:
         num_gpus=arguments.num_gpus,
         gpus=names_in(getattr(arguments, "gpus", None) or ""),
         executor=getattr(arguments, "executor", None),
+        loggers=tuple(arguments.logger),
         resume=arguments.resume,
         restart=arguments.restart,
         only_validate=arguments.val,

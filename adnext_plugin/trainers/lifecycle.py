@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from adnext_plugin.batch import Batch
 from adnext_plugin.builtin.weights import name_of_file
 from adnext_plugin.data.loading import Loader
-from adnext_plugin.environment import LaunchSetting, launch_setting
+from adnext_plugin.environment import LaunchSetting, launch_setting, loggers_from_environment
 from adnext_plugin.errors import SettingsError, WeightsError
 from adnext_plugin.log import is_told
 from adnext_plugin.networks.kernels.choice import fastest_plans, layers_by_shape, plans_from_json, use_plans
@@ -44,6 +44,7 @@ from adnext_plugin.trainers.processes import from_all_processes, number_of_proce
 from adnext_plugin.training.batch_norm import batch_norms, settle_batch_norms, share_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside
 from adnext_plugin.training.launching import LaunchedNetwork, launch_of
+from adnext_plugin.training.loggers import Watchers
 from adnext_plugin.training.plan_resolution import about_stock_data
 from adnext_plugin.training.precision import HALF, Arithmetic, chosen
 from adnext_plugin.training.provenance import provenance
@@ -201,6 +202,7 @@ class RunTrainer(FoldRun):
         if self.local_rank == 0:
             info = RunInfo(settings=getattr(self.plan, self.plan_key), provenance=Provenance(**provenance()))
             write_run_info(info, self._folder.run_file)
+            self._watch()
 
     def on_train_end(self) -> None:
         """Draw all epochs, then save the last state, which takes the place of those to resume from."""
@@ -212,6 +214,8 @@ class RunTrainer(FoldRun):
         if self.local_rank == 0 and not self.disable_checkpointing:
             for path in (self._folder.checkpoint_latest, self._folder.checkpoint_previous):
                 path.unlink(missing_ok=True)
+        for watcher in self._watchers:
+            watcher.close()
         empty_cache(self.device)
         self.print_to_log_file("Training done.", also_print_to_console=not is_told())
 
@@ -311,6 +315,19 @@ class RunTrainer(FoldRun):
         if time.monotonic() - self._drawn_at > SECONDS_BETWEEN_FIGURES:
             self._draw_progress()
         self.current_epoch += 1
+
+    @property
+    def _watchers(self) -> list[Watchers]:
+        return [logger for logger in self.logger.loggers if isinstance(logger, Watchers)]
+
+    def _watch(self) -> None:
+        names = loggers_from_environment()
+        if names and not self._watchers:
+            settings = to_json(self.settings)
+            run = f"{type(self).__name__} fold {self.fold} seed {self.settings.seed}"
+            watchers = Watchers(names, self._folder.path, run, self.current_epoch)
+            watchers.update_config({**settings, "trainer": type(self).__name__, "network": self.plan.network.name})
+            self.logger.loggers.append(watchers)
 
     @cached_property
     def _progress(self) -> EpochProgress:

@@ -18,7 +18,7 @@ from adnext_plugin.errors import AdnextError
 
 MODULE = "adnext_plugin.cli.fold_task"
 MOST_TRIES = 3  # of a fold, if it is killed each time
-PASSED_ON = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "ADNEXT_SETTINGS")
+PASSED_ON = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "ADNEXT_SETTINGS", "ADNEXT_LOGGERS")
 MENDABLE = 2  # exit code of a command that said in one line what to mend
 SECONDS_TO_END = 30
 

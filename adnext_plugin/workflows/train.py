@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.builtin.weights import absolute, is_builtin, weights_file
-from adnext_plugin.environment import environment_with, settings_from_environment, trainer_search_path
+from adnext_plugin.environment import (
+    environment_with,
+    loggers_from_environment,
+    settings_from_environment,
+    trainer_search_path,
+)
 from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.files import read_object, require_file
 from adnext_plugin.log import telling
@@ -50,6 +55,7 @@ class Request(RunRequest):
     that `settings` make to epochs and judging. `restart`: set aside whatever is there and begin anew. `only_validate`:
     predict the held-out part of a finished run. `device`: cpu, cuda or mps; None for a GPU where there is one. `gpus`:
     with "cv", train a fold at a time on each of them; `executor`: several at once elsewhere, as `executor_of` says.
+    `loggers`: tensorboard, mlflow, wandb; beside those of the environment.
     """
 
     fold: Fold
@@ -60,6 +66,7 @@ class Request(RunRequest):
     num_gpus: int = 1
     gpus: tuple[str, ...] = ()
     executor: str | None = None
+    loggers: tuple[str, ...] = ()
     resume: bool = False
     restart: bool = False
     only_validate: bool = False
@@ -142,6 +149,7 @@ def train(
         WeightsError: the weights are not for this network.
     """
     if is_for_segmentation(request):
+        _refuse_loggers(request)
         request, folds = train_segmentation(request, tell)
         return Result(run=request.run, folds=folds)
     job = _look_up(request)
@@ -151,7 +159,10 @@ def train(
         return Result(run=job.run, folds=job.folds)
     settings = json.dumps(job.overrides)
     with environment_with(
-        nnUNet_extTrainer=trainer_search_path(), ADNEXT_SETTINGS=settings, nnUNet_results=str(job.results)
+        nnUNet_extTrainer=trainer_search_path(),
+        ADNEXT_SETTINGS=settings,
+        ADNEXT_LOGGERS=",".join(dict.fromkeys((*loggers_from_environment(), *request.loggers))),
+        nnUNet_results=str(job.results),
     ):
         return _run(job, tell, show_scores)
 
@@ -161,6 +172,7 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
     trainer = find_trainer(request.trainer)
     is_ours, is_labelled = check_settings(trainer, job.overrides)
     if not is_ours:
+        _refuse_loggers(request)
         if job.device == "cpu" and (request.num_gpus > 1 or started_by_torchrun()):
             raise SettingsError(f"{request.trainer} is nnU-Net's own, which trains in several processes on GPUs only")
         _refuse_people_for_segmentation(job)
@@ -199,6 +211,14 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
         )
         evaluation = evaluate.evaluate(which, show_scores)
     return Result(run=run, folds=job.folds, further_seeds=further, evaluation=evaluation)
+
+
+def _refuse_loggers(request: Request) -> None:
+    if request.loggers:
+        raise SettingsError(
+            f"--logger: {request.trainer} is logged by nnU-Net, which knows Weights & Biases: "
+            "export nnUNet_wandb_enabled=1"
+        )
 
 
 def train_fold(request: Request, tell: Tell = say_nothing) -> None:
@@ -265,7 +285,15 @@ def _tasks(job: _Job, which: str) -> "list[FoldTask]":
             set_earlier_run_aside(job.run.fold(fold).path)
     # settings, which hold the first weights by now, come through the environment
     alone = replace(
-        request, fold=0, restart=False, settings={}, pretrained_weights=None, seeds=None, gpus=(), executor=None
+        request,
+        fold=0,
+        restart=False,
+        settings={},
+        pretrained_weights=None,
+        seeds=None,
+        gpus=(),
+        executor=None,
+        loggers=(),
     )
     return [FoldTask.of(f"fold {fold}{which}", asdict(replace(alone, fold=fold))) for fold in job.folds]
 
@@ -305,6 +333,7 @@ def _refuse_absent_classes(job: _Job, trainer: Any) -> None:
 
 def _look_up(request: Request) -> _Job:
     from adnext_plugin.plan import configuration_of, read_plans
+    from adnext_plugin.training.loggers import require_loggers
 
     raw_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
     folder = request.dataset_folder
@@ -313,6 +342,7 @@ def _look_up(request: Request) -> _Job:
     configuration_of(read_plans(path), request.configuration, f"plans {request.plans}")
     folds, overrides = _folds(request.fold, folder), _overrides(request)
     require_names(request.trainer, overrides)
+    require_loggers((*loggers_from_environment(), *request.loggers))
     for first_weights in _files_of(overrides, folds):
         require_file(first_weights, "check -pretrained_weights")
     # the device comes last, as it takes torch, and torch takes seconds
