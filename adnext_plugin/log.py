@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 LOG = logging.getLogger("adnext_plugin")
 # of nnU-Net: the search for a trainer by name, and what surrounds a training
-SEARCH = ("nnunetv2.utilities.find_objects", "nnunetv2.run.")
+SEARCH = ("nnunetv2.utilities.find_", "nnunetv2.run.")
 
 
 @contextmanager
