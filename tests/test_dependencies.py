@@ -13,7 +13,7 @@ import adnext_plugin
 
 PACKAGE = Path(adnext_plugin.__file__).parent
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-BY_OTHERS = {"openpyxl"}  # pandas imports it to read XLSX tables
+BY_OTHERS = {"openpyxl", "tensorboard"}  # pandas imports it to read XLSX tables, torch to write curves
 # triton comes with torch where there is a GPU for it; MinkowskiEngine is used where somebody has built it; for types
 NOT_TO_DECLARE = {"triton", "minkowskiengine", "typeshed"}
 
