@@ -110,7 +110,10 @@ class _Stream:
                 self._output.note(self._level, line)
         if self._output.is_quiet and self._level < logging.WARNING:
             return len(text)
-        return self._stream.write(shown)
+        written = self._stream.write(shown)
+        if shown.endswith("\n"):
+            self._stream.flush()  # a file would otherwise be given lines long after they were printed
+        return written
 
     def writelines(self, lines: Iterator[str]) -> None:
         for line in lines:

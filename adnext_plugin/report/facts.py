@@ -8,10 +8,20 @@ import pandas as pd
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.findings import BinaryDetails, Estimate, ScoreLine, Subgroup
+from adnext_plugin.report.brains import BrainPictures
 from adnext_plugin.report.explained import ExplainedMethod
 from adnext_plugin.run_metrics import RunMetrics
 from adnext_plugin.run_records import RunInfo
 from adnext_plugin.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoClassAnswers:
+    """Of every held-out subject, (N,): probability of the positive class, whether they are of it, and the fold."""
+
+    probabilities: np.ndarray
+    is_positive: np.ndarray
+    folds: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +34,8 @@ class RunFacts:
     `confusion` counts subjects by true and predicted class; `truth_and_prediction` (2, N) is a regression's.
     `deviations` are age- and sex-adjusted z-scores of regions, a row for each held-out case; None where there are none.
     `comparison` is what adnext_compare wrote, `explained` what adnext_explain found. `preparation` says what every scan
-    went through, a few words a step.
+    went through, a few words a step. `answers` are of a task of two classes, `brains` what is shown of scans, `flow`
+    how many scans came into the dataset, and why others did not.
     """
 
     cohort: Cohort
@@ -43,6 +54,9 @@ class RunFacts:
     comparison: Mapping | None = None
     explained: Sequence[ExplainedMethod] = ()
     deviations: pd.DataFrame | None = None
+    answers: "TwoClassAnswers | None" = None
+    brains: BrainPictures | None = None
+    flow: Sequence[str] = ()
 
     @property
     def task(self) -> Task:

@@ -1,6 +1,7 @@
 """`report.html`: one page on a run, which can be mailed, printed and read on a phone."""
 
 from adnext_plugin.report import sections, trust
+from adnext_plugin.report.brains import brains
 from adnext_plugin.report.checklist import checklist
 from adnext_plugin.report.explained import explanations
 from adnext_plugin.report.facts import RunFacts
@@ -14,6 +15,7 @@ def report_html(facts: RunFacts) -> str:
     made = (
         sections.question(facts),
         sections.cohort(facts),
+        brains(facts.brains),
         sections.splits(facts),
         sections.learning(facts),
         sections.results(facts),

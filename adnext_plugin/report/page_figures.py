@@ -67,6 +67,29 @@ def draw_bands(
 
 
 @AS_WRITTEN
+def draw_dots(probabilities: np.ndarray, is_positive: np.ndarray, folds: np.ndarray, classes: Sequence[str]) -> str:
+    """Probabilities of the positive class, a column of dots for each class and fold.
+
+    Args:
+        probabilities: of subjects, (N,).
+        is_positive: whether they are of the positive class.
+        folds: that held them out, numbers.
+        classes: names of the negative and the positive one.
+    """
+    figure, axes = _figure()
+    columns = np.unique(folds)
+    for truth, (name, colour, marker) in enumerate(zip(classes, COLOURS, "os", strict=False)):
+        for place, fold in enumerate(columns):
+            values = np.sort(probabilities[(is_positive == truth) & (folds == fold)])
+            x = place + (truth - 0.5) * 0.4 + np.linspace(-0.12, 0.12, len(values))
+            axes.plot(x, values, marker, color=colour, alpha=0.6, markersize=4, label=name if not place else None)
+    axes.set(xticks=range(len(columns)), xticklabels=[str(fold) for fold in columns], ylim=(-0.02, 1.02))
+    axes.set(xlabel="fold", ylabel=f"probability of {classes[1]}")
+    axes.legend(loc="upper left")
+    return _uri(figure)
+
+
+@AS_WRITTEN
 def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
     """Numbers of subjects by true and predicted class."""
     figure, axes = _figure()

@@ -41,7 +41,8 @@ def cohort(facts: RunFacts) -> Section:
         rows.append((name, str(len(group)), str(scans), _ages(group), _counts(group, "sex"), _counts(group, "site")))
     header = ("class", "subjects", "scans", "age, mean ± SD (range)", "sex", "site")
     table = Table(caption="Subjects by class; of repeated scans the first counts", header=header, rows=tuple(rows))
-    return Section(key="cohort", title="Cohort", tables=(table,))
+    flow = (f"From scans to subjects: {'; '.join(facts.flow)}.",) if facts.flow else ()
+    return Section(key="cohort", title="Cohort", paragraphs=flow, tables=(table,))
 
 
 def splits(facts: RunFacts) -> Section:
@@ -79,7 +80,12 @@ def learning(facts: RunFacts) -> Section:
     figure = PageFigure(
         key="learning",
         uri=draw.draw_learning_curves(facts.learning_curves, [chosen.get(name) for name in facts.learning_curves]),
-        caption="Loss over epochs; the point is the epoch that was kept.",
+        caption="Loss over epochs; the point is the epoch that was best on selection"
+        + (
+            ", whose weights were judged."
+            if facts.runs[0].settings.get("evaluate_with") != "final"
+            else "; the last was judged."
+        ),
         text="Training and selection loss of every fold over epochs.",
     )
     return Section(key="learning", title="Learning curves", figures=(figure,))
@@ -112,7 +118,7 @@ def results(facts: RunFacts) -> Section:
     return Section(
         key="results",
         title="Results",
-        paragraphs=metrics.notes,
+        paragraphs=(*_of_a_hundred(facts), *metrics.notes),
         tables=(table, by_fold),
         figures=tuple(_result_figures(facts)),
     )
@@ -235,6 +241,12 @@ def _result_figures(facts: RunFacts) -> list[PageFigure]:
                 text="Precision-recall curve with its band.",
             ),
         ]
+    if facts.answers is not None:
+        uri = draw.draw_dots(
+            facts.answers.probabilities, facts.answers.is_positive, facts.answers.folds, facts.task.classes
+        )
+        caption = f"A dot per held-out subject: the probability of {facts.positive}, by class and fold."
+        figures.append(PageFigure(key="dots", uri=uri, caption=caption, text=f"Probabilities of {facts.positive}."))
     if facts.confusion is not None:
         how = "at the folds' thresholds" if len(facts.task.classes) == 2 else "most probable class"
         uri = draw.draw_confusion(facts.confusion, facts.task.classes)
@@ -247,6 +259,21 @@ def _result_figures(facts: RunFacts) -> list[PageFigure]:
         text = f"Predicted against true {facts.task.column}."
         figures.append(PageFigure(key="values", uri=uri, caption="A point per held-out subject.", text=text))
     return figures
+
+
+def _of_a_hundred(facts: RunFacts) -> tuple[str, ...]:
+    """What the confusion matrix of two classes means, in people."""
+    if facts.confusion is None or len(facts.task.classes) != 2:
+        return ()
+    negative, positive = facts.task.classes
+    (_, wrongly), (_, rightly) = facts.confusion
+    healthy, ill = facts.confusion.sum(axis=1)
+    if not (healthy and ill):
+        return ()
+    return (
+        f"At the folds' thresholds, of 100 {positive} {100 * rightly / ill:.0f} are found, and of 100 {negative} "
+        f"{100 * wrongly / healthy:.0f} are wrongly called {positive}.",
+    )
 
 
 def _verdict(gain: Estimate) -> str:

@@ -13,6 +13,7 @@ from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows.baselines import region_columns
 from adnext_plugin.workflows.common import RunRequest
 from adnext_plugin.workflows.report_explanations import read_explanations
+from adnext_plugin.workflows.report_pictures import brain_pictures, flow
 
 if TYPE_CHECKING:
     from adnext_plugin.evaluation.scores.score import Score
@@ -83,10 +84,19 @@ def write_report(run: RunFolder, dataset_folder: Path, page: Path, comparison: P
         comparison=read_json(comparison) if comparison else None,
         explained=read_explanations(run),
         deviations=deviations(files.cohort, region_columns(files.cohort.subjects)),
+        brains=brain_pictures(files, dataset_folder, _images_folder(run, dataset_folder)),
+        flow=flow(dataset_folder.name),
         **_of_predictions(files),
     )
     with replacing(page) as temporary:
         temporary.write_text(report_html(facts), encoding="utf-8")
+
+
+def _images_folder(run: RunFolder, dataset_folder: Path) -> Path:
+    from adnext_plugin.plan import configuration_of, data_identifier, read_plans
+
+    configuration = configuration_of(read_plans(run.plans_file), run.configuration, str(run.plans_file))
+    return dataset_folder / data_identifier(configuration, str(run.plans_file))
 
 
 def _learning_curves(run: RunFolder, folds: int) -> dict[str, Mapping[str, list[float]]]:
@@ -107,6 +117,7 @@ def _of_predictions(files: "FoldFiles") -> dict[str, Any]:
     from adnext_plugin.evaluation.studies.subgroups import describe_subgroups
     from adnext_plugin.evaluation.subjects.values import SubjectValues, first_repeat
     from adnext_plugin.evaluation.uncertainty.intervals import resamples_of
+    from adnext_plugin.report.facts import TwoClassAnswers
 
     task = files.cohort.task
     predictions = first_repeat(of_subjects(files.predictions, task))
@@ -129,6 +140,13 @@ def _of_predictions(files: "FoldFiles") -> dict[str, Any]:
         "precision_recall": {
             name: asdict(precision_recall_band(*of_class, drawn)) for name, of_class in members.items()
         },
+        "answers": TwoClassAnswers(
+            probabilities=predictions.probabilities[:, 1],
+            is_positive=predictions.targets == 1,
+            folds=predictions.folds,
+        )
+        if len(task.classes) == 2
+        else None,
         "confusion": confusion_matrix(predictions.targets, predictions.called, labels=range(len(task.classes))),
         **shared,
     }

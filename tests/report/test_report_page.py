@@ -33,7 +33,7 @@ PEOPLE = 160
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OF_EVERY_RUN = {"learning", "subgroups", "baselines"}
 OF_CLASSES = OF_EVERY_RUN | {"roc", "precision-recall", "confusion"}
-OF_TWO_CLASSES = OF_CLASSES | {"reliability", "decision"}
+OF_TWO_CLASSES = OF_CLASSES | {"dots", "reliability", "decision"}
 TASKS = {
     "two": Task(name="Made", target="diagnosis", classes=("CN", "AD")),
     "three": Task(name="Made", target="diagnosis", classes=("CN", "MCI", "AD")),
