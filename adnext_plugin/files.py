@@ -14,7 +14,9 @@ from adnext_plugin.errors import PathsError
 from adnext_plugin.partial_files import REPLACED, partial_file, partial_folder, remove_abandoned, remove_abandoned_once
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, or the largest file that the user may write
-
+# what making a link ends with on FAT, exFAT and some network shares, and the number Windows has for a lack of rights
+NO_LINKS_HERE = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_RIGHT_TO_LINK = 1314
 
 POINTER_BYTES = 32_768  # git-annex takes no longer file for a pointer
 
@@ -100,9 +102,26 @@ def replacing(path: Path, beside: Path | None = None) -> Iterator[Path]:
             yield temporary
             # temporary files are private; give the result the permissions of an ordinary new file
             temporary.chmod(0o666 & ~_umask())
-            with temporary.open("rb") as written:
+            with temporary.open("rb+") as written:  # Windows flushes no file that is open for reading
                 os.fsync(written.fileno())
             temporary.replace(path)
+
+
+def link_or_copy(original: Path, place: Path, target: Path | str | None = None) -> None:
+    """Make a link to a file, or a copy where there can be none: on FAT and exFAT, and on Windows without the right to.
+
+    Args:
+        original: the file.
+        place: of the link or copy; nothing is there.
+        target: what the link says; the original itself by default.
+    """
+    try:
+        place.symlink_to(original if target is None else target)
+    except (OSError, NotImplementedError) as error:
+        is_windows_without_right = getattr(error, "winerror", None) == NO_RIGHT_TO_LINK
+        if not is_windows_without_right and getattr(error, "errno", None) not in NO_LINKS_HERE:
+            raise
+        shutil.copyfile(original, place)
 
 
 @cache

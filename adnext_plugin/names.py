@@ -1,5 +1,6 @@
 """Names from files and command lines that become names of files and folders: checked once, where they are read."""
 
+import os
 import re
 import unicodedata
 from typing import Any
@@ -8,6 +9,10 @@ from adnext_plugin.errors import SettingsError
 
 LONGEST_BYTES = 240  # file systems take 255, of which the endings of our files take some
 DIGITS = re.compile(r"[0-9]{1,18}")
+# no file on Windows has such a name, with whatever ending
+DEVICES = frozenset(
+    ("CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10)))
+)
 SEPARATORS = "/\\"  # of this system and of those that a dataset may be moved to
 
 
@@ -23,9 +28,19 @@ def problem_of_file_name(name: Any) -> str:
         return "holds a separator of folders"
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
         return "holds a character that no name of a file has"
+    if os.name == "nt" and (problem := _problem_on_windows(name)):
+        return problem
     if len(name.encode()) > LONGEST_BYTES:
         return f"has more than {LONGEST_BYTES} bytes"
     return ""
+
+
+def _problem_on_windows(name: str) -> str:
+    if any(character in '<>:"|?*' for character in name):
+        return 'holds one of <>:"|?*, which no name on Windows has'
+    if name[-1] in ". ":
+        return "ends with a dot or a space, which Windows drops"
+    return "is a device of Windows" if name.partition(".")[0].rstrip().upper() in DEVICES else ""
 
 
 def require_file_name(name: Any, what: str) -> str:

@@ -29,6 +29,7 @@ from adnext_plugin.log import LOG
 Main = Callable[[Sequence[str] | None], int]
 
 
+NOBODY_READS = 141  # as a shell says of SIGPIPE, which Windows does not have
 REPORT = "This is a fault of adnext_plugin. Please report it to its maintainers, with the lines above and the command."
 
 
@@ -68,7 +69,7 @@ def _run(main: Main, argv: Sequence[str] | None, output: Output) -> int:
     except BrokenPipeError:
         # what is still in the buffer has no reader either, and must not fail when Python exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return NOBODY_READS
     except KeyboardInterrupt as error:
         is_terminated = isinstance(error, Terminated)
         what = "terminated" if is_terminated else "interrupted"

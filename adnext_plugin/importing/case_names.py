@@ -8,6 +8,7 @@ from hashlib import sha256
 from adnext_plugin.errors import TableError
 from adnext_plugin.importing.people.identities import session_key
 from adnext_plugin.importing.scans import Scan
+from adnext_plugin.names import DEVICES
 from adnext_plugin.people import person_of
 
 MAX_CASE_ID = 200  # characters; file systems allow 255, of which extensions and temporary names take some
@@ -44,7 +45,9 @@ def _ascii_names(texts: Iterable[str], key: Callable[[str], str]) -> dict[str, s
         # file systems of some users do not tell upper from lower case
         meant_by[name.lower()].add(key(text))
     return {
-        text: name if len(meant_by[name.lower()]) == 1 else f"{name}-{sha256(text.encode()).hexdigest()[:DIGEST]}"
+        text: name
+        if len(meant_by[name.lower()]) == 1 and name.upper() not in DEVICES
+        else f"{name}-{sha256(text.encode()).hexdigest()[:DIGEST]}"
         for text, name in names.items()
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from adnext_plugin.errors import PathsError
-from adnext_plugin.files import replacing_folder, write_json
+from adnext_plugin.files import link_or_copy, replacing_folder, write_json
 from adnext_plugin.images import foreground, read_volume
 from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.image_checks import CheckedImage
@@ -90,7 +90,7 @@ def _place_image(source: Path, target: Path, copy: bool) -> None:
     elif copy:
         shutil.copyfile(source, target)
     else:
-        target.symlink_to(without_links(source))
+        link_or_copy(without_links(source), target)
 
 
 def _write_mask(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from adnext_plugin.errors import PathsError, SettingsError, TableError
-from adnext_plugin.files import read_object, replacing_folder, require_file, write_json
+from adnext_plugin.files import link_or_copy, read_object, replacing_folder, require_file, write_json
 from adnext_plugin.paths import BLOCK, CONFIGURATION, SUBJECTS_FILE, plans_file, without_links
 from adnext_plugin.plan import data_identifier, plan_of, read_plans
 from adnext_plugin.records import to_json
@@ -134,5 +134,6 @@ def _link_volumes(
             require_file(original, f"run adnext_plan_and_preprocess -d {dataset}")
             # relative, so that the folder of all datasets can be moved
             link = folder / identifier / f"{case}{suffix}"
-            link.symlink_to(os.path.relpath(without_links(original), without_links(target) / identifier))
+            relative = os.path.relpath(without_links(original), without_links(target) / identifier)
+            link_or_copy(original, link, relative)
     return identifier

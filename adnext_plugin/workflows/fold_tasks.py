@@ -21,6 +21,7 @@ MOST_TRIES = 3  # of a fold, if it is killed each time
 PASSED_ON = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "ADNEXT_SETTINGS", "ADNEXT_LOGGERS")
 MENDABLE = 2  # exit code of a command that said in one line what to mend
 SECONDS_TO_END = 30
+KILLED = 9  # SIGKILL, which Windows does not have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ class TaskProcess:
         if code == MENDABLE:
             said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
             raise AdnextError(f"{self._task.name}: {(said or lines or ['it said nothing'])[-1]}")
-        if code > 0 and code - 128 not in (signal.SIGKILL, signal.SIGTERM):
+        if code > 0 and code - 128 not in (KILLED, signal.SIGTERM):
             raise AdnextError("\n".join([f"{self._task.name} ended with exit code {code}:", *lines[-20:]]))
         return code == 0
 
