@@ -1,14 +1,15 @@
 """The first hour of a new user: the README's own commands, as they stand there, on real scans.
 
-    python benchmarks/first_hour.py --work DIR [--cohort oasis1|ds000011] [--dry]
+    python benchmarks/first_hour.py --work DIR [--cohort oasis1|ds000011] [--change OLD NEW] [--dry]
 
 Reads the commands of "Your own data in five minutes" out of README.md and runs them one after the other in an empty
 folder, in which lies what they speak of. For `oasis1` that is `scans.csv` with 100 people of 60 and older, half with
 dementia, and five more in `scans/`; the commands are those of the README to the letter. For `ds000011`, six young heads
 with ages and no diagnosis, the README's words are replaced as CHANGED_FOR_DS000011 says. Writes what each step printed,
-and its seconds, processor time and exit code, into benchmarks/results/first_hour_COHORT.json; steps that are in DIR
-already, under the same command, are not run again. The scans are those described in the data's own README;
-ADNEXT_TEST_DATA names their folder.
+and its seconds, processor time and exit code, into benchmarks/results/first_hour_COHORT.json. Steps that are in DIR
+already, under the same command, are not run again; one that was interrupted by SIGTERM or Ctrl-C goes on, and its times
+add up. `--change` replaces further words, which the results name. The scans are those described in the data's own
+README; ADNEXT_TEST_DATA names their folder.
 """
 
 import argparse
@@ -16,10 +17,11 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -36,6 +38,7 @@ CHANGED_FOR_DS000011 = {
     " --keep nWBV": "",
     "--baseline age,sex,nWBV": "--baseline sex",
 }
+INTERRUPTED = 130
 SAYS_WHERE = "export "  # what such commands say holds for all that follow
 
 
@@ -65,9 +68,9 @@ def commands_of(readme: str, source: str) -> list[str]:
     return [line for line in lines if not line.startswith("adnext_import ") or source in line.split()]
 
 
-def changed(command: str, cohort: str) -> str:
-    """The command for this cohort."""
-    for old, new in CHANGED_FOR_DS000011.items() if cohort == "ds000011" else ():
+def changed(command: str, words: Mapping[str, str]) -> str:
+    """The command with words replaced."""
+    for old, new in words.items():
         command = command.replace(old, new)
     return command
 
@@ -106,9 +109,15 @@ def run(command: str, folder: Path) -> Step:
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     log = folder / "step.txt"
     with log.open("w") as output:
-        code = subprocess.run(
-            ["bash", "-c", command], cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
-        ).returncode
+        process = subprocess.Popen(
+            ["bash", "-c", command], cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            code = INTERRUPTED
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Step(
         command=command,
@@ -128,7 +137,11 @@ def play(commands: Sequence[str], folder: Path) -> list[Step]:
     for command in (command for command in commands if not command.startswith(SAYS_WHERE)):
         step = known.get(command)
         if step is None or step.code:
+            before = step if step is not None and step.code == INTERRUPTED else None
             step = replace(run(f"{where}{command}", folder), command=command)
+            if before is not None:
+                seconds, cpu_seconds = before.seconds + step.seconds, before.cpu_seconds + step.cpu_seconds
+                step = replace(step, seconds=round(seconds, 1), cpu_seconds=round(cpu_seconds, 1))
         steps.append(step)
         print(f"{step.seconds:8.1f} s  {step.cpu_seconds:8.1f} s of CPU  exit code {step.code}  {command}", flush=True)
         kept.write_text(json.dumps([asdict(one) for one in steps], indent=1))
@@ -143,6 +156,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder to play in; what is there is gone on with")
     parser.add_argument("--cohort", choices=SOURCES, default="oasis1")
+    parser.add_argument("--change", nargs=2, action="append", default=[], metavar=("OLD", "NEW"))
     parser.add_argument("--dry", action="store_true", help="write no results")
     arguments = parser.parse_args()
     data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)).absolute()
@@ -151,7 +165,9 @@ def main() -> int:
         folder.mkdir(parents=True)
         {"oasis1": lay_out_oasis, "ds000011": lay_out_ds000011}[arguments.cohort](data, folder)
     readme = (ROOT / "README.md").read_text()
-    commands = [changed(command, arguments.cohort) for command in commands_of(readme, SOURCES[arguments.cohort])]
+    words = {**(CHANGED_FOR_DS000011 if arguments.cohort == "ds000011" else {}), **dict(arguments.change)}
+    commands = [changed(command, words) for command in commands_of(readme, SOURCES[arguments.cohort])]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     steps = play(commands, folder)
     has_passed = not steps[-1].code
     if has_passed and not arguments.dry:
@@ -161,7 +177,7 @@ def main() -> int:
             "made_by": provenance(),
             "processors": len(os.sched_getaffinity(0)),
             "threads": os.environ.get("OMP_NUM_THREADS"),
-            "changed": CHANGED_FOR_DS000011 if arguments.cohort == "ds000011" else {},
+            "changed": words,
             "seconds": round(sum(step.seconds for step in steps), 1),
             "cpu_seconds": round(sum(step.cpu_seconds for step in steps), 1),
             "steps": [{**asdict(step), "output": step.output[-60:]} for step in steps],
