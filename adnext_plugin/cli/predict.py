@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{result.predicted} scans predicted, {result.warned} of them with warnings; {len(result.failed)} failed")
     if result.maps is not None:
         print(f"Maps are in {result.maps}. A map alone proves nothing: adnext_explain checks the method on the run")
-    print(f"Predictions are in {result.predictions_file} and {result.details_file.name}")
+    print(f"Predictions are in {result.predictions_file}, {result.details_file.name} and {result.page.name}")
     return 2 if result.failed else 0
 
 

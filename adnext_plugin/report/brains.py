@@ -46,7 +46,7 @@ def brains(pictures: BrainPictures | None) -> Section | None:
     figures = [
         PageFigure(
             key=f"mean-{index}",
-            uri=_uri(_planes(grey(volume))),
+            uri=picture_of(volume),
             caption=f"Mean of {count} prepared scans, {who}.",
             text=f"Mean brain, {who}: axial, coronal and sagittal plane.",
         )
@@ -57,7 +57,7 @@ def brains(pictures: BrainPictures | None) -> Section | None:
     figures += [
         PageFigure(
             key=f"sure-{index}",
-            uri=_uri(_planes(grey(one.volume_zyx))),
+            uri=picture_of(one.volume_zyx),
             caption=f"{one.true}, {'rightly' if one.called == one.true else 'wrongly'} called {one.called} with "
             f"{one.probability:.0%}: the scan of this kind that the network is most sure of.",
             text=f"A scan of {one.true} that is called {one.called}.",
@@ -77,6 +77,11 @@ def brains(pictures: BrainPictures | None) -> Section | None:
         )
     missing = (pictures.missing,) if pictures.missing else ()
     return Section(key="brains", title="Brains", paragraphs=tuple(said), figures=tuple(figures), missing=missing)
+
+
+def picture_of(volume_zyx: np.ndarray) -> str:
+    """Axial, coronal and sagittal plane through the middle of a brain, side by side, as a data URI."""
+    return _uri(_planes(grey(volume_zyx)))
 
 
 def grey(volume_zyx: np.ndarray) -> np.ndarray:

@@ -15,10 +15,12 @@ from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import Tell, choose_device, say_nothing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from adnext_plugin.explanations.animation import Form
     from adnext_plugin.prediction.description import ModelDescription
-    from adnext_plugin.prediction.ensemble import Ensemble, See
-    from adnext_plugin.prediction.inputs import Inputs
+    from adnext_plugin.prediction.ensemble import Ensemble, Prediction, PreparedScan, See
+    from adnext_plugin.prediction.inputs import Inputs, ScanInput
     from adnext_plugin.prediction.model import Model
     from adnext_plugin.prediction.results import Outcome
 
@@ -38,7 +40,7 @@ class Explain:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Scans, a model, and the folder for `predictions.csv` and `predictions.json`.
+    """Scans, a model, and the folder for `predictions.csv`, `predictions.json` and `predictions.html`.
 
     `input`: an image, a folder, a table, a BIDS tree or a dataset. `model`: folder of a run, folder or name of an
     installed bundle, `builtin:NAME`, or a program that `adnext_export` has written. `folds`: of the model's networks,
@@ -72,6 +74,7 @@ class Result:
 
     predictions_file: Path
     details_file: Path
+    page: Path
     predicted: int
     warned: int
     failed: tuple[tuple[str, str], ...]
@@ -92,6 +95,7 @@ def predict(request: Request, tell: Tell) -> Result:
     from adnext_plugin.prediction.inputs import read_inputs
     from adnext_plugin.prediction.results import reasons, write_results
     from adnext_plugin.workflows.new_maps import NewMaps
+    from adnext_plugin.workflows.prediction_page import Pictures, write_page
 
     opened = open_ensemble(request)
     ensemble, description = opened.ensemble, opened.ensemble.description
@@ -117,17 +121,25 @@ def predict(request: Request, tell: Tell) -> Result:
             raise SettingsError(f"--explain: {request.model} is a program; give the run or the bundle it is of")
         maps = NewMaps(request.explain, opened.model, opened.device, request.output / "explanations")
     request.output.mkdir(parents=True, exist_ok=True)
-    see = None if maps is None else maps.add
+    pictures = Pictures()
+
+    def see(scan: "ScanInput", prepared: "PreparedScan", row: "pd.DataFrame", found: "Prediction") -> None:
+        pictures.add(scan, prepared, row, found)
+        if maps is not None:
+            maps.add(scan, prepared, row, found)
+
     outcomes = predict_scans(ensemble, inputs, request.output, request.processes, see)
     if opened.model is not None:
         outcomes = with_recognised(outcomes, inputs, opened.model)
     write_results(outcomes, description, ensemble.not_checked, request.output)
+    page = write_page(outcomes, description, pictures, request.model, request.output)
     if maps is not None:
         maps.finish()
     failed = reasons(outcomes)
     return Result(
         predictions_file=request.output / "predictions.csv",
         details_file=request.output / "predictions.json",
+        page=page,
         predicted=len(outcomes) - len(failed),
         warned=sum(bool(outcome.warnings) for _, outcome in outcomes if not isinstance(outcome, AdnextError)),
         failed=failed,

@@ -201,4 +201,4 @@ def test_the_documented_line_works_in_a_program_of_its_own(trained, scans) -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "sub00_M00" in done.stdout and "[1 rows x 11 columns]" in done.stdout
+    assert "sub00_M00" in done.stdout and "[1 rows x 12 columns]" in done.stdout

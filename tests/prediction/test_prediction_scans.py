@@ -1,6 +1,7 @@
 """`adnext_predict` on scans from every kind of source, against what the trainer itself predicts."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from conftest import toy_brain, write_scan
 from scipy.special import softmax
 
 from adnext_plugin.cli import install, predict
+from adnext_plugin.prediction.inputs import of_files
 
 
 def _predict(source: object, model: object, output: Path, *options: str, code: int = 0) -> tuple[pd.DataFrame, dict]:
@@ -40,31 +42,40 @@ def test_a_folds_held_out_people_get_the_trainers_own_probabilities_calibrated_o
     assert (table.loc[own.index, "called"] == positive.map({True: classes[1], False: classes[0]})).all()
 
 
-def test_scans_and_people_that_networks_were_trained_on_are_named(trained, tmp_path) -> None:
-    scans = tmp_path / "scans"
-    scans.mkdir()
-    shutil.copy(trained.workspace.source / "sub05_M00.nii.gz", scans / "copied.nii.gz")
-    write_scan(scans / "sub-sub03_ses-M24_T1w.nii.gz", toy_brain(103, has_hole=True))
-    write_scan(scans / "sub-99_T1w.nii.gz", toy_brain(199, has_hole=True))
-    table, _ = _predict(scans, trained.run, tmp_path / "out")
-    seen = {case: cell.partition(", so that")[0] for case, cell in table["warnings"].items() if "trained on: " in cell}
+def test_scans_and_people_that_networks_were_trained_on_are_named_and_shown(trained, tmp_path) -> None:
+    shutil.copy(trained.workspace.source / "sub05_M00.nii.gz", tmp_path / "copied.nii.gz")
+    write_scan(tmp_path / "other.nii.gz", toy_brain(103, has_hole=True))
+    write_scan(tmp_path / "new.nii.gz", toy_brain(199, has_hole=True))
+    rows = ["subject,path,age,sex", "someone,copied.nii.gz,70,F", "sub-SUB03,other.nii.gz,70,F", "new,new.nii.gz,70,M"]
+    (tmp_path / "scans.csv").write_text("\n".join(rows) + "\n")
+    table, _ = _predict(tmp_path / "scans.csv", trained.run, tmp_path / "out")
+    table = table.set_index("subject_id")
+    seen = {who: cell.partition(", so that")[0] for who, cell in table["warnings"].items() if "trained on: " in cell}
     assert seen == {
-        "copied": "trained on: 3 of 4 networks have seen this very scan",  # and the fourth has held it out
-        "sub-sub03_ses-M24_T1w": "trained on: 3 of 4 networks have seen a person of this id",
+        "someone": "trained on: 3 of 4 networks have seen this very scan",  # and the fourth has held it out
+        "sub-SUB03": "trained on: 3 of 4 networks have seen a person of this id",
     }
-    assert table["subject_id"].to_dict() == {
-        "copied": "",
-        "sub-sub03_ses-M24_T1w": "sub-sub03",
-        "sub-99_T1w": "sub-99",
-    }
-    assert table["session_id"]["sub-sub03_ses-M24_T1w"] == "M24"
-    # the one that has held it out, alone, has nothing to say of it
-    split = json.loads((trained.workspace.preprocessed / "Dataset301_Toy" / "splits_final.json").read_text())
-    (fold,) = [number for number, parts in enumerate(split) if any("sub05" in case for case in parts["val"])]
-    alone, _ = _predict(scans, trained.run, tmp_path / "alone", "--folds", str(fold))
-    assert "trained on" not in alone["warnings"]["copied"]
     calls = (table["prob_AD"].astype(float) >= table["threshold"].astype(float)).map({True: "AD", False: "CN"})
     assert (calls == table["called"]).all()
+
+    page = (tmp_path / "out" / "predictions.html").read_text()
+    assert len(re.findall(r'<img src="data:image/jpeg', page)) == 3 and "http" not in page.replace("http-equiv", "")
+    assert "3 of 4 networks have seen this very scan" in page and "3 scans, " in page
+    probability = float(table.loc["new", "prob_AD"])
+    assert f"probability of AD {probability:.2f}, called AD from {float(table.loc['new', 'threshold']):.2f} on" in page
+    assert re.search(r"more than for \d+% of 9 held-out CN and \d+% of 8 held-out AD, by the one network", page)
+    # the network that has held the scan out, alone, has nothing to say of it
+    splits = json.loads((trained.workspace.preprocessed / "Dataset301_Toy" / "splits_final.json").read_text())
+    (fold,) = [number for number, parts in enumerate(splits) if any("sub05" in case for case in parts["val"])]
+    alone, _ = _predict(tmp_path / "scans.csv", trained.run, tmp_path / "alone", "--folds", str(fold))
+    assert "trained on" not in alone.set_index("subject_id")["warnings"]["someone"]
+
+
+def test_people_and_sessions_of_files_are_those_of_their_names_as_far_as_they_say() -> None:
+    names = ["sub-01_ses-M24_T1w", "OAS1_0061_MR1", "123_S_4567", "scan3", "7"]
+    scans = of_files([Path("scans", f"{name}.nii.gz") for name in names], Path("scans")).scans
+    assert [scan.subject_id for scan in scans] == ["sub-01", "OAS1_0061_MR1", "123_S_4567", "", ""]
+    assert [scan.session_id for scan in scans] == ["M24", "", "", "", ""]
 
 
 def test_all_sources_of_the_same_scans_and_the_installed_bundle_agree(trained, tmp_path, monkeypatch, capsys) -> None:
