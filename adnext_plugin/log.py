@@ -12,8 +12,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 LOG = logging.getLogger("adnext_plugin")
-# of nnU-Net: the search for a trainer by name, and what surrounds a training
-SEARCH = ("nnunetv2.utilities.find_", "nnunetv2.run.")
+# of nnU-Net: the search for a trainer by name, what surrounds a training, and which reader is taken
+SEARCH = ("nnunetv2.utilities.find_", "nnunetv2.run.", "nnunetv2.imageio.")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from nnunetv2.experiment_planning.experiment_planners import default_experiment_
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import replacing, write_json
+from adnext_plugin.log import without_nnunets_search
 from adnext_plugin.paths import BLOCK, CONFIGURATION, PLANS_NAME, SUBJECTS_FILE, plans_file, preprocessed_dir
 from adnext_plugin.plan import Plan, read_plans
 from adnext_plugin.plans.listing import listing_in_linear_time
@@ -78,7 +79,8 @@ class ADNeXtPlanner(default_experiment_planner.ExperimentPlanner):
             SettingsError: `dataset.json` names none that it has.
         """
         try:
-            name: str = self.determine_reader_writer().__name__
+            with without_nnunets_search():
+                name: str = self.determine_reader_writer().__name__
         except Exception as error:  # nnU-Net looks up whatever the file says, and fails in many ways
             keys = ("overwrite_image_reader_writer", "file_ending")
             said = ", ".join(f"{key}={self.dataset_json.get(key)!r}" for key in keys)

@@ -71,8 +71,16 @@ def layered(settings: SettingsType, *layers: Layer) -> SettingsType:
         SettingsError: an unknown setting, or an impossible value.
     """
     for values, where in layers:
-        settings = with_overrides(settings, values, where)
+        settings = with_overrides(settings, _with_warmup_that_fits(settings, values), where)
     return settings
+
+
+def _with_warmup_that_fits(settings: RunSettings, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of fewer epochs than the warmup has, which nobody has set, the warmup takes the share that it had of all."""
+    epochs = values.get("epochs")
+    if type(epochs) is not int or "warmup_epochs" in values or not 1 <= epochs <= settings.warmup_epochs:
+        return values
+    return {**values, "warmup_epochs": settings.warmup_epochs * epochs // settings.epochs}
 
 
 def settings_for_resume(saved: SettingsType, where: str, fold: int | str) -> SettingsType:

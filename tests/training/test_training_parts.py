@@ -55,6 +55,23 @@ def test_the_warm_up_rises_to_the_peak_and_a_constant_stays() -> None:
     np.testing.assert_allclose(rates, [0.2, 0.4, 0.6, 0.8, *[1.0] * 6])
 
 
+@pytest.mark.parametrize(
+    ("asked", "warmup"),
+    [
+        ({"epochs": 6}, 1),  # as much of them as of 40
+        ({"epochs": 10}, 2),
+        ({"epochs": 11}, 10),  # it fits
+        ({"epochs": 1}, 0),
+        ({"epochs": 12, "warmup_epochs": 3}, 3),
+    ],
+)
+def test_a_warm_up_that_does_not_fit_into_few_epochs_takes_its_share_of_them(asked: dict, warmup: int) -> None:
+    of_many = TrainerSettings(epochs=40, warmup_epochs=10)
+    assert layered(of_many, (asked, "--set")).warmup_epochs == warmup
+    with pytest.raises(SettingsError, match=r"warmup_epochs must be below epochs \(3\)"):
+        layered(of_many, ({"epochs": 3, "warmup_epochs": 3}, "--set"))
+
+
 def test_by_steps_warm_up_and_cosine_are_torchs_own_stepped_after_each_batch() -> None:
     settings = TrainerSettings(epochs=7, warmup_epochs=2, learning_rate=0.3, schedule_unit="step")
     steps = 5
