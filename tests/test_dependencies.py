@@ -8,6 +8,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import adnext_plugin
 
@@ -46,6 +47,14 @@ def test_packages_that_are_imported_are_declared_and_the_other_way_round() -> No
     optional = set().union(*(_declared(extras[name]) for name in extras if name not in ("test", "docs", "dev")))
     assert imported - always - optional == set()
     assert (always | optional) - imported - BY_OTHERS == set()
+
+
+def test_the_versions_that_belong_together_are_of_every_package_and_within_bounds() -> None:
+    lines = (Path(__file__).parents[1] / "constraints.txt").read_text().splitlines()
+    pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    versions = {_normal(one.name): [*one.specifier][0].version for one in pinned}
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        assert requirement.specifier.contains(versions[_normal(requirement.name)]), requirement
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adnext_plugin.report.brains import BrainPictures, SureCase
 
 MOST_OF_A_MEAN = 50  # scans
+MISSING = "No pictures of scans: a prepared volume is not there, or damaged."
 # of an import report: what came in, and what did not, in the order in which it is decided
 FLOW = {
     "scans_found": "scans found",
@@ -40,8 +41,8 @@ def brain_pictures(files: "FoldFiles", dataset_folder: Path, images: Path) -> "B
     flagged = _flagged(dataset_folder / "quality" / "quality.csv")
     try:
         return BrainPictures(means=_means(files, images), sure=_sure(files, images), flagged=flagged)
-    except AdnextError as error:
-        return BrainPictures(flagged=flagged, missing=f"No pictures of scans: {error}")
+    except AdnextError:  # whose message names a case
+        return BrainPictures(flagged=flagged, missing=MISSING)
 
 
 def flow(dataset: str) -> tuple[str, ...]:

@@ -70,4 +70,7 @@ def test_a_report_without_volumes_says_so(trained: Trained, tmp_path: Path, monk
     # a run on other data than there are now is refused as a whole; a volume that goes while its page is made is not
     monkeypatch.setattr("adnext_plugin.evaluation.subjects.fold_files.refuse_other_data", lambda *_: None)
     assert report.main(["301", "-tr", TRAINER, "-o", str(page)]) == 0
-    assert "No pictures of scans: " in page.read_text() and "figure-mean" not in page.read_text()
+    assert (
+        "No pictures of scans: a prepared volume is not there, or damaged." in page.read_text()
+        and "figure-mean" not in page.read_text()
+    )
