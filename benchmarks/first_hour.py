@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -66,6 +66,12 @@ def commands_of(readme: str, source: str) -> list[str]:
     blocks = re.findall(r"^```bash\n(.*?)^```$", section[1], re.DOTALL | re.MULTILINE)
     lines = [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
     return [line for line in lines if not line.startswith("adnext_import ") or source in line.split()]
+
+
+def optional_of(readme: str) -> set[str]:
+    """Commands that the README calls optional in their comment: they may fail for a scan, and the hour goes on."""
+    found = re.findall(r"^(adnext_[^#\n]*?)\s+# optional\b", readme, re.MULTILINE)
+    return set(found)
 
 
 def changed(command: str, words: Mapping[str, str]) -> str:
@@ -128,15 +134,15 @@ def run(command: str, folder: Path) -> Step:
     )
 
 
-def play(commands: Sequence[str], folder: Path) -> list[Step]:
-    """Run commands until one fails; those that have been run before are not run again."""
+def play(commands: Sequence[str], folder: Path, optional: Collection[str] = ()) -> list[Step]:
+    """Run commands until one fails that is not optional; those that have been run before are not run again."""
     kept = folder / "steps.json"
     known = {step["command"]: Step(**step) for step in json.loads(kept.read_text())} if kept.is_file() else {}
     where = "".join(f"{command}\n" for command in commands if command.startswith(SAYS_WHERE))
     steps: list[Step] = []
     for command in (command for command in commands if not command.startswith(SAYS_WHERE)):
         step = known.get(command)
-        if step is None or step.code:
+        if step is None or (step.code and command not in optional):
             before = step if step is not None and step.code == INTERRUPTED else None
             step = replace(run(f"{where}{command}", folder), command=command)
             if before is not None:
@@ -145,7 +151,7 @@ def play(commands: Sequence[str], folder: Path) -> list[Step]:
         steps.append(step)
         print(f"{step.seconds:8.1f} s  {step.cpu_seconds:8.1f} s of CPU  exit code {step.code}  {command}", flush=True)
         kept.write_text(json.dumps([asdict(one) for one in steps], indent=1))
-        if step.code:
+        if step.code and (command not in optional or step.code == INTERRUPTED):
             print("\n".join(step.output[-20:]), file=sys.stderr)
             break
     return steps
@@ -168,7 +174,7 @@ def main() -> int:
     words = {**(CHANGED_FOR_DS000011 if arguments.cohort == "ds000011" else {}), **dict(arguments.change)}
     commands = [changed(command, words) for command in commands_of(readme, SOURCES[arguments.cohort])]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    steps = play(commands, folder)
+    steps = play(commands, folder, optional_of(readme))
     has_passed = not steps[-1].code
     if has_passed and not arguments.dry:
         from adnext_plugin.training.provenance import provenance

@@ -52,7 +52,7 @@ def test_packages_that_are_imported_are_declared_and_the_other_way_round() -> No
 def test_the_versions_that_belong_together_are_of_every_package_and_within_bounds() -> None:
     lines = (Path(__file__).parents[1] / "constraints.txt").read_text().splitlines()
     pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    versions = {_normal(one.name): [*one.specifier][0].version for one in pinned}
+    versions = {_normal(one.name): next(iter(one.specifier)).version for one in pinned}
     for requirement in map(Requirement, PROJECT["dependencies"]):
         assert requirement.specifier.contains(versions[_normal(requirement.name)]), requirement
 

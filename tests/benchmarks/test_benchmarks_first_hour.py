@@ -30,6 +30,7 @@ def test_the_commands_are_those_of_the_readme_in_order_to_the_letter(first_hour,
     names = [command.split()[0] for command in commands]
     assert names[:3] == ["export", "adnext_import", "adnext_plan_and_preprocess"] and source in commands[1]
     assert names[3:] == [f"adnext_{name}" for name in ("quality", "regions", "train", "evaluate", "predict", "export")]
+    assert first_hour.optional_of(readme) == {"adnext_regions -d 101"} < set(commands)
     for old in first_hour.CHANGED_FOR_DS000011:
         assert any(old in command for command in first_hour.commands_of(readme, "--bids"))
 
@@ -38,6 +39,7 @@ def test_steps_are_played_until_one_fails_and_gone_on_with(first_hour, tmp_path:
     commands = ["export WHERE=here", "echo at $WHERE | tee -a said", "test -e ready"]
     steps = first_hour.play(commands, tmp_path)
     assert [step.code for step in steps] == [0, 1] and steps[0].output == ("at here",)
+    assert [step.code for step in first_hour.play([*commands, "true"], tmp_path, {commands[-1]})] == [0, 1, 0]
     (tmp_path / "ready").touch()
     steps = first_hour.play(commands, tmp_path)
     assert [step.code for step in steps] == [0, 0]
