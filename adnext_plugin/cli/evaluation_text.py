@@ -131,7 +131,7 @@ def print_probes(probes: "Sequence[Probe]") -> None:
 def _print_details(details: "ClassifierDetails") -> None:
     from adnext_plugin.evaluation.uncertainty.detectable import area_in_words
 
-    print_scores({"ece debiased, after temperature": details.calibration_after_temperature["ece_debiased"]})
+    print_scores({"calibration error, after temperature": details.calibration_after_temperature["ece_debiased"]})
     binary = details.binary
     if binary is None:
         return
@@ -149,7 +149,7 @@ def _print_details(details: "ClassifierDetails") -> None:
 def _print_within_site(within: "WithinSite") -> None:
     who = f"{sum(within.subjects_by_class)} subjects of {within.sites} sites"
     found = "too few subjects of a class" if within.auc is None else in_words(within.auc)
-    print(f"  {'auc within site':42}{found} ({who})")
+    print(f"  {'AUC within sites':50}{found} ({who})")
 
 
 def _conclude(evaluation: "Evaluation") -> None:

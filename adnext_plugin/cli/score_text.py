@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def print_scores(scores: "Mapping[str, Estimate]") -> None:
     """Print one score a line, with its interval."""
     for name, estimate in scores.items():
-        print(f"  {name.replace('_', ' '):42}{in_words(estimate)}")
+        print(f"  {name.replace('_', ' '):50}{in_words(estimate)}")
 
 
 def in_digits(value: float | None) -> str:

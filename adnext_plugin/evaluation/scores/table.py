@@ -37,6 +37,32 @@ def _errors_after_correction(predictions: SubjectValues, weights: np.ndarray) ->
     return regression_scores(predictions.targets, predictions.corrected, weights)
 
 
+# what a score is called where its name would not be understood
+TITLES = {
+    "auc_pooled": "AUC, all folds together",
+    "ppv": "positive predictive value",
+    "npv": "negative predictive value",
+    "f1": "F1",
+    "mcc": "Matthews correlation",
+    "brier": "Brier score",
+    "brier_reliability": "Brier score: miscalibration",
+    "brier_resolution": "Brier score: resolution",
+    "brier_uncertainty": "Brier score: uncertainty",
+    "ece_debiased": "calibration error, debiased",
+    "average_precision_mean_of_folds": "average precision, mean of folds",
+    "rmse": "root of mean squared error",
+    "pearson_r": "Pearson's r",
+    "bias_slope": "slope of error over truth",
+    "bias_slope_after_correction": "slope of error, corrected",
+}
+
+
+def _in_words(name: str) -> str:
+    plain = name.removesuffix(AT_THRESHOLD)
+    words = TITLES.get(plain, plain.replace("_", " "))
+    return words if plain == name else f"{words}, threshold of selection"
+
+
 def _row(
     name: str,
     values: Values,
@@ -54,7 +80,7 @@ def _row(
         name=name,
         values=values,
         needs=needs,
-        title=title or name.replace("_", " "),
+        title=title or _in_words(name),
         part=part or name.removesuffix(AT_THRESHOLD),
         lower_is_better=lower_is_better,
         shown=shown,
@@ -69,7 +95,13 @@ _of_network = partial(_row, everywhere=False)  # over all subjects, and of no ba
 BUILT_IN: tuple[Score, ...] = (
     _row("auc_mean_of_folds", areas.auc_mean_of_folds, shown=HEADLINE, title="AUC, mean of folds", chance=0.5),
     _row("auc_pooled", areas.auc_pooled, across_folds=True, chance=0.5),
-    _row(f"auc_of_{CLASS}_mean_of_folds", areas.auc_by_class, "three classes", chance=0.5),
+    _row(
+        f"auc_of_{CLASS}_mean_of_folds",
+        areas.auc_by_class,
+        "three classes",
+        title=f"AUC of {CLASS}, mean of folds",
+        chance=0.5,
+    ),
     _row("accuracy", calls.hit_rates, shown=BY_FOLD),
     _row("balanced_accuracy", calls.hit_rates, shown=HEADLINE),
     _row("specificity", calls.hit_rates, "two classes", TERMINAL_BY_FOLD),
