@@ -201,32 +201,35 @@ def test_curves_are_those_of_scikit_learn_and_lie_in_their_bands() -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the path")
-def test_a_browser_shows_every_figure_and_asks_nobody_for_anything(report_of, tmp_path: Path) -> None:
+def test_a_browser_shows_every_figure_on_phone_and_screen_and_asks_nobody_for_anything(report_of, tmp_path) -> None:
     page = report_of("two").page
-    shown, requested = _seen_by_a_browser(page, tmp_path)
+    shown, requested, too_wide = _seen_by_a_browser(page, tmp_path, 390)
     assert shown == {f"figure-{name}" for name in OF_TWO_CLASSES}
-    assert not requested
-    # would a request have been seen?
-    asking = page.replace("</body>", '<img src="http://127.0.0.1:9/x.png"></body>')
-    assert _seen_by_a_browser(asking, tmp_path)[1] == {"http://127.0.0.1:9/x.png"}
+    assert not requested and too_wide <= 0
+    # would a request have been seen, and something that is too wide?
+    asking = page.replace("</body>", '<img src="http://127.0.0.1:9/x.png"><p style="width: 1500px">x</p></body>')
+    shown, requested, too_wide = _seen_by_a_browser(asking, tmp_path, 1280)
+    assert shown == {f"figure-{name}" for name in OF_TWO_CLASSES}
+    assert requested == {"http://127.0.0.1:9/x.png"} and too_wide > 0
 
 
-def _seen_by_a_browser(page: str, folder: Path) -> tuple[set[str], set[str]]:
-    """Ids of the figures with a picture in them, and addresses that the page asked for."""
+def _seen_by_a_browser(page: str, folder: Path, width: int) -> tuple[set[str], set[str], int]:
+    """Ids of the figures with a picture in them, addresses that the page asked for, pixels beyond the window's edge."""
     # the page forbids scripts and requests; the copy that is looked at does not, and tells what it sees in its title
     script = """<script>addEventListener('load', () => {
         const shown = [...document.images].filter(image => image.naturalWidth > 100 && image.clientWidth > 100)
         const asked = performance.getEntriesByType('resource').map(entry => entry.name)
         document.title = 'seen ' + shown.map(image => image.parentElement.id) + ';'
-            + asked.filter(name => !name.startsWith('data:'))})</script>"""
+            + asked.filter(name => !name.startsWith('data:')) + ';'
+            + (document.documentElement.scrollWidth - document.documentElement.clientWidth)})</script>"""
     copy = folder / "copy.html"
     copy.write_text(re.sub(r"<meta http-equiv[^>]*>", script, page))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={folder / 'profile'}"]
     # the browser's own calls home go nowhere
-    options += ["--proxy-server=127.0.0.1:9", "--window-size=400,800", "--virtual-time-budget=5000"]
+    options += ["--proxy-server=127.0.0.1:9", f"--window-size={width},800", "--virtual-time-budget=5000"]
     done = subprocess.run([CHROMIUM, *options, "--dump-dom", str(copy)], capture_output=True, text=True, check=True)
-    shown, requested = re.search(r"<title>seen ([^<;]*);([^<]*)</title>", done.stdout).groups()
-    return set(shown.split(",")), set(filter(None, requested.split(",")))
+    shown, requested, too_wide = re.search(r"<title>seen ([^<;]*);([^<;]*);(-?\d+)</title>", done.stdout).groups()
+    return set(shown.split(",")), set(filter(None, requested.split(","))), int(too_wide)
 
 
 def test_regions_that_were_measured_are_a_baseline_and_a_section(tmp_path: Path, capsys) -> None:
