@@ -10,7 +10,15 @@ import pandas as pd
 from adnext_plugin.csv_files import read_csv
 from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.files import not_fetched, read_object, require_file
-from adnext_plugin.importing.image_files import IMAGE_SUFFIXES, images_below, images_in, is_image
+from adnext_plugin.importing.image_files import (
+    DICOM_ADVICE,
+    IMAGE_SUFFIXES,
+    images_below,
+    images_in,
+    is_dicom,
+    is_image,
+    no_images,
+)
 from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
 from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
@@ -161,6 +169,8 @@ def _read(
     dataset = without_links(place).parent.parent
     if place.is_file() and place.suffix == VOLUME_SUFFIX and plans_file(dataset, model.plans_name).is_file():
         return _read_prepared(dataset, model, place.stem)
+    if place.is_file() and is_dicom(place):
+        raise PathsError(f"{place} is a DICOM file; {DICOM_ADVICE}")
     if place.is_file():
         raise PathsError(
             f"{place} is neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a table ({', '.join(TABLE_SUFFIXES)})"
@@ -181,7 +191,7 @@ def _read(
         return _of_raw(place, model)
     images = images_below(place)
     if not images:
-        raise PathsError(f"{place} has no image ({', '.join(IMAGE_SUFFIXES)}) in it or in folders within")
+        raise no_images(place, f"({', '.join(IMAGE_SUFFIXES)}) in it or in folders within")
     return of_files(images, place)
 
 

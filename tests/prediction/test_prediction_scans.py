@@ -148,6 +148,8 @@ def test_scans_unlike_those_trained_on_are_said_to_be(trained, tmp_path) -> None
         ("absent", "absent does not exist; give a scan, a folder, a table or a dataset"),
         ("note.txt", "neither an image"),
         ("empty", "empty has no image"),
+        ("dicom", "dicom holds DICOM files, not NIfTI; convert it first, for example with dcm2niix"),
+        ("dicom/IM0", "IM0 is a DICOM file; convert it first"),
         ("scans", "needs to know age, sex of every person"),
         ("777", "no dataset '777'"),
     ],
@@ -156,6 +158,8 @@ def test_impossible_inputs_are_one_line(trained, tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     Path("note.txt").write_text("hello")
     Path("empty").mkdir()
+    Path("dicom").mkdir()
+    Path("dicom/IM0").write_bytes(bytes(128) + b"DICM")
     write_scan(Path("scans/deep/one.nii.gz"), toy_brain(0, has_hole=True))
     assert predict.main(["-i", source, "-o", "out", "-m", str(trained.run), "-device", "cpu"]) == 2
     errors = capsys.readouterr().err.splitlines()
