@@ -16,14 +16,14 @@ PREFIX = "adnext_"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that is named first, with what follows."""
     words = list(sys.argv[1:] if argv is None else argv)
-    commands = _commands()
+    known = commands()
     if words and not words[0].startswith("-"):
         name, *rest = words
-        if name not in commands:
-            raise UnknownNameError(f"no command {name!r}{nearest_names(name, commands)}")
-        status: int = commands[name].load()(rest)
+        if name not in known:
+            raise UnknownNameError(f"no command {name!r}{nearest_names(name, known)}")
+        status: int = known[name].load()(rest)
         return status
-    listed = "\n".join(f"  {name:22} {_purpose(entry)}" for name, entry in commands.items())
+    listed = "\n".join(f"  {name:22} {_purpose(entry)}" for name, entry in known.items())
     parser = new_parser("adnext", f"Classify 3D brain scans inside nnU-Net v2.\n\ncommands:\n{listed}")
     parser.formatter_class = RawDescriptionHelpFormatter
     parser.usage = "adnext COMMAND ..."
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _commands() -> dict[str, EntryPoint]:
+def commands() -> dict[str, EntryPoint]:
     """Ours, by the name without its beginning."""
     ours = (entry for entry in entry_points(group="console_scripts") if entry.name.startswith(PREFIX))
     found = {entry.name.removeprefix(PREFIX): entry for entry in ours if entry.module.startswith("adnext_plugin.")}
