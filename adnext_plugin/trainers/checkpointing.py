@@ -152,7 +152,7 @@ class ResumableRun(TellingTrainer, ABC):
         self.plan = plan
         self.task = plan.known_task
         self._use(settings)
-        self.logger.local_logger = RunLogger(self.score_names)
+        self.logger.local_logger = RunLogger(self.score_names, self.compared_on())
         self.enable_deep_supervision = False
         self._best = (float("-inf"), float("-inf"))
         self._best_epoch: int | None = None

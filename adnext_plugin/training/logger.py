@@ -18,10 +18,13 @@ class RunLogger(LocalLogger):
 
     Args:
         score_names: what is logged as `val_{key}` besides losses, and what a reader calls it.
+        compared_on: what the cases epochs are compared on are called.
     """
 
-    def __init__(self, score_names: Mapping[str, str]) -> None:
+    def __init__(self, score_names: Mapping[str, str], compared_on: str) -> None:
         super().__init__()
+        self._titles = {"train_losses": "training", "val_losses": compared_on}
+        self._titles |= {f"val_{key}": f"{name}, {compared_on}" for key, name in score_names.items()}
         self._scores = {f"val_{key}": name for key, name in score_names.items()}
         keys = (*LOSSES, *self._scores, "lrs", "epoch_start_timestamps", "epoch_end_timestamps")
         self.my_fantastic_logging: dict[str, list] = {key: [] for key in keys}
@@ -53,7 +56,7 @@ class RunLogger(LocalLogger):
         for axes, (label, keys) in zip(panels, contents.items(), strict=True):
             for key in keys:
                 values = self.my_fantastic_logging[key]
-                axes.plot(range(len(values)), values, label=key)
+                axes.plot(range(1, len(values) + 1), values, label=self._titles.get(key, "learning rate"))
             axes.set_ylabel(label)
             axes.legend()
         panels[-1].set_xlabel("epoch")

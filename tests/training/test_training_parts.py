@@ -4,11 +4,13 @@ import json
 import math
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from sklearn.metrics import log_loss, mean_absolute_error, roc_auc_score
 from torch import nn
@@ -22,6 +24,7 @@ from adnext_plugin.task import Task
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
 from adnext_plugin.training.covariates import CovariateScale
+from adnext_plugin.training.logger import RunLogger
 from adnext_plugin.training.plan_resolution import layered, resolve_plan, settings_for_resume
 from adnext_plugin.training.schedule import EpochSchedule, learning_rate_at
 from adnext_plugin.training.task_kinds import Classification, Regression
@@ -70,6 +73,22 @@ def test_a_warm_up_that_does_not_fit_into_few_epochs_takes_its_share_of_them(ask
     assert layered(of_many, (asked, "--set")).warmup_epochs == warmup
     with pytest.raises(SettingsError, match=r"warmup_epochs must be below epochs \(3\)"):
         layered(of_many, ({"epochs": 3, "warmup_epochs": 3}, "--set"))
+
+
+def test_the_figure_of_progress_counts_epochs_from_1_and_calls_nothing_held_out_that_is_not(
+    tmp_path, monkeypatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), Path(path).touch()))
+    log = RunLogger({"auc": "AUC"}, "selection")
+    for epoch in (0, 1):
+        for key in ("train_losses", "val_losses", "val_auc", "lrs"):
+            log.log(key, 0.5, epoch)
+    log.plot_progress_png(str(tmp_path))
+    (figure,) = drawn
+    named = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert named == [["training", "selection"], ["AUC, selection"], ["learning rate"]]
+    assert all(line.get_xdata().tolist() == [1, 2] for axes in figure.axes for line in axes.get_lines())
 
 
 def test_by_steps_warm_up_and_cosine_are_torchs_own_stepped_after_each_batch() -> None:
