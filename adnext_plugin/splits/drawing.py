@@ -178,7 +178,10 @@ def people_of(subjects: pd.DataFrame, task: Task) -> pd.DataFrame:
         people["target"] = by_subject[task.column].agg(_most_frequent)
     elif task.kind == "regression":
         ranks = by_subject[task.column].mean().rank(method="first", pct=True)
-        people["target"] = np.ceil(ranks * TARGET_QUANTILES).astype(int).astype(str)
+        # `selection` takes one of each at least, and must leave as many to train on
+        are_enough = len(people) * (1 - 1 / FOLDS) >= 2 * TARGET_QUANTILES
+        quantiles = TARGET_QUANTILES if are_enough else max(1, len(people) // FOLDS)
+        people["target"] = np.ceil(ranks * quantiles).astype(int).astype(str)
     for column in ("site", "sex"):
         people[column] = by_subject[column].agg(_most_frequent) if column in subjects else ""
     people["age_tercile"] = 0

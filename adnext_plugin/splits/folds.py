@@ -74,8 +74,8 @@ def check_splits(splits: list[Fold], subjects: pd.DataFrame, where: str) -> None
     """Make sure that folds fit the subjects.
 
     Raises:
-        SplitError: a subject is on two sides of a fold, a case is unknown, listed twice or in no part of a fold, or
-            the folds are no cross-validation, no repeated one and no fixed hold-out.
+        SplitError: a subject is on two sides of a fold, a case is unknown, listed twice or in no part of a fold, a
+            fold trains on nobody, or the folds are no cross-validation, no repeated one and no fixed hold-out.
     """
     subject_of = dict(zip(subjects["case_id"], subjects["subject_id"], strict=True))
     remedy = "delete the file to have new folds drawn, or correct it"
@@ -84,6 +84,8 @@ def check_splits(splits: list[Fold], subjects: pd.DataFrame, where: str) -> None
         missing = [part for part in PARTS if part not in fold]
         if missing:
             raise SplitError(f"{where}, fold {number} has no {missing[0]!r}; {remedy}")
+        if not fold["train"]:
+            raise SplitError(f"{where}, fold {number} trains on nobody; {remedy}")
         for part in PARTS:
             for case in fold[part]:
                 if case not in subject_of:

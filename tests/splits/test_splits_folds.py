@@ -128,6 +128,22 @@ def test_too_few_subjects_of_a_class_are_counted_out() -> None:
         make_splits(few, TASK)
 
 
+@pytest.mark.parametrize("people", [4, 6, 11, 13, 14, 20])
+def test_however_few_people_with_a_number_as_target_some_are_trained_on(people: int) -> None:
+    subjects = pd.DataFrame({"case_id": [f"c{index:02}" for index in range(people)], "age": np.arange(people) + 50.0})
+    subjects["subject_id"] = subjects["case_id"]
+    splits = make_splits(subjects, Task(name="Age", kind="regression", target="age"))
+    check_splits(splits, subjects, "folds")
+    for fold in splits:
+        assert fold["selection"] and len(fold["train"]) >= len(fold["selection"])
+
+
+def test_a_fold_that_trains_on_nobody_is_refused() -> None:
+    subjects = pd.DataFrame({"case_id": ["a", "b"], "subject_id": ["a", "b"]})
+    with pytest.raises(SplitError, match="fold 0 trains on nobody"):
+        check_splits([{"train": [], "selection": ["a"], "val": ["b"]}], subjects, "a.json")
+
+
 def test_the_hash_sees_the_folds_not_their_order_of_cases() -> None:
     splits = make_splits(_cohort(0), TASK)
     reordered = [{part: fold[part][::-1] for part in ("val", "train", "selection")} for fold in splits]
