@@ -5,6 +5,7 @@ which fold is trained next, so that nobody looks at files that the first has jus
 """
 
 import os
+import pickle
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.log import telling, without_nnunets_search
 from adnext_plugin.nnunet_lookup import find_in_files
+from adnext_plugin.workflows.common import Tell, say_nothing
 
 PATIENCE = timedelta(hours=1)  # for one process that is slower than the others
 POLL_S = 5.0
@@ -75,8 +77,8 @@ def is_follower() -> bool:
     return started_by_torchrun() and os.environ["RANK"] != "0"
 
 
-def train_together(training: FoldTraining, count: int) -> None:
-    """Train a fold, in as many processes as torchrun has started, or else in `count`.
+def train_together(training: FoldTraining, count: int, tell: Tell) -> None:
+    """Train a fold, in as many processes as torchrun has started, or else in `count`; the first of these tells.
 
     Raises:
         AdnextError: what a process raised, or that one was killed.
@@ -86,7 +88,7 @@ def train_together(training: FoldTraining, count: int) -> None:
         _tell_followers((training, dict(os.environ)))
         training.run()
     elif count > 1:
-        _train_in_processes(training, count)
+        _train_in_processes(training, count, tell)
     else:
         training.run()
 
@@ -138,14 +140,14 @@ def _tell_followers(told: Any) -> Any:
     return values[0]
 
 
-def _train_in_processes(training: FoldTraining, count: int) -> None:
+def _train_in_processes(training: FoldTraining, count: int, tell: Tell) -> None:
     import torch.multiprocessing as multiprocessing
     from torch.multiprocessing.spawn import ProcessException
 
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cpus() // count))
     with tempfile.TemporaryDirectory(prefix="adnext_") as name, environment_with(OMP_NUM_THREADS=threads):
         context = multiprocessing.start_processes(
-            _one_of_several, (training, count, name), nprocs=count, join=False, start_method="spawn"
+            _one_of_several, (training, count, name, _sendable(tell)), nprocs=count, join=False, start_method="spawn"
         )
         try:
             while not context.join(timeout=POLL_S):
@@ -158,12 +160,21 @@ def _train_in_processes(training: FoldTraining, count: int) -> None:
                     process.terminate()
 
 
-def _one_of_several(rank: int, training: FoldTraining, count: int, folder: str) -> None:
+def _sendable(tell: Tell) -> Tell:
+    """What another process can call; nothing is told of a function that cannot be sent there."""
+    try:
+        pickle.dumps(tell)
+    except Exception:  # whatever is in it may refuse in its own way
+        return say_nothing
+    return tell
+
+
+def _one_of_several(rank: int, training: FoldTraining, count: int, folder: str, tell: Tell) -> None:
     import torch.distributed as dist
 
     try:
         _join(training.device, rank, init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
-        with telling(print):
+        with telling(tell):
             training.run()
     except AdnextError as error:
         write_json({"kind": type(error).__name__, "message": str(error)}, Path(folder) / f"error_{rank}.json")

@@ -413,7 +413,7 @@ def _train_folds(job: _Job, trainer: type | None, tell: Tell) -> None:
             continue
         try:
             with telling(tell):
-                _train_fold(job, fold, trainer is not None, goes_on=standing.state == "unfinished")
+                _train_fold(job, fold, trainer is not None, tell, goes_on=standing.state == "unfinished")
         except KeyboardInterrupt as error:
             if request.restart or trainer is None:
                 error.add_note("without --restart" if request.restart else "with --c")
@@ -435,7 +435,7 @@ def _standing(job: _Job, asked: AskedRun | None, fold: Fold) -> Standing:
     return standing
 
 
-def _train_fold(job: _Job, fold: Fold, is_ours: bool, *, goes_on: bool) -> None:
+def _train_fold(job: _Job, fold: Fold, is_ours: bool, tell: Tell, *, goes_on: bool) -> None:
     import torch
 
     request, folder = job.request, job.run.fold(fold)
@@ -461,4 +461,4 @@ def _train_fold(job: _Job, fold: Fold, is_ours: bool, *, goes_on: bool) -> None:
             "val_with_best": request.validate_best,
         },
     )
-    train_together(training, request.num_gpus)
+    train_together(training, request.num_gpus, tell)
