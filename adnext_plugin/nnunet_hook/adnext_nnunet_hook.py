@@ -12,4 +12,7 @@ def __getattr__(name: str) -> type:
 
     if name not in registered_names(TRAINERS):
         raise AttributeError(name)
+    from adnext_plugin.trainers.nnunet_errors import say_errors_in_one_line
+
+    say_errors_in_one_line()
     return load(TRAINERS, name)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -14,18 +16,21 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from adnext_plugin.cli import predict, train
-from adnext_plugin.errors import SegmentationError
+from adnext_plugin.errors import AdnextError, SegmentationError
+from adnext_plugin.networks.segmentation.build import build_segmenter
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.pretraining.amaes.network import build_restorer
 from adnext_plugin.registry import TRAINERS, load
 from adnext_plugin.settings import SegmentationSettings
+from adnext_plugin.trainers.nnunet_errors import show_error
 from adnext_plugin.trainers.segmentation.cases import take_cases
 from adnext_plugin.trainers.segmentation.variants import TRAINERS as TABLE
 
@@ -378,6 +383,39 @@ def test_other_data_are_refused_in_one_line(blobs: Blobs) -> None:
     for content, message in (({"labels": labels}, "defines 'whole' as a region"), (people, "has labels of people")):
         with pytest.raises(SegmentationError, match=message):
             load(TRAINERS, "ADNeXtSegUNetBTrainer")(_plans(), "3d_fullres", 0, content, torch.device("cpu"))
+
+
+def test_what_a_user_can_mend_is_one_line_under_nnunets_commands_and_other_faults_stay_tracebacks(
+    blobs: Blobs, capsys, tmp_path
+) -> None:
+    network = build_segmenter(NetworkSettings(name="unet_b"), "unet", 1, 3, (32, 32, 32))
+    keys = network.state_dict()
+    wrong = {"lacks.pth": {"network_weights": {}}, "other.pth": {"weights": {}}}
+    wrong["shape.pth"] = {"network_weights": {key: value[..., :1] for key, value in keys.items()}}
+    for name, content in wrong.items():
+        torch.save(content, tmp_path / name)
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    says = {
+        "lacks.pth": r"lacks.pth does not fit the network: Key encoder\S+ is missing in the pretrained model weights;",
+        "shape.pth": r"shape.pth does not fit the network: The shape of the parameters of key \S+ is not the same;",
+        "other.pth": r"other.pth is no checkpoint of nnU-Net \(KeyError\); check -pretrained_weights",
+        "text.pth": r"text.pth is no checkpoint of nnU-Net \(UnpicklingError\)",
+    }
+    for name, message in says.items():
+        with pytest.raises((AssertionError, KeyError, pickle.UnpicklingError)) as caught:
+            load_pretrained_weights(network, str(tmp_path / name))
+        show_error(*caught._excinfo)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.match(rf"error: {re.escape(str(tmp_path))}/{message}", line)
+    with pytest.raises(AdnextError) as refused:
+        _made("ADNeXtTrainer_T")  # learns of people
+    show_error(*refused._excinfo)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "says what to classify" in line
+    with pytest.raises(ZeroDivisionError) as fault:
+        _ = 1 / 0
+    show_error(*fault._excinfo)
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_nnunets_own_trainer_is_untouched_by_the_plugin(blobs: Blobs) -> None:
