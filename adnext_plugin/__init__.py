@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adnext_plugin.api.networks import create_network, list_networks, list_trainers
     from adnext_plugin.api.results import RunResults, read_results
     from adnext_plugin.api.runs import compare, evaluate, train
+    from adnext_plugin.api.segmentation import SegmentationResults, compare_segmentations, evaluate_segmentation
     from adnext_plugin.errors import AdnextError
 
 __version__ = version("adnext_plugin")
@@ -22,9 +23,12 @@ __all__ = [
     "AdnextError",
     "LoadedModel",
     "RunResults",
+    "SegmentationResults",
     "compare",
+    "compare_segmentations",
     "create_network",
     "evaluate",
+    "evaluate_segmentation",
     "import_dataset",
     "list_networks",
     "list_trainers",
@@ -39,9 +43,12 @@ _PLACES = {
     "AdnextError": "errors",
     "LoadedModel": "api.models",
     "RunResults": "api.results",
+    "SegmentationResults": "api.segmentation",
     "compare": "api.runs",
+    "compare_segmentations": "api.segmentation",
     "create_network": "api.networks",
     "evaluate": "api.runs",
+    "evaluate_segmentation": "api.segmentation",
     "import_dataset": "api.datasets",
     "list_networks": "api.networks",
     "list_trainers": "api.networks",

@@ -75,12 +75,14 @@ def tried(trainer: str, case: str, arguments: argparse.Namespace) -> dict[str, A
     run_apart("nnUNetv2_predict", *words, "-p", PLANS, "-device", device, "-npp", "1", "-nps", "1")
     folder = work / "results" / DATASET / run_name(trainer, PLANS, "3d_fullres") / "fold_0"
     checkpoint = torch.load(folder / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    # some layers stand in the state under two names
+    sizes = {one.data_ptr(): one.numel() for one in checkpoint["network_weights"].values()}
     log = "".join(path.read_text() for path in folder.glob("training_log_*.txt"))
     (folder / "checkpoint_final.pth").unlink()
     (folder / "checkpoint_best.pth").unlink(missing_ok=True)
     return {
         "trainer": trainer,
-        "parameters": sum(one.numel() for one in checkpoint["network_weights"].values()),
+        "parameters": sum(sizes.values()),
         "steps": arguments.steps,
         "train_loss": checkpoint["logging"]["local"]["train_losses"][-1]
         if "local" in checkpoint["logging"]

@@ -12,6 +12,7 @@ from adnext_plugin.workflows import evaluate as evaluating
 from adnext_plugin.workflows import evaluate_external as applying
 from adnext_plugin.workflows import train as training
 from adnext_plugin.workflows.common import DatasetRequest
+from adnext_plugin.workflows.segmentation_datasets import require_people
 from adnext_plugin.workflows.unnamed_trainer import trainer_that_was_trained, trainer_to_begin_with
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def evaluate(
     if trainer is None:
         named = DatasetRequest(dataset=dataset, plans=plans, configuration=configuration)
         trainer = trainer_that_was_trained(named)
+    require_people(DatasetRequest(dataset=dataset).dataset_folder, "evaluate_segmentation")
     which: dict[str, Any] = {
         "dataset": dataset,
         "trainer": trainer,
@@ -184,4 +186,5 @@ def compare(
         resamples=resamples,
         output=None if output is None else Path(output),
     )
+    require_people(request.dataset_folder, "compare_segmentations")
     return comparing.compare(request)

@@ -7,6 +7,8 @@ from pathlib import Path
 from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.runs import add_run_arguments, trained
 from adnext_plugin.workflows.report import Request, report
+from adnext_plugin.workflows.report_segmentation import report_segmentation
+from adnext_plugin.workflows.segmentation_datasets import has_segmentations
 
 
 def build_parser() -> ArgumentParser:
@@ -23,6 +25,8 @@ def build_parser() -> ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    result = report(Request(**vars(trained(build_parser().parse_args(argv)))))
+    request = Request(**vars(trained(build_parser().parse_args(argv))))
+    write = report_segmentation if has_segmentations(request.dataset_folder) else report
+    result = write(request)
     print(f"The report is in {result.page}")
     return 0

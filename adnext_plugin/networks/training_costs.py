@@ -15,6 +15,7 @@ import torch
 from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.networks.build import build_network
+from adnext_plugin.networks.segmentation.build import Decoder, build_segmenter
 from adnext_plugin.plan import NetworkSettings
 
 STEPS = 3
@@ -23,15 +24,22 @@ PEAK_FIELD = "VmHWM:"  # of Linux: the most memory that the process has had, in 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCosts:
-    """Costs of a training step; None where they are not known, and `problem` says why."""
+    """Costs of a training step, and parameters; None where they are not known, and `problem` says why."""
 
+    parameters: int | None = None
     peak_bytes: int | None = None
     step_s: float | None = None
     problem: str = ""
 
 
 def measure(
-    name: str, in_channels: int, num_outputs: int, input_size_voxels: Sequence[int], batch_size: int, device: str
+    name: str,
+    in_channels: int,
+    num_outputs: int,
+    input_size_voxels: Sequence[int],
+    batch_size: int,
+    device: str,
+    decoder: Decoder | None = None,
 ) -> TrainingCosts:
     """Train a registered network for a few steps of AdamW, float32, on noise, in a fresh process.
 
@@ -40,13 +48,14 @@ def measure(
         in_channels, num_outputs, input_size_voxels: as builders take them.
         batch_size: scans per step.
         device: "cpu" or "cuda".
+        decoder: with which its encoder segments; None for whole scans.
 
     Returns:
         The median time of three steps after a warm-up, and the peak memory of all, weights and optimizer included. On
         a CPU that is what the process grew by, known on Linux only.
     """
     size_zyx = cast(tuple[int, int, int], tuple(input_size_voxels))
-    arguments = (name, in_channels, num_outputs, size_zyx, batch_size, device, torch.get_num_threads())
+    arguments = (name, in_channels, num_outputs, size_zyx, batch_size, device, torch.get_num_threads(), decoder)
     # spawned, since the peak of a forked process begins at its parent's
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
@@ -65,6 +74,7 @@ def _measure_here(
     batch_size: int,
     device: str,
     num_threads: int,
+    decoder: Decoder | None,
 ) -> TrainingCosts:
     torch.set_num_threads(num_threads)
     if device == "cpu":
@@ -72,7 +82,13 @@ def _measure_here(
     images = torch.randn(batch_size, in_channels, *input_size_voxels, device=device)
     targets = torch.arange(batch_size, device=device) % num_outputs
     before = _peak_bytes(device)
-    network = build_network(NetworkSettings(name=name), in_channels, num_outputs, input_size_voxels).to(device).train()
+    settings = NetworkSettings(name=name)
+    if decoder is None:
+        network = build_network(settings, in_channels, num_outputs, input_size_voxels)
+    else:
+        network = build_segmenter(settings, decoder, in_channels, num_outputs, input_size_voxels)
+        targets = targets.reshape(-1, 1, 1, 1).expand(-1, *input_size_voxels)
+    network = network.to(device).train()
     optimizer = torch.optim.AdamW(network.parameters())
     seconds = []
     for _ in range(1 + STEPS):
@@ -85,7 +101,8 @@ def _measure_here(
         seconds.append(time.perf_counter() - started)
     after = _peak_bytes(device)
     grown = None if before is None or after is None else after - before
-    return TrainingCosts(peak_bytes=grown, step_s=statistics.median(seconds[1:]))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return TrainingCosts(parameters=parameters, peak_bytes=grown, step_s=statistics.median(seconds[1:]))
 
 
 def _peak_bytes(device: str) -> int | None:

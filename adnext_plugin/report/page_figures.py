@@ -35,7 +35,7 @@ def draw_learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], be
             axes.plot(epoch + 1, curve["val_losses"][epoch], "o", color=colour)
     axes.set(xlabel="epoch", ylabel="loss (dotted: training)")
     axes.legend()
-    return _uri(figure)
+    return as_uri(figure)
 
 
 @AS_WRITTEN
@@ -63,7 +63,7 @@ def draw_bands(
         axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="lower right" if chance is None else "lower left")
-    return _uri(figure)
+    return as_uri(figure)
 
 
 @AS_WRITTEN
@@ -95,7 +95,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
     figure, axes = _figure()
     ConfusionMatrixDisplay(matrix, display_labels=classes).plot(ax=axes, cmap="Blues", colorbar=False)
     axes.set(xlabel="predicted", ylabel="true")
-    return _uri(figure)
+    return as_uri(figure)
 
 
 @AS_WRITTEN
@@ -112,7 +112,7 @@ def draw_reliability(curves: Mapping[str, Sequence[ReliabilityBin]], positive: s
     axes.set(xlabel=f"predicted probability of {positive}", ylabel=f"share that is {positive}")
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.legend()
-    return _uri(figure)
+    return as_uri(figure)
 
 
 @AS_WRITTEN
@@ -130,7 +130,7 @@ def draw_decision_curve(points: Sequence[NetBenefit], positive: str) -> str:
     top = float(np.nanmax([*model["value"], *model["high"], *everybody]))
     axes.set(xlabel=f"risk of {positive} from which to act", ylabel="net benefit", ylim=(-0.25 * top - 0.02, 1.1 * top))
     axes.legend()
-    return _uri(figure)
+    return as_uri(figure)
 
 
 @AS_WRITTEN
@@ -151,7 +151,7 @@ def draw_forest(rows: Sequence[tuple[str, Estimate]], name: str, reference: floa
         axes.axvline(reference, color="grey", linestyle=":", linewidth=1)
     axes.set_yticks(places, [label for label, _ in rows])
     axes.set(xlabel=name, ylim=(-0.6, len(rows) - 0.4))
-    return _uri(figure)
+    return as_uri(figure)
 
 
 @AS_WRITTEN
@@ -162,24 +162,32 @@ def draw_values(targets: np.ndarray, values: np.ndarray, name: str) -> str:
     axes.plot(limits, limits, color="grey", linestyle=":", linewidth=1)
     axes.scatter(targets, values, s=12, color=COLOURS[0], alpha=0.6)
     axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
-    return _uri(figure)
+    return as_uri(figure)
 
 
-def _figure(height_inches: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:
+def new_figure(height_inches: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure of the page's width, with axes side by side."""
     figure = Figure(figsize=(SIZE_INCHES[0], height_inches), layout="constrained")
     FigureCanvasSVG(figure)
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    panels = list(figure.subplots(1, columns, squeeze=False)[0])
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
 
 
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
-
-
-def _uri(figure: Figure) -> str:
+def as_uri(figure: Figure) -> str:
+    """The figure as a data URI."""
     buffer = io.BytesIO()
     # equal figures give equal files
     with matplotlib.rc_context({"svg.hashsalt": "adnext"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _figure(height_inches: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:
+    figure, (axes,) = new_figure(height_inches)
+    return figure, axes
+
+
+def _cycle(count: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]

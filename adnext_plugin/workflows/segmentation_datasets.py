@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from adnext_plugin.errors import FormatError
+from adnext_plugin.errors import FormatError, SettingsError
 from adnext_plugin.files import read_json, read_object
 from adnext_plugin.paths import BLOCK, DATASET_FILE, PLANS_NAME, SPLITS_FILE, plans_file
 from adnext_plugin.workflows.common import DatasetRequest
@@ -23,6 +23,20 @@ def has_segmentations(dataset_folder: Path) -> bool:
         PathsError: its dataset.json is missing or damaged.
     """
     return BLOCK not in read_object(dataset_folder / DATASET_FILE)
+
+
+def require_people(dataset_folder: Path, instead: str) -> None:
+    """Make sure that a dataset has labels of people.
+
+    Args:
+        dataset_folder: preprocessed.
+        instead: what is there for segmentations.
+
+    Raises:
+        SettingsError: it has segmentations.
+    """
+    if has_segmentations(dataset_folder):
+        raise SettingsError(f"{dataset_folder.name} has segmentations, and no labels of people; use {instead}")
 
 
 def with_nnunets_plans(request: AnyRequest) -> AnyRequest:

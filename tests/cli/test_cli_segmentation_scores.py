@@ -1,7 +1,10 @@
-"""`adnext_evaluate` and `adnext_compare` on segmentations, from summaries as nnU-Net writes them."""
+"""`adnext_evaluate`, `adnext_compare` and `adnext_report` on segmentations, from summaries as nnU-Net writes them."""
 
+import base64
 import csv
+import html
 import json
+import re
 from pathlib import Path
 
 import nibabel
@@ -11,7 +14,9 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics, save_summa
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
-from adnext_plugin.cli import compare, evaluate
+from adnext_plugin.cli import benchmark_backbones, compare, evaluate, report
+from adnext_plugin.workflows.backbone_arms import plans_name
+from adnext_plugin.workflows.benchmark_backbones import Request
 
 DATASET, CASES, FOLDS = "Dataset904_Cubes", 18, 3
 LABELS = {"background": 0, "front": 1, "back": 2}
@@ -50,12 +55,12 @@ class Cubes:
         (self.prepared / "dataset.json").write_text(self.dataset)
         (self.prepared / "splits_final.json").write_text(json.dumps(self.splits))
 
-    def run(self, trainer: str) -> Path:
-        return self.results / f"{trainer}__nnUNetPlans__3d_fullres"
+    def run(self, trainer: str, plans: str = "nnUNetPlans") -> Path:
+        return self.results / f"{trainer}__{plans}__3d_fullres"
 
-    def train(self, trainer: str, seed: int, missed: float) -> Path:
+    def train(self, trainer: str, seed: int, missed: float, plans: str = "nnUNetPlans") -> Path:
         """What nnU-Net would leave of a network that misses about this share of voxels."""
-        generator, run = np.random.default_rng(seed), self.run(trainer)
+        generator, run = np.random.default_rng(seed), self.run(trainer, plans)
         for number, fold in enumerate(self.splits):
             rows = []
             for name in fold["val"]:
@@ -157,6 +162,116 @@ def test_two_runs_are_compared_on_the_same_cases(cubes, tmp_path, capsys) -> Non
     assert [one["left_out"] for one in content["pairs"][0]["classes"]] == [0, 3, 0]
 
 
+def _figure(page: str, key: str) -> str:
+    found = re.search(rf'<figure id="figure-{key}".*?base64,([^"]+)"', page, re.S)
+    assert found is not None, key
+    return base64.b64decode(found[1]).decode()
+
+
+def test_the_report_shows_the_best_the_median_and_the_worst_case_and_names_none(cubes, tmp_path, capsys) -> None:
+    run, comparison = cubes.train("Good", 3, 0.05), tmp_path / "comparison.json"
+    cubes.train("Poor", 4, 0.4)
+    block = {"settings": {"pretrained_weights": "/home/me/checkpoint_final.pth", "epochs": 7}}
+    (run / "plans.json").write_text(json.dumps({"configurations": {"3d_fullres": {"adnext_segmentation": block}}}))
+    generator = np.random.default_rng(0)
+    for case in range(CASES):
+        image = nibabel.Nifti1Image(generator.normal(_truth(case), 0.2), np.diag([1, 1, 2, 1]))
+        path = cubes.raw / "imagesTr" / f"cube_{case:02d}_0000.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        nibabel.save(image, path)
+    assert evaluate.main(["904", "-tr", "Good"]) == 0
+    assert compare.main(["904", "Good", "Poor", "--resamples", "200", "-o", str(comparison)]) == 0
+    assert report.main(["904", "-tr", "Good", "--comparison", str(comparison)]) == 0
+    page = html.unescape((run / "crossval_results" / "report.html").read_text())
+    content = _strict(run / "crossval_results" / "dice.json")
+    for one in (*content["classes"], content["mean_of_classes"]):
+        assert f"{one['mean']['value']:.3f} ({one['mean']['low']:.3f} to {one['mean']['high']:.3f})" in page
+    dice = _dice(run)
+    for place in ("best", "median", "worst"):
+        case = content["mean_of_classes"][f"{place}_case"]["case_id"]
+        numbers = ["–" if np.isnan(value) else f"{value:.3f}" for value in dice[case]]
+        fold = int(case[-2:]) % FOLDS
+        assert (
+            f"The {place} case by Dice, mean of classes, of fold {fold}: front {numbers[0]}, back {numbers[1]}." in page
+        )
+        drawn = _figure(page, f"case-{place}")
+        assert drawn.count("<image") == 3 and "stroke-dasharray" in drawn
+    difference = _strict(comparison)["pairs"][0]["classes"][2]["difference"]
+    assert f"{difference['value']:.3f} ({difference['low']:.3f} to" in page and "Good – Poor" in page
+    assert "cube_" not in page and "/home/me" not in page and "checkpoint_final.pth" in page
+    assert "PEOPLE NOT KNOWN" in page
+
+
+def test_a_case_whose_image_is_gone_is_said_and_what_is_no_comparison_is_refused(cubes, tmp_path, capsys) -> None:
+    run = cubes.train("A", 1, 0.2)
+    assert report.main(["904", "-tr", "A"]) == 2
+    assert "evaluate the run first" in capsys.readouterr().err
+    assert evaluate.main(["904", "-tr", "A", "--resamples", "100"]) == 0
+    assert report.main(["904", "-tr", "A", "-o", str(tmp_path / "page.html")]) == 0
+    page = html.unescape((tmp_path / "page.html").read_text())
+    assert page.count("case cannot be shown: its image, ground truth or prediction is gone.") == 3
+    assert str(tmp_path) not in page
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"pairs": [{"tests": {}}], "warnings": []}))
+    capsys.readouterr()
+    assert report.main(["904", "-tr", "A", "--comparison", str(other)]) == 2
+    assert "other.json compares no segmentations" in capsys.readouterr().err
+    assert not (run / "crossval_results" / "report.html").exists()
+
+
+def test_segmenting_networks_are_ranked_by_dice_and_equal_steps_are_those_of_the_slowest(cubes, capsys) -> None:
+    planned = {"patch_size": [20, 20, 20], "batch_size": 1, "data_identifier": "nnUNetPlans_3d_fullres"}
+    plans = {"plans_name": "nnUNetPlans", "dataset_name": DATASET, "configurations": {"3d_fullres": planned}}
+    (cubes.prepared / "nnUNetPlans.json").write_text(json.dumps(plans))
+    networks, weights = {"unet_b": "UNetB", "mednext_m_k3": "MedNeXtM"}, cubes.raw / "unet_b.pth"
+    request = Request(
+        dataset=904, networks=tuple(networks), budget_minutes=60, equal="steps", pretrained={"unet_b": str(weights)}
+    )
+    for (network, trainer), missed in zip((*networks.items(), ("unet_b", "UNetB")), (0.4, 0.2, 0.05), strict=True):
+        first = str(weights) if missed == 0.05 else None
+        run = cubes.train(f"ADNeXtSeg{trainer}Trainer", 5, missed, plans_name(network, request.key, first))
+        for fold in run.glob("fold_*"):
+            (fold / "checkpoint_final.pth").touch()  # as if it were trained
+    weights.touch()
+    command = ["904", "--networks", ",".join(networks), "--budget", "60", "--equal", "steps"]
+    assert benchmark_backbones.main([*command, "--pretrained", f"unet_b={weights}"]) == 0
+    printed = capsys.readouterr().out
+    assert "fold 0 is finished already" in printed and "for which three networks are needed" in printed
+    content = _strict(cubes.results / "backbones.json")
+    order = [(one["network"], one["pretrained"]) for one in content["backbones"]]
+    assert order == [("unet_b", True), ("mednext_m_k3", False), ("unet_b", False)]
+    for one in content["backbones"]:
+        dice = np.array(list(_dice(cubes.results / one["run"]).values()))
+        assert one["score"]["value"] == pytest.approx(np.nanmean(dice, axis=1).mean(), abs=1e-12)
+    slowest = max(one["step_s"] for one in content["backbones"])
+    assert {one["steps"] for one in content["backbones"]} == {int(3600 / slowest / 10) * 10}
+    assert [one["parameters"] for one in content["backbones"]] == [22_581_283, 20_938_051, 22_581_283]
+    pair = next(pair for pair in content["pairs"] if pair["second"] == "unet_b, pre-trained")
+    assert pair["first"] == "unet_b" and pair["difference"]["high"] < 0 and pair["p_holm"] < 0.01
+    plan = _strict(cubes.prepared / f"{plans_name('unet_b', request.key, None)}.json")
+    planned = plan["configurations"]["3d_fullres"]
+    assert planned["adnext_segmentation"]["settings"]["steps_per_epoch"] == content["backbones"][0]["steps"] // 10
+
+
+def test_backbones_that_cannot_be_compared_are_refused_in_one_line(cubes, capsys) -> None:
+    plans = {"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": {"patch_size": [20] * 3, "batch_size": 1}}}
+    (cubes.prepared / "nnUNetPlans.json").write_text(json.dumps(plans))
+    two = ["904", "--networks", "unet_b,mednext_m_k3", "--budget", "1"]
+    for arguments, message in (
+        (["904", "--networks", "unet_b", "--budget", "1"], "at least two different networks, got unet_b"),
+        (["904", "--networks", "unet_b,unet_b", "--budget", "1"], "at least two different networks"),
+        (["904", "--networks", "unet_b,unet_c", "--budget", "1"], "did you mean 'unet_b'"),
+        (["904", "--networks", "unet_b,resnet10", "--budget", "1"], "resnet10 has no trainer of segmentation"),
+        ([*two[:-1], "0"], "--budget must be positive"),
+        ([*two, "--set", "epochs=3"], "--set epochs: the benchmark decides that itself"),
+        ([*two, "--pretrained", "adnext_t=x.pth"], "'adnext_t', which is none of --networks"),
+        ([*two, "--pretrained", "unet_b"], "write NETWORK=FILE"),
+    ):
+        assert benchmark_backbones.main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and message in line
+
+
 def _edited(path: Path, change) -> None:
     content = json.loads(path.read_text())
     change(content["metric_per_case"])
@@ -204,3 +319,24 @@ def test_what_cannot_be_scored_or_compared_is_one_line(cubes, capsys) -> None:
     summaries["A"].unlink()
     assert evaluate.main(["904", "-tr", "A"]) == 2
     assert "is no list of folds" in capsys.readouterr().err
+
+
+def test_python_programs_score_and_compare_segmentations(cubes) -> None:
+    import adnext_plugin as adnext
+
+    run = cubes.train("Good", 3, 0.05)
+    results = adnext.evaluate_segmentation(904)  # the only trainer that there is
+    dice = _dice(run)
+    assert results.dice.index.tolist() == ["front", "back", "mean of classes"]
+    expected = np.array([dice[name] for name in sorted(dice)])
+    assert results.dice["value"].to_numpy()[:2] == pytest.approx(np.nanmean(expected, axis=0), abs=1e-12)
+    assert results.dice.loc["back", ["cases", "without"]].tolist() == [15, 3]
+    np.testing.assert_allclose(results.cases[["dice_front", "dice_back"]], expected, atol=1e-12)
+    assert results.evaluation.dice_file.is_file() and "Dice, mean of classes: 0.9" in repr(results)
+    cubes.train("Poor", 4, 0.4)
+    pair = adnext.compare_segmentations(904, ["Good", "Poor"], resamples=200).pairs[0]
+    assert (pair.first, pair.second) == ("Good", "Poor") and pair.classes[0].difference.low > 0
+    with pytest.raises(adnext.AdnextError, match=r"evaluate_segmentation"):
+        adnext.evaluate(904, trainer="Good")
+    with pytest.raises(adnext.AdnextError, match=r"compare_segmentations"):
+        adnext.compare(904, ["Good", "Poor"])

@@ -386,8 +386,9 @@ def test_other_data_are_refused_in_one_line(blobs: Blobs) -> None:
 
 
 def test_what_a_user_can_mend_is_one_line_under_nnunets_commands_and_other_faults_stay_tracebacks(
-    blobs: Blobs, capsys, tmp_path
+    blobs: Blobs, capsys, tmp_path, monkeypatch
 ) -> None:
+    monkeypatch.delenv("ADNEXT_SETTINGS")
     network = build_segmenter(NetworkSettings(name="unet_b"), "unet", 1, 3, (32, 32, 32))
     keys = network.state_dict()
     wrong = {"lacks.pth": {"network_weights": {}}, "other.pth": {"weights": {}}}
