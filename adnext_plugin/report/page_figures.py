@@ -86,7 +86,7 @@ def draw_dots(probabilities: np.ndarray, is_positive: np.ndarray, folds: np.ndar
     axes.set(xticks=range(len(columns)), xticklabels=[str(fold) for fold in columns], ylim=(-0.02, 1.02))
     axes.set(xlabel="fold", ylabel=f"probability of {classes[1]}")
     axes.legend(loc="upper left")
-    return _uri(figure)
+    return as_uri(figure)
 
 
 @AS_WRITTEN
