@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from adnext_plugin.batch import Change, runs_on_device
 from adnext_plugin.pretraining.named_changes import NamedChange
@@ -94,6 +93,10 @@ def _padded(image_czyx: torch.Tensor, size_voxels: Size) -> torch.Tensor:
     missing = [max(0, wants - has) for has, wants in zip(image_czyx.shape[1:], size_voxels, strict=True)]
     if not any(missing):
         return image_czyx
-    value = 0.0 if bool((image_czyx == 0).any()) else float(image_czyx.min())
-    margins = [margin for lacks in reversed(missing) for margin in (lacks // 2, lacks - lacks // 2)]
-    return F.pad(image_czyx, margins, value=value)
+    # no value is read, for which everything before it would have to be done on a GPU
+    value = torch.where((image_czyx == 0).any(), image_czyx.new_zeros(()), image_czyx.min())
+    sizes = [has + lacks for has, lacks in zip(image_czyx.shape[1:], missing, strict=True)]
+    padded = value.expand(len(image_czyx), *sizes).clone()
+    z, y, x = (slice(lacks // 2, lacks // 2 + has) for has, lacks in zip(image_czyx.shape[1:], missing, strict=True))
+    padded[:, z, y, x] = image_czyx
+    return padded
