@@ -45,7 +45,7 @@ def test_people_are_trained_in_whole_epochs_that_fit_into_the_budget(toy) -> Non
     splits = json.loads((toy.preprocessed / "Dataset301_Toy" / "splits_final.json").read_text())
     of_epoch = math.ceil(max(len(fold["train"]) for fold in splits) / 5)
     arm = contest.plan("resnet10", None, 20.5 * of_epoch, {})
-    assert (arm.settings["epochs"], arm.settings["warmup_epochs"], arm.steps) == (20, 2, 20 * of_epoch)
+    assert (arm.settings["epochs"], arm.settings["warmup_epochs"], arm.steps) == (20, 0, 20 * of_epoch)
     plan = json.loads((toy.preprocessed / "Dataset301_Toy" / f"{arm.run.plans}.json").read_text())
     assert plan["configurations"]["3d_fullres"]["adnext"]["network"] == {"name": "resnet10"}
     assert plan["configurations"]["3d_fullres"]["data_identifier"] == "ADNeXtPlans_3d_fullres"
