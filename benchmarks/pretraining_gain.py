@@ -24,6 +24,7 @@ import pandas as pd
 from oasis_ad import DEFAULT_DATA, EPOCH_SECONDS, RESULTS, TASKS, oasis_table
 from pipeline import dataset_folder, run_command, run_of, set_options, use_folders
 
+from adnext_plugin.environment import environment_with
 from adnext_plugin.evaluation.subjects.predictions import per_subject
 from adnext_plugin.evaluation.uncertainty.intervals import gain, resamples_of
 from adnext_plugin.paths import PLANS_NAME, run_name
@@ -185,10 +186,24 @@ def cross_validated(
     trainer: str,
     options: Sequence[str],
     start: Sequence[str] = (),
-    plans: str = PLANS_NAME,
-    evaluate: Sequence[str] = (),
 ) -> Path:
-    """Train what is missing of four folds, and evaluate.
+    """Train what is missing of four folds, and evaluate; arguments as of `folds_trained`."""
+    run = folds_trained(dataset, results, trainer, options, start)
+    if not (run / "crossval_results" / "metrics.json").is_file():
+        with environment_with(nnUNet_results=str(results)):
+            run_command("adnext_evaluate", str(dataset[0]), "-tr", trainer)
+    return run
+
+
+def folds_trained(
+    dataset: tuple[int, str],
+    results: Path,
+    trainer: str,
+    options: Sequence[str],
+    start: Sequence[str] = (),
+    plans: str = PLANS_NAME,
+) -> Path:
+    """Train what is missing of four folds.
 
     Args:
         dataset: its number, and its folder's name.
@@ -196,26 +211,19 @@ def cross_validated(
         trainer, plans: of the run.
         options: of `adnext_train`.
         start: those of them that a run which goes on has heard already.
-        evaluate: options of `adnext_evaluate`.
 
     Returns:
         The run's folder.
     """
     number, name = dataset
     run = results / name / run_name(trainer, plans, "3d_fullres")
-    before = os.environ["nnUNet_results"]
-    os.environ["nnUNet_results"] = str(results)
-    try:
+    with environment_with(nnUNet_results=str(results)):
         for fold in range(4):
             folder = run / f"fold_{fold}"
             if not (folder / "validation" / "summary.json").is_file():
                 begun = (folder / "checkpoint_latest.pth").is_file()
                 words = [str(number), "3d_fullres", str(fold), "-tr", trainer, "-p", plans]
                 run_command("adnext_train", *words, *options, *(["--c"] if begun else start))
-        if not (run / "crossval_results" / "metrics.json").is_file():
-            run_command("adnext_evaluate", str(number), "-tr", trainer, "-p", plans, *evaluate)
-    finally:
-        os.environ["nnUNet_results"] = before
     return run
 
 

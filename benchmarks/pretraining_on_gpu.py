@@ -49,7 +49,7 @@ from compiled_kernels import compiled_beside
 from oasis_ad import DEFAULT_DATA, EPOCH_SECONDS, import_task
 from packed_volumes import pack, unpack
 from pipeline import dataset_folder, run_command, set_options, use_folders
-from pretraining_study import AD, COHORTS, COLUMNS, CORPUS, PRETRAINER, UNSEEN, Arm, prepared_folder, write_plans
+from pretraining_study import AD, AGE, COHORTS, COLUMNS, CORPUS, PRETRAINER, UNSEEN, Arm, prepared_folder, write_plans
 from worker_pool import Job, run_jobs
 
 from adnext_plugin.cli import pretrain as cli_pretrain
@@ -68,7 +68,7 @@ from adnext_plugin.trainers.variants.small import OPTIONS
 PRESET = Path(__file__).parent / "pretraining_fine_plan.json"
 LOG = "pretraining_on_gpu.jsonl"
 AND_NORMAL = "proxy_and_normal"
-AGE, NORMAL = (313, "UnseenAge"), (314, "CorpusAndNormal")
+NORMAL = (314, "CorpusAndNormal")
 SIZE = (96, 96, 96)
 CONFIGURATION, VOLUMES = "3d_fullres", f"{PLANS_NAME}_3d_fullres"
 FOLDS = 4

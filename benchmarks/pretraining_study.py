@@ -25,8 +25,8 @@ and augmentation. What is chosen besides, before any run of the log:
     `hybrid` reconstructs as `fcmae` does; its other options are its defaults
     `proxy` is told age, sex, the brain's share of the skull's volume, in standard deviations of its cohort since two
     programs measured it, and of IXI alone the ventricles'
-Then come linear models of the frozen features (`adnext_probe`), and the sex of `unseen` learned from a quarter of the
-training people: `scratch` by the recipe, the arms once with all layers (rate 1e-3, layer decay 0.7, as in
+Then come linear models of the frozen features (`adnext_probe`), sex and age of `unseen` learned from a quarter of the
+training people, and AD: `scratch` by the recipe, the arms once with all layers (rate 1e-3, layer decay 0.7, as in
 docs/pretraining.md) and once with the head alone (layer decay 0, half as many epochs). Nothing is chosen on held-out
 people.
 
@@ -49,10 +49,14 @@ import pandas as pd
 from brain_age import PRESET, prepare
 from oasis_ad import DEFAULT_DATA, RESULTS, SAME_PERSON, TASKS, import_task
 from pipeline import dataset_folder, run_command, set_options, use_folders
-from pretraining_gain import compared, cross_validated
+from pretraining_gain import folds_trained
 
+from adnext_plugin.evaluation.studies.crossval import of_subjects
+from adnext_plugin.evaluation.subjects.values import OfSubjects
+from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.paths import PLANS_NAME, SPLITS_FILE, run_name
+from adnext_plugin.subjects import read_dataset
 from adnext_plugin.trainers.variants.small import OPTIONS
 from adnext_plugin.training.provenance import provenance
 
@@ -61,6 +65,7 @@ SUMMARY = RESULTS / "pretraining_study.json"
 PRETRAINER, CLASSIFIER = "ADNeXtPretrainer", "ADNeXtTrainer_T_Small"
 SCRATCH = "scratch_"  # and the stem: a classifier from no weights
 CORPUS, UNSEEN, COHORTS = (310, "PretrainingCorpus"), (311, "UnseenOasis"), (312, "Cohorts")
+AGE = (313, "UnseenAge")
 AD = TASKS["ad"][:2]
 WHOLE_PATCHES, WHOLE_PATCHES_PLANS, PATCH_PLANS = [64, 64, 64], "WholePatches", "Plans_patch"
 COLUMNS = ["--subject-column", "subject_id", "--session-column", "session"]
@@ -89,9 +94,10 @@ HOW = {
     "whole": ["learning_rate=1e-3", "layer_decay=0.7"],
     "head": ["layer_decay=0", "epochs=10", "warmup_epochs=1"],
 }
-FINETUNED_TASKS = {  # the dataset, settings, columns of a baseline
-    "sex": (UNSEEN, ["train_fraction=0.25"], "age,eTIV,nWBV"),
-    "ad": (AD, ['covariates=["age","sex"]'], "age,sex,nWBV"),
+FINETUNED_TASKS = {  # the dataset, settings
+    "sex_25": (UNSEEN, ["train_fraction=0.25"]),
+    "age_25": (AGE, ["train_fraction=0.25"]),
+    "ad": (AD, ['covariates=["age","sex"]']),
 }
 
 
@@ -164,7 +170,7 @@ def _probe_all(arguments: argparse.Namespace, seed: int) -> None:
 
 def _finetune_all(arguments: argparse.Namespace, seed: int) -> None:
     stems = dict.fromkeys(ARMS[name].stem for name in arguments.arms)
-    runs = [("sex", f"{SCRATCH}{stem}", "scratch") for stem in stems if "sex" in arguments.tasks]
+    runs = [(task, f"{SCRATCH}{stem}", "scratch") for task in arguments.tasks for stem in stems]
     runs += [(task, name, how) for how in arguments.how for task in arguments.tasks for name in arguments.arms]
     for task, name, how in runs:
         key = {"run": "finetune", "arm": name, "seed": seed, "task": task, "how": how}
@@ -198,13 +204,17 @@ def _prepare(work: Path, data: Path) -> None:
     splits = splits_of_corpus(prepared_folder(CORPUS))
     write_json(splits, prepared_folder(CORPUS) / SPLITS_FILE)
     prepare(UNSEEN, unseen, work, [*COLUMNS, "--target", "sex", "--keep", "age_of_normal,eTIV,nWBV"])
+    without_age = [word for word in COLUMNS if word not in ("--age-column", "age")]
+    normal = unseen[unseen["age_of_normal"].notna()]
+    prepare(AGE, normal, work, [*without_age, "--regress", "age_of_normal"])
+    write_json(_folds_of_unseen(), prepared_folder(AGE) / SPLITS_FILE)
     held_out = pd.read_csv(prepared_folder(CORPUS) / "subjects.csv").set_index("case_id")["subject_id"]
     held_out = in_corpus[in_corpus["subject_id"].isin(held_out[splits[0]["val"]])]
     prepare(COHORTS, held_out, work, [*COLUMNS, "--unlabelled"])
     if not (Path(os.environ["nnUNet_raw"]) / dataset_folder(*AD)).is_dir():
         import_task("ad", work)
     run_command("adnext_plan_and_preprocess", "-d", str(AD[0]), "--preset", str(PRESET))
-    for dataset in (UNSEEN, COHORTS, AD):
+    for dataset in (UNSEEN, COHORTS, AD, AGE):
         write_plans(dataset, PLANS_NAME, PATCH_PLANS, _network("patch"))
 
 
@@ -224,6 +234,13 @@ def people_of(data: Path) -> pd.DataFrame:
     people = pd.concat([oasis, ixi], ignore_index=True)
     share = people.groupby("site")["share"]
     return people.assign(brain_share=(people["share"] - share.transform("mean")) / share.transform("std"))
+
+
+def _folds_of_unseen() -> list[dict[str, list[str]]]:
+    """Those of `unseen`, of people whose age is asked for."""
+    cases = set(pd.read_csv(prepared_folder(AGE) / "subjects.csv")["case_id"])
+    folds = read_json(prepared_folder(UNSEEN) / SPLITS_FILE)
+    return [{part: [case for case in fold[part] if case in cases] for part in fold} for fold in folds]
 
 
 def splits_of_corpus(folder: Path) -> list[dict[str, list[str]]]:
@@ -330,22 +347,26 @@ def _probe(name: str, seed: int, task: str) -> dict[str, Any]:
 
 def _finetune(work: Path, seed: int, task: str, name: str, how: str) -> dict[str, Any]:
     """Cross-validate a classifier from an arm's weights, or from none, and compare it with one from none."""
-    dataset, settings, baseline = FINETUNED_TASKS[task]
+    dataset, settings = FINETUNED_TASKS[task]
     is_scratch = name.startswith(SCRATCH)
     stem = name.removeprefix(SCRATCH) if is_scratch else ARMS[name].stem
     options = [*set_options([*settings, *HOW[how]]), "--seed", str(seed)]
     start = [] if is_scratch else ["-pretrained_weights", str(_run_folder(name, seed) / "checkpoint_final.pth")]
     key, folder = (dataset[0], dataset_folder(*dataset)), _finetuned(work, task, name, how, seed)
-    run = cross_validated(key, folder, CLASSIFIER, options, start, _plans_of_tasks(stem), ["--baseline", baseline])
-    metrics = read_json(run / "crossval_results" / "metrics.json")
-    found = {
-        "scores": metrics["scores"],
-        "gains_over_baselines": {one["name"]: one["gain_of_network"] for one in metrics["baselines"]},
-    }
+    run = folds_trained(key, folder, CLASSIFIER, options, start, _plans_of_tasks(stem))
+    answers = _answers(run, dataset)
+    found = {"score": vars(estimates(answers, resamples_of(answers))[answers.primary])}
     scratch = _finetuned(work, task, f"{SCRATCH}{stem}", "scratch", seed) / run.relative_to(folder)
     if not is_scratch and scratch.is_dir():
-        found |= compared({"scratch": scratch, "pretrained": run}, key[1])
+        found["gain_over_scratch"] = vars(gain(answers, _answers(scratch, dataset), resamples_of(answers)))
     return found
+
+
+def _answers(run: Path, dataset: tuple[int, str]) -> OfSubjects:
+    """What the classifiers of all folds say of the people they have not seen."""
+    task, _ = read_dataset(prepared_folder(dataset))
+    tables = [run / f"fold_{fold}" / "validation" / "predictions.csv" for fold in range(4)]
+    return of_subjects(pd.concat([pd.read_csv(table) for table in tables]), task)
 
 
 def _finetuned(work: Path, task: str, name: str, how: str, seed: int) -> Path:
@@ -387,10 +408,9 @@ def _of_probe(line: dict[str, Any]) -> dict[str, Any]:
 
 def _of_finetuning(line: dict[str, Any]) -> dict[str, Any]:
     name = f"{line['task']}, {line['how']}"
-    found = {name: in_words(line["scores"]["auc_mean_of_folds"])}
-    found |= {f"{name}, gain over {other}": in_words(gain) for other, gain in line["gains_over_baselines"].items()}
-    if "gain" in line:
-        found[f"{name}, gain over scratch"] = in_words(line["gain"])
+    found = {name: in_words(line["score"])}
+    if "gain_over_scratch" in line:
+        found[f"{name}, gain over scratch"] = in_words(line["gain_over_scratch"])
     return found
 
 
