@@ -207,7 +207,7 @@ def test_a_browser_shows_every_figure_on_phone_and_screen_and_asks_nobody_for_an
     assert shown == {f"figure-{name}" for name in OF_TWO_CLASSES}
     assert not requested and too_wide <= 0
     # would a request have been seen, and something that is too wide?
-    asking = page.replace("</body>", '<img src="http://127.0.0.1:9/x.png"><p style="width: 1500px">x</p></body>')
+    asking = page.replace("</body>", '<img src="http://127.0.0.1:9/x.png"><div style="width: 1500px">x</div></body>')
     shown, requested, too_wide = _seen_by_a_browser(asking, tmp_path, 1280)
     assert shown == {f"figure-{name}" for name in OF_TWO_CLASSES}
     assert requested == {"http://127.0.0.1:9/x.png"} and too_wide > 0
