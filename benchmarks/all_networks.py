@@ -78,7 +78,7 @@ def _prepare(work: Path, side: int) -> None:
 def _train(name: str, arguments: argparse.Namespace) -> dict:
     """Train fold 0 in a process of its own, and read off its log what it cost."""
     with (arguments.work / f"{name}.log").open("w+") as log:
-        words = ["adnext_train", "211", "3d_fullres", "0", "-tr", name, "-device", "cpu", *set_options(SETTINGS)]
+        words = ["adnext_train", "211", "3d_fullres", "0", "-tr", name, "-device", "cpu", *set_options(SETTINGS), "-v"]
         process = subprocess.Popen([str(Path(sys.executable).parent / words[0]), *words[1:]], stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
         log.seek(0)
