@@ -71,10 +71,11 @@ def test_lines_are_met_by_their_figures_alone(
     monkeypatch.setattr(acceptance, "CPU_RESULT", on_cpu)
     step = {"size": "B", "batch": 4, "precision": "bfloat16"}
     times = {"stock_contiguous": 90.0, "stock_channels_last": 60.0, "ours": 30.0}
+    graphs = {"dense": 30.0, "gathered": 30.0, "dense_as_graph": 3.0, "gathered_as_graph": 2.0}
     parts = {
         "steps": {"rows": [{**step, "milliseconds": times}]},
         "graph_steps": {"rows": [{**step, "milliseconds": {"ours": 15.0}}]},
-        "sparse_steps": {"rows": [{"size": "B", "mask_ratio": 0.6, "milliseconds": {"dense": 3.0, "gathered": 2.0}}]},
+        "sparse_steps": {"rows": [{"size": "B", "mask_ratio": 0.6, "milliseconds": graphs}]},
         "kernels": {"depthwise": {"32": {"roofline_us": 4.0, "forward": {"roofline_share": 0.4}}}},
         "data": {"utilisation": 0.96},
         "demo": {"auc": 0.91},
