@@ -25,7 +25,7 @@ def test_one_fold_is_trained_and_what_was_searched_before_is_told(toy, capsys) -
     result = train.train(request, told.append)
     assert result.run == RunFolder(toy.results / DATASET / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres")
     assert result.folds == (1,) and result.evaluation is None and not result.further_seeds
-    assert len(told) == 1 and told[0].startswith("Audit: nobody on both sides of a fold")
+    assert told[0].startswith("Audit: nobody on both sides of a fold") and told[-1].startswith("Held-out fold 1: AUC")
     assert told[0] not in capsys.readouterr().out  # which has nnU-Net's own log alone
     assert json.loads(result.run.fold(1).summary_file.read_text())["epochs"] == 1
     settings = json.loads(result.run.fold(1).run_file.read_text())["settings"]
