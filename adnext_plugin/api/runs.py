@@ -57,7 +57,7 @@ def train(
         executor: with "cv", what several folds are trained on at once: "local:N", "slurm" or "dask://HOST:PORT".
         resume: go on with the run that is there, with its own settings. The same call without it goes on by itself.
         restart: set aside what is there and begin anew.
-        tell: is given what was found before training, and which seed is next.
+        tell: is given what was found before training, which seed is next, and how folds are.
         settings: of the trainer, for example `epochs=50, learning_rate=1e-4, seed=7`; docs/settings.md lists them.
 
     Returns:
