@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Workspace
+from conftest import Workspace, toy_brain, write_scan
 
 from adnext_plugin.cli import export, install, predict, train
 from adnext_plugin.paths import hook_dir
@@ -37,7 +37,8 @@ def test_a_network_of_a_trainer_is_used_wherever_the_trainer_is_installed(
     settings = ["--set", "epochs=1", "--set", "augmentation=none"]
     assert train.main(["301", "3d_fullres", "cv", "-tr", "TinyNetworkTrainer", "-device", "cpu", *settings]) == 0
     run = RunFolder.of("Dataset301_Toy", "TinyNetworkTrainer", "ADNeXtPlans", "3d_fullres").path
-    bundle, scan = tmp_path / "tiny.zip", str(toy.source / "sub00_M00.nii.gz")
+    # of somebody new, as a run knows whom it was trained on and a bundle does not
+    bundle, scan = tmp_path / "tiny.zip", str(write_scan(tmp_path / "new.nii.gz", toy_brain(77, has_hole=True)))
     assert export.main([str(run), "-o", str(bundle), "-device", "cpu", "--without-ranges"]) == 0
     assert install.main([str(bundle), "--into", str(tmp_path)]) == 0
     tables = []
