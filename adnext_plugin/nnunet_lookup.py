@@ -1,10 +1,11 @@
 """Trainers as nnU-Net finds them, by looking through files; ours are found by name in `registry`."""
 
-import os
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from typing import TypeVar
+
+from adnext_plugin.log import without_nnunets_search
 
 Found = TypeVar("Found")
 
@@ -19,7 +20,7 @@ def find_in_files(name: str) -> type | None:
     """
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123  no path, but a device
+    with without_nnunets_search():
         try:
             return walked(lambda: recursive_find_trainer_class_by_name(name))
         except RuntimeError as error:

@@ -184,6 +184,22 @@ def data_identifier(configuration: Mapping[str, Any], where: str) -> str:
     return require_file_name(configuration["data_identifier"], f"{where}: data_identifier")
 
 
+def folder_of_volumes(dataset_folder: Path, plans: Path, configuration: str) -> Path:
+    """The folder of stored volumes of a preprocessed dataset.
+
+    Args:
+        dataset_folder: of the preprocessed dataset.
+        plans: the file of plans.
+        configuration: of the plans.
+
+    Raises:
+        PathsError: the file is damaged.
+        SettingsError: it has no such configuration, or does not say where its volumes are.
+    """
+    where = str(plans)
+    return dataset_folder / data_identifier(configuration_of(read_plans(plans), configuration, where), where)
+
+
 def plan_in(configuration: Mapping[str, Any], where: str) -> Plan:
     """The plan in a configuration; one without our block was made, and its data prepared, by nnU-Net's own planner.
 

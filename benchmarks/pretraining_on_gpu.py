@@ -1,12 +1,11 @@
 """The study of objectives on a GPU: voxels of 2 mm, some minutes of a card, and classifiers trained on.
 
-    python benchmarks/pretraining_on_gpu.py prepare --work DIR --packed FILE     # where the scans are
-    python benchmarks/pretraining_on_gpu.py run --work DIR --packed FOLDER --until "$(($(date +%s) + 400))"
+    python benchmarks/pretraining_on_gpu.py prepare --work DIR
+    python benchmarks/pretraining_on_gpu.py run --work DIR --until "$(($(date +%s) + 400))"
 
 People, held-out parts and tasks are those of `pretraining_study.py`; what differs is said here. Everybody is seen at
-96³ voxels of 2 mm, which whole 32³ patches fit, so that every arm sees the same. `prepare` packs prepared volumes for
-the journey (packed_volumes.py says what that costs), and `run` trains. `pretraining_on_gpu_scores.py` compares what
-comes of it.
+96³ voxels of 2 mm, which whole 32³ patches fit, so that every arm sees the same. `prepare` needs no GPU, and `run`
+trains. `pretraining_on_gpu_scores.py` compares what comes of it.
 
 Arms learn for about equal time. Each is tried for three epochs, beside the others as later, and is then given as many
 as fit into SHARE_OF_ARM of the time there is, at most 150. A further seed has as many. Besides, before the first run it
@@ -47,7 +46,6 @@ import pretraining_study as study
 import warm
 from compiled_kernels import compiled_beside
 from oasis_ad import DEFAULT_DATA, EPOCH_SECONDS, import_task
-from packed_volumes import pack, unpack
 from pipeline import dataset_folder, run_command, set_options, use_folders
 from pretraining_study import AD, AGE, COHORTS, COLUMNS, CORPUS, PRETRAINER, UNSEEN, Arm, prepared_folder, write_plans
 from worker_pool import Job, run_jobs
@@ -70,7 +68,7 @@ LOG = "pretraining_on_gpu.jsonl"
 AND_NORMAL = "proxy_and_normal"
 NORMAL = (314, "CorpusAndNormal")
 SIZE = (96, 96, 96)
-CONFIGURATION, VOLUMES = "3d_fullres", f"{PLANS_NAME}_3d_fullres"
+CONFIGURATION = "3d_fullres"
 FOLDS = 4
 NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {  # of an arm's `stem`: trainer, plans of tasks, network
     "convolutional": ("ADNeXtTrainer_T_Small", PLANS_NAME, {"name": "adnext_t", "options": OPTIONS}),
@@ -104,7 +102,6 @@ TASKS: dict[str, tuple[tuple[int, str], list[str]]] = {  # the dataset, settings
     "age_100": (AGE, []),
 }
 PREDICTIONS = "predictions"  # folder of those that are brought back
-DATASETS = (UNSEEN, AD, CORPUS, COHORTS, AGE, NORMAL)
 
 
 def main() -> None:
@@ -112,10 +109,7 @@ def main() -> None:
     arguments = _parse()
     use_folders(arguments.work)
     if arguments.what == "prepare":
-        data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA))
-        _prepare(arguments.work, data)
-        folders = [f"{dataset_folder(*dataset)}/{VOLUMES}" for dataset in DATASETS]
-        pack(Path(os.environ["nnUNet_preprocessed"]), folders, arguments.packed, arguments.keep)
+        _prepare(arguments.work, Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)))
     else:
         warm.begin_again_with_one_thread()
         sys.exit(min(_run(arguments), 1))
@@ -125,8 +119,6 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["prepare", "run"])
     parser.add_argument("--work", type=lambda text: Path(text).absolute(), required=True)
-    parser.add_argument("--packed", type=lambda text: Path(text).absolute(), help="file to write, or folder to read")
-    parser.add_argument("--keep", type=int, help="pack so many volumes of each dataset only")
     parser.add_argument("--until", type=float, default=time.time() + 400, help="as of date +%%s (default: in 400 s)")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--device", default="cuda")
@@ -195,8 +187,6 @@ def _run(arguments: argparse.Namespace) -> int:
     os.environ["ADNEXT_KERNELS"] = "triton"  # every run would measure anew which tiles are fastest
     batches = [("float32", 8), ("bfloat16", 8), ("float32", 16)]
     with compiled_beside(NETWORKS["convolutional"][2], SIZE, batches, arguments.device):
-        unpack(arguments.packed, Path(os.environ["nnUNet_preprocessed"]), arguments.processes)
-        print(f"unpacked, {until - time.monotonic():.0f} s are left", flush=True)
         _write_all_plans(arguments.smoke)
         modules = [f"adnext_plugin.cli.{name}" for name in ("pretrain", "train", "probe", "audit")]
         warm.warm_up([*modules, "adnext_plugin.trainers.labelled", "adnext_plugin.networks.families.unet"])

@@ -178,13 +178,6 @@ def compare(
     Raises:
         AdnextError: see `adnext_plugin.errors`; the message says what is wrong, where, and what to do.
     """
-    request = comparing.Request(
-        dataset=dataset,
-        plans=plans,
-        configuration=configuration,
-        runs=tuple(str(Path(run)) for run in runs),
-        resamples=resamples,
-        output=None if output is None else Path(output),
-    )
+    request = comparing.Request.of(dataset, runs, plans, configuration, resamples, output)
     require_people(request.dataset_folder, "compare_segmentations")
     return comparing.compare(request)

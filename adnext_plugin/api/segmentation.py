@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from adnext_plugin.csv_files import read_csv
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
 from adnext_plugin.workflows import compare_segmentations as comparing
@@ -16,8 +14,6 @@ from adnext_plugin.workflows import evaluate_segmentation as evaluating
 from adnext_plugin.workflows.common import DatasetRequest
 from adnext_plugin.workflows.compare import Request
 from adnext_plugin.workflows.unnamed_trainer import trainer_that_was_trained
-
-TEXTS = ("case_id", "subject_id", "prediction")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -74,16 +70,12 @@ def evaluate_segmentation(
         dataset=dataset, trainer=trainer, plans=plans, configuration=configuration, resamples=resamples
     )
     found = evaluating.evaluate_segmentation(request)
-    remedy = "evaluate the run again"
-    table = read_csv(
-        found.folder.dice_table, texts=TEXTS, remedy=remedy, empty_is_missing=True, float_precision="round_trip"
-    )
     rows = {one.name: _row(one) for one in found.classes}
     return SegmentationResults(
         folder=found.run,
         evaluation=found.folder,
         dice=pd.DataFrame.from_dict(rows, orient="index"),
-        cases=table,
+        cases=evaluating.read_table(found.folder),
         missing_folds=found.missing_folds,
         warning=found.warning,
     )
@@ -120,12 +112,5 @@ def compare_segmentations(
     Raises:
         AdnextError: see `adnext_plugin.errors`; the message says what is wrong, where, and what to do.
     """
-    request = Request(
-        dataset=dataset,
-        plans=plans,
-        configuration=configuration,
-        runs=tuple(str(Path(run)) for run in runs),
-        resamples=resamples,
-        output=None if output is None else Path(output),
-    )
+    request = Request.of(dataset, runs, plans, configuration, resamples, output)
     return comparing.compare_segmentations(request)

@@ -13,7 +13,7 @@ from adnext_plugin.files import link_or_copy, replacing_folder, write_json
 from adnext_plugin.images import foreground, read_volume
 from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.image_checks import CheckedImage
-from adnext_plugin.paths import BLOCK, SUBJECTS_FILE, without_links
+from adnext_plugin.paths import BLOCK, IMPORT_REPORT_FILE, SUBJECTS_FILE, without_links
 from adnext_plugin.records import to_json
 from adnext_plugin.subjects import write_subjects
 from adnext_plugin.task import Task
@@ -54,7 +54,7 @@ def write_dataset(
                 _write_mask(case.scan.image, temporary / "labelsTr" / f"{case.case_id}.nii.gz")
         write_json(_description(task, len(cases)), temporary / "dataset.json")
         write_subjects(_subjects(task, cases, checked), temporary / SUBJECTS_FILE)
-        write_json(report, temporary / "import_report.json")
+        write_json(report, temporary / IMPORT_REPORT_FILE)
 
 
 def _description(task: Task, cases: int) -> dict:

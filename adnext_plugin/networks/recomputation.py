@@ -22,10 +22,15 @@ class MayRecompute(nn.Module):
         return layer(x)
 
 
+def parts_computed_again(network: nn.Module) -> list[MayRecompute]:
+    """The parts of a network that have been told to compute their insides again."""
+    return [module for module in network.modules() if isinstance(module, MayRecompute) and module.recompute]
+
+
 @contextmanager
 def layers_watched(network: nn.Module, watch: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """Let a function pass on what goes through layers that would be computed again."""
-    parts = [module for module in network.modules() if isinstance(module, MayRecompute) and module.recompute]
+    parts = parts_computed_again(network)
     try:
         for part in parts:
             vars(part)["through"] = watch

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader
 
 from adnext_plugin.csv_files import write_csv
 from adnext_plugin.files import replacing
+from adnext_plugin.paths import QUALITY_FILE
 from adnext_plugin.quality.measurements import Measurements
 
 
@@ -24,7 +25,7 @@ def write_report(table: pd.DataFrame, cases: Iterable[Measurements], dataset: st
     Returns:
         Both files.
     """
-    sheet, csv = folder / "quality.html", folder / "quality.csv"
+    sheet, csv = folder / "quality.html", folder / QUALITY_FILE
     write_csv(table, csv)
     thumbnails = {case.case: b64encode(case.thumbnail).decode() for case in cases}
     rows = [

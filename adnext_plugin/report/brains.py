@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
@@ -95,6 +94,8 @@ def grey(volume_zyx: np.ndarray) -> np.ndarray:
 
 
 def _difference(means: Sequence[tuple[str, int, np.ndarray]]) -> PageFigure:
+    import matplotlib  # predicting a scan shows it without
+
     (first, _, one), (second, _, other) = means
     difference = other - one
     inside = (one != 0) & (other != 0)

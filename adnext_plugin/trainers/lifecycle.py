@@ -33,6 +33,7 @@ from adnext_plugin.errors import SettingsError, WeightsError
 from adnext_plugin.log import is_told
 from adnext_plugin.networks.kernels.choice import fastest_plans, layers_by_shape, plans_from_json, use_plans
 from adnext_plugin.networks.kernels.triton_here import switch
+from adnext_plugin.networks.recomputation import parts_computed_again
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.paths import without_links
 from adnext_plugin.pretraining.gather import share_of_all_processes
@@ -375,7 +376,7 @@ class RunTrainer(FoldRun):
         # parts of a batch add up gradients, which a graph leaves in one place
         is_alone = not self.is_ddp and self.settings.accumulate == 1
         # what is computed again restores random numbers, which a graph cannot
-        is_once = not getattr(self.settings, "recompute", False)
+        is_once = not parts_computed_again(self.network)
         launch: LaunchSetting = "eager"
         if is_alone and is_once:
             launch = launch_of(launch_setting(), self.plan.network.name or "", self.device)

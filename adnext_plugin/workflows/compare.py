@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,26 @@ class Request(DatasetRequest):
             named = f"{self.runs[0]!r} alone" if self.runs else "none"
             raise SettingsError(f"a comparison needs at least two runs, got {named}")
         require_resamples(self.resamples)
+
+    @classmethod
+    def of(
+        cls,
+        dataset: str | int,
+        runs: Sequence[str | PathLike[str]],
+        plans: str,
+        configuration: str,
+        resamples: int,
+        output: str | PathLike[str] | None,
+    ) -> "Request":
+        """A request from what a Python program may give: a dataset by its number, and paths of any kind."""
+        return cls(
+            dataset=dataset,
+            plans=plans,
+            configuration=configuration,
+            runs=tuple(str(Path(run)) for run in runs),
+            resamples=resamples,
+            output=None if output is None else Path(output),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from adnext_plugin.files import read_object, write_json
+from adnext_plugin.files import read_object, require_file, write_json
 from adnext_plugin.formats import Format
 from adnext_plugin.paths import SEGMENTATION_BLOCK
 from adnext_plugin.run_folder import EvaluationFolder, RunFolder
@@ -13,6 +13,8 @@ from adnext_plugin.workflows.common import RunRequest, require_resamples
 from adnext_plugin.workflows.segmentation_datasets import Folds, read_folds, with_nnunets_plans
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from adnext_plugin.evaluation.segmentation.dice import ClassDice
     from adnext_plugin.evaluation.segmentation.summaries import SegmentedCases
 
@@ -126,6 +128,25 @@ def warning_of(run: RunFolder) -> str | None:
         settings = settings.get(key) if isinstance(settings, Mapping) else None
     is_pretrained = isinstance(settings, Mapping) and settings.get("pretrained_weights") is not None
     return PEOPLE_NOT_KNOWN if is_pretrained else None
+
+
+def read_table(folder: EvaluationFolder) -> "pd.DataFrame":
+    """Dice of every held-out case, as `evaluate_segmentation` has written it down.
+
+    Raises:
+        PathsError: the run was not evaluated.
+        TableError: the file is damaged.
+    """
+    from adnext_plugin.csv_files import read_csv
+
+    return read_csv(
+        require_file(folder.dice_table, "evaluate the run first"),
+        texts=("case_id", "subject_id", "prediction"),
+        needed=("case_id", "fold", "prediction"),
+        remedy="evaluate the run again with adnext_evaluate",
+        empty_is_missing=True,
+        float_precision="round_trip",
+    )
 
 
 def _content(result: Result, resamples: int) -> dict[str, Any]:

@@ -38,10 +38,8 @@ class FoldTraining:
         import torch
         from nnunetv2.run.run_training import run_training
 
-        with without_nnunets_search():
-            # nnU-Net's search may have to be tried before it succeeds
-            find_in_files(self.arguments["trainer_class_name"])
-            run_training(**self.arguments, device=torch.device(self.device))
+        find_in_files(self.arguments["trainer_class_name"])  # nnU-Net's search may have to be tried before it succeeds
+        run_training(**self.arguments, device=torch.device(self.device))
 
 
 def require_processes(count: int, device: str) -> None:
@@ -111,7 +109,8 @@ def follow(device: str) -> None:
     while (told := _tell_followers(None)) is not None:
         training, environment = told
         own = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK")
-        with environment_with(**{name: value for name, value in environment.items() if name not in own}):
+        theirs = {name: value for name, value in environment.items() if name not in own}
+        with environment_with(**theirs), without_nnunets_search():
             training.run()
     dist.destroy_process_group()
 

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import require_file
-from adnext_plugin.paths import CONFIGURATION, PLANS_NAME, dataset_folder_name, plans_file, preprocessed_dir, raw_dir
-from adnext_plugin.plan import configuration_of, data_identifier, read_plans
+from adnext_plugin.paths import (
+    CONFIGURATION,
+    PLANS_NAME,
+    QUALITY_FOLDER,
+    dataset_folder_name,
+    plans_file,
+    preprocessed_dir,
+    raw_dir,
+)
+from adnext_plugin.plan import folder_of_volumes
 from adnext_plugin.workflows.common import Tell
 
 if TYPE_CHECKING:
@@ -59,7 +67,7 @@ def look_at_cases(request: Request, tell: Tell) -> Result:
     dataset = dataset_folder_name(request.dataset, [preprocessed_dir()])
     folder = preprocessed_dir() / dataset
     plans = require_file(plans_file(folder, request.plans), f"run adnext_plan_and_preprocess -d {dataset}")
-    data = folder / data_identifier(configuration_of(read_plans(plans), CONFIGURATION, str(plans)), str(plans))
+    data = folder_of_volumes(folder, plans, CONFIGURATION)
     _, subjects = read_dataset(folder)
     jobs = _jobs(dataset, data, subjects)
     found = dict(for_each(measure_case, jobs, processes=request.processes, description="Quality"))
@@ -73,7 +81,7 @@ def look_at_cases(request: Request, tell: Tell) -> Result:
     if not cases:
         return Result(table=None, sheet=None, table_file=None, failed=failed)
     table = find_suspicious(cases, dict(zip(subjects["case_id"], subjects["subject_id"], strict=True)))
-    sheet, table_file = write_report(table, cases, dataset, folder / "quality")
+    sheet, table_file = write_report(table, cases, dataset, folder / QUALITY_FOLDER)
     suspicious = table[table["suspicion"] > 0]
     tell(
         f"{len(suspicious)} of {len(table)} cases of {dataset} stand out; the {min(request.top, len(suspicious))} most"

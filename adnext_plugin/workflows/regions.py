@@ -103,13 +103,13 @@ def _table(found: "dict[str, MeasuredRegions]") -> "pd.DataFrame":
 def _jobs(request: Request, dataset: str, folder: Path) -> "list[RegionsJob]":
     from adnext_plugin.case_properties import read_case_properties
     from adnext_plugin.errors import PathsError
-    from adnext_plugin.plan import configuration_of, data_identifier, read_plans
+    from adnext_plugin.plan import folder_of_volumes
     from adnext_plugin.preprocessing.anatomy.measure import RegionsJob
     from adnext_plugin.stored_volumes import properties_file
     from adnext_plugin.subjects import read_dataset
 
     plans = require_file(plans_file(folder, request.plans), f"{REMEDY} -d {dataset}")
-    data = folder / data_identifier(configuration_of(read_plans(plans), CONFIGURATION, str(plans)), str(plans))
+    data = folder_of_volumes(folder, plans, CONFIGURATION)
     _, subjects = read_dataset(folder)
     images = raw_dir() / dataset / "imagesTr"
     common: dict[str, Any] = {"folder": folder / FOLDER, "atlas": request.atlas, "labels": request.labels}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.files import read_json, replacing, require_file
 from adnext_plugin.findings import ScoreLine
+from adnext_plugin.plan import folder_of_volumes
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.run_metrics import read_metrics
 from adnext_plugin.run_records import read_run_info
@@ -84,19 +85,14 @@ def write_report(run: RunFolder, dataset_folder: Path, page: Path, comparison: P
         comparison=read_json(comparison) if comparison else None,
         explained=read_explanations(run),
         deviations=deviations(files.cohort, region_columns(files.cohort.subjects)),
-        brains=brain_pictures(files, dataset_folder, _images_folder(run, dataset_folder)),
+        brains=brain_pictures(
+            files, dataset_folder, folder_of_volumes(dataset_folder, run.plans_file, run.configuration)
+        ),
         flow=flow(dataset_folder.name),
         **_of_predictions(files),
     )
     with replacing(page) as temporary:
         temporary.write_text(report_html(facts), encoding="utf-8")
-
-
-def _images_folder(run: RunFolder, dataset_folder: Path) -> Path:
-    from adnext_plugin.plan import configuration_of, data_identifier, read_plans
-
-    configuration = configuration_of(read_plans(run.plans_file), run.configuration, str(run.plans_file))
-    return dataset_folder / data_identifier(configuration, str(run.plans_file))
 
 
 def _learning_curves(run: RunFolder, folds: int) -> dict[str, Mapping[str, list[float]]]:

@@ -1,11 +1,13 @@
 """What a report shows of scans, and of the way from scans to cohort: read from the dataset's folders where they are."""
 
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.files import read_object
-from adnext_plugin.paths import raw_dir
+from adnext_plugin.paths import IMPORT_REPORT_FILE, QUALITY_FILE, QUALITY_FOLDER, raw_dir
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +40,7 @@ def brain_pictures(files: "FoldFiles", dataset_folder: Path, images: Path) -> "B
     """
     from adnext_plugin.report.brains import BrainPictures
 
-    flagged = _flagged(dataset_folder / "quality" / "quality.csv")
+    flagged = _flagged(dataset_folder / QUALITY_FOLDER / QUALITY_FILE)
     try:
         return BrainPictures(means=_means(files, images), sure=_sure(files, images), flagged=flagged)
     except AdnextError:  # whose message names a case
@@ -48,7 +50,7 @@ def brain_pictures(files: "FoldFiles", dataset_folder: Path, images: Path) -> "B
 def flow(dataset: str) -> tuple[str, ...]:
     """How many scans came in, and why others did not, as the import counted; nothing where that is not known."""
     try:
-        report = read_object(raw_dir() / dataset / "import_report.json")
+        report = read_object(raw_dir() / dataset / IMPORT_REPORT_FILE)
     except AdnextError:
         return ()
     counts = {key: _count(report.get(key)) for key in FLOW}
@@ -76,9 +78,9 @@ def _means(files: "FoldFiles", images: Path) -> "tuple[tuple[str, int, np.ndarra
     found = []
     for name, cases in (groups or {"everybody": subjects["case_id"]}).items():
         chosen = sorted(cases)[:: max(1, -(-len(cases) // MOST_OF_A_MEAN))]
-        volumes = [_volume(images, case) for case in chosen]
-        if volumes:
-            found.append((name, len(volumes), sum(volumes[1:], volumes[0]) / len(volumes)))
+        if chosen:
+            total = reduce(add, (_volume(images, case) for case in chosen))  # one volume at a time in memory
+            found.append((name, len(chosen), total / len(chosen)))
     return tuple(found)
 
 

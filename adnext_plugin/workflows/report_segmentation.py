@@ -10,7 +10,7 @@ from adnext_plugin.files import read_json, read_object, replacing, require_file
 from adnext_plugin.findings import Estimate
 from adnext_plugin.paths import SEGMENTATION_BLOCK, raw_dir
 from adnext_plugin.run_folder import RunFolder
-from adnext_plugin.workflows.evaluate_segmentation import DICE
+from adnext_plugin.workflows.evaluate_segmentation import DICE, read_table
 from adnext_plugin.workflows.report import Request, Result
 from adnext_plugin.workflows.segmentation_datasets import with_nnunets_plans
 
@@ -36,7 +36,7 @@ def report_segmentation(request: Request) -> Result:
     run, page = request.run, request.output or request.run.evaluation.report_file
     path = require_file(run.evaluation.dice_file, "evaluate the run first")
     found = DICE.content_of(read_object(path), str(path))
-    lines, table = [*found["classes"]], _table(run)
+    lines, table = [*found["classes"]], read_table(run.evaluation)
     if found["mean_of_classes"] is not None:
         lines.append(found["mean_of_classes"])
     shown, not_shown = _three_cases(run, request.dataset_folder, lines[-1], table)
@@ -57,15 +57,6 @@ def report_segmentation(request: Request) -> Result:
     with replacing(page) as temporary:
         temporary.write_text(segmentation_html(facts), encoding="utf-8")
     return Result(page=page)
-
-
-def _table(run: RunFolder) -> "pd.DataFrame":
-    from adnext_plugin.csv_files import read_csv
-
-    remedy = "evaluate the run again with adnext_evaluate"
-    path = require_file(run.evaluation.dice_table, "evaluate the run first")
-    needed = ("case_id", "fold", "prediction")
-    return read_csv(path, texts=("case_id", "prediction"), needed=needed, remedy=remedy, empty_is_missing=True)
 
 
 def _line(one: Mapping[str, Any], table: "pd.DataFrame") -> "ClassLine":
