@@ -29,7 +29,7 @@ from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.prediction.held_out_explanations import ExplainedCase
 from adnext_plugin.task import Task
 from adnext_plugin.training.provenance import provenance
-from adnext_plugin.workflows.explanation_files import write_case
+from adnext_plugin.workflows.explanation_files import CaseFiles
 
 RESULT = Path(__file__).parent / "results" / "explanations_speed.json"
 SIZE, SPACING_MM = 128, 1.75
@@ -85,6 +85,7 @@ def _grad_cam(network: ExplainedNetwork, image: np.ndarray, scans: int) -> dict:
         input_affine=tuple(tuple(float(value) for value in row) for row in affine),
     )
     with TemporaryDirectory() as folder, _Clock() as clock:
+        files = CaseFiles(ThresholdSettings(), Path(folder), TASK)
         for index in range(scans):
             case = ExplainedCase(
                 case_id=f"scan_{index}",
@@ -99,7 +100,8 @@ def _grad_cam(network: ExplainedNetwork, image: np.ndarray, scans: int) -> dict:
                 affine=affine,
                 properties=properties,
             )
-            write_case(case, ThresholdSettings(), Path(folder), TASK)
+            files.add(case)
+        files.finish()
     return {"scans": scans, **clock.seconds}
 
 

@@ -1,6 +1,7 @@
 """Part of the acceptance on a GPU: kernels beside float64 and PyTorch, and their share of the roofline.
 
-    kernels(device, tiny, folder)   {"correctness": ..., "depthwise": ..., "response_norm": ..., "layer_norm": ...}
+    kernels(device, tiny, folder)   {"correctness": ..., "depthwise": ..., "depthwise_of_large_batch": ...,
+                                     "response_norm": ..., "layer_norm": ...}
 
 Times are microseconds of the GPU for one call, the launches of several lined up beforehand. The roofline of a depthwise
 convolution is the larger of its multiply-adds (taps outside of the volume included) at the fp32 peak and of one read
@@ -32,7 +33,7 @@ from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import failure
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
 
-BATCH, KERNEL_SIZE = 4, 7
+BATCH, LARGE_BATCH, KERNEL_SIZE = 4, 16, 7
 STAGES = ((32, 64), (16, 128), (8, 256), (4, 512))  # tokens along an axis and channels, AD-NeXt-B at 128³
 LONGEST_IN_FLOAT32 = 8  # axis at which float32 is compared as well: each size and precision has to be compiled
 WAIT_CYCLES = 3_000_000
@@ -45,6 +46,7 @@ def kernels(device: str, tiny: bool, folder: Path) -> dict:
     parts: dict[str, Callable[[int, int, str], dict]] = {
         "correctness": _correctness,
         "depthwise": _depthwise,
+        "depthwise_of_large_batch": partial(_depthwise, batch=LARGE_BATCH),
         "response_norm": _response_norm,
         "layer_norm": _layer_norm,
     }
@@ -86,19 +88,19 @@ def _correctness(length: int, channels: int, device: str) -> dict:
     return found
 
 
-def _depthwise(length: int, channels: int, device: str) -> dict:
+def _depthwise(length: int, channels: int, device: str, batch: int = BATCH) -> dict:
     """Of bfloat16: what is chosen here, its time, PyTorch's, and the share of the roofline."""
     if device == "cpu":
         return {"skipped": "needs a GPU"}
     shape = Shape(kernel_size=KERNEL_SIZE, channels=channels, size_zyx=(length,) * 3)
-    plan = fastest_plan(shape, BATCH, torch.bfloat16, torch.device(device))
-    x, grad, filters, bias = _data(length, channels, device, torch.bfloat16)
+    plan = fastest_plan(shape, batch, torch.bfloat16, torch.device(device))
+    x, grad, filters, bias = _data(length, channels, device, torch.bfloat16, batch)
     runs: dict[str, tuple] = {
         "forward": (plan.forward, 5, lambda tile: convolved(x, filters, bias, tile, flip=False)),
         "grad_input": (plan.grad_input, 5, lambda tile: convolved(grad, filters, None, tile, flip=True)),
         "grad_weight": (plan.grad_weight, 6, lambda tile: summed_weight_gradient(x, grad, KERNEL_SIZE, tile)),
     }
-    ideal = _roofline_us(length, channels)
+    ideal = _roofline_us(length, channels, batch)
     found = {}
     for name, (chosen, numbers, run) in runs.items():
         times = {}
@@ -174,8 +176,8 @@ def _compared(
     return found
 
 
-def _data(length: int, channels: int, device: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-    size = (BATCH, length, length, length, channels)
+def _data(length: int, channels: int, device: str, dtype: torch.dtype, batch: int = BATCH) -> tuple[torch.Tensor, ...]:
+    size = (batch, length, length, length, channels)
     x, grad = (_random(device, dtype, *size) for _ in range(2))
     weight = _random(device, torch.float32, channels, 1, *[KERNEL_SIZE] * 3) / 18
     return x, grad, filters_of(weight).contiguous(), _random(device, torch.float32, channels)
@@ -207,8 +209,8 @@ def _microseconds(run: Callable[[], object], calls: int) -> float:
     return round(sorted(times)[2], 2)
 
 
-def _roofline_us(length: int, channels: int) -> float:
-    tokens = BATCH * length**3
+def _roofline_us(length: int, channels: int, batch: int) -> float:
+    tokens = batch * length**3
     about = torch.cuda.get_device_properties(0)
     clock_hz = getattr(about, "clock_rate", 1_980_000) * 1e3
     peak = 2 * FP32_LANES * about.multi_processor_count * clock_hz

@@ -82,9 +82,8 @@ def _way(image_zyx: np.ndarray, axis: int) -> range:
 def _frame(shown_zyxc: np.ndarray, indices: Sequence[int], title: str, colours: dict[str, Colour]) -> Image.Image:
     sheet = Image.new("RGB", (EDGE_PIXELS * len(indices), EDGE_PIXELS + HEADER_PIXELS))
     for column, (axis, index) in enumerate(zip(PLANES.values(), indices, strict=True)):
-        paste_middle(
-            sheet, tile(shown_zyxc, axis, index, EDGE_PIXELS), EDGE_PIXELS * column, HEADER_PIXELS, EDGE_PIXELS
-        )
+        picture = tile(shown_zyxc.take(index, axis=axis), EDGE_PIXELS)
+        paste_middle(sheet, picture, EDGE_PIXELS * column, HEADER_PIXELS, EDGE_PIXELS)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     draw.text((6, 4), title, fill="white", font=font)
     left = 6

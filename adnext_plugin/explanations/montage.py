@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from adnext_plugin.explanations.slices import overlaid, paste_middle, tile
+from adnext_plugin.explanations.slices import Overlay, paste_middle, tile
 from adnext_plugin.explanations.thresholds import PLANES
 
 SLICES = 3  # of each plane
@@ -26,11 +26,11 @@ def montage(image_zyx: np.ndarray, map_zyx: np.ndarray, mask_zyx: np.ndarray) ->
     Returns:
         A PNG file.
     """
-    shown_zyxc = overlaid(image_zyx, map_zyx, mask_zyx)
+    overlay = Overlay(image_zyx, map_zyx, mask_zyx)
     sheet = Image.new("RGB", (TILE_PIXELS * SLICES, TILE_PIXELS * len(PLANES)))
     for row, axis in enumerate(PLANES.values()):
         for column, index in enumerate(strongest_slices(map_zyx, mask_zyx, axis)):
-            picture = tile(shown_zyxc, axis, index, TILE_PIXELS)
+            picture = tile(overlay.slice(axis, index), TILE_PIXELS)
             paste_middle(sheet, picture, TILE_PIXELS * column, TILE_PIXELS * row, TILE_PIXELS)
     stream = io.BytesIO()
     sheet.save(stream, "PNG")

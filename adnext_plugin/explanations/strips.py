@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from adnext_plugin.explanations.slices import overlaid
+from adnext_plugin.explanations.slices import Overlay
 from adnext_plugin.explanations.thresholds import PLANES
 
 STEP_VOXELS = 2  # between slices of a strip; of the template 4 mm
@@ -34,7 +34,7 @@ def strips(image_zyx: np.ndarray, map_zyx: np.ndarray, mask_zyx: np.ndarray) -> 
         map_zyx: importance.
         mask_zyx: voxels to colour.
     """
-    shown_zyxc = overlaid(image_zyx, map_zyx, mask_zyx)
+    shown_zyxc = Overlay(image_zyx, map_zyx, mask_zyx).whole()
     values = np.where(mask_zyx, np.abs(map_zyx), 0)
     return tuple(_strip(name, axis, shown_zyxc, values) for name, axis in PLANES.items())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import write_json
 from adnext_plugin.workflows.common import RunRequest, Tell
-from adnext_plugin.workflows.explanation_files import GroupMaps, write_case
+from adnext_plugin.workflows.explanation_files import CaseFiles, GroupMaps
 from adnext_plugin.workflows.explanation_findings import checked, findings, localised, of_people
 from adnext_plugin.workflows.explanation_job import SETTINGS, Job, look_up
 
@@ -111,10 +111,11 @@ def explain(request: Request, tell: Tell) -> Result:
     checks = _spread(job.cases, request.checks)
     people = {case: job.networks.subject_of(case) for case in job.cases}
     groups = GroupMaps(people, job.classes)
-    found = _Found()
+    found, files = _Found(), CaseFiles(job.threshold, job.folder, job.networks.task, request.animate)
     with progress_bar(job.cases, desc="Explaining", unit="case") as shown:  # closed before an error is told
         for case in shown:
-            _one(job, case, groups, found, is_checked=case in checks)
+            _one(job, case, groups, found, files, is_checked=case in checks)
+        files.finish()
     table = pd.DataFrame(found.rows)
     write_csv(table, job.folder / TABLE)
     counts = groups.write(job.threshold, job.folder)
@@ -136,7 +137,7 @@ def _spread(cases: Sequence[str], count: int) -> set[str]:
     return {cases[index * len(cases) // count] for index in range(count)}
 
 
-def _one(job: Job, case: str, groups: GroupMaps, found: _Found, *, is_checked: bool) -> None:
+def _one(job: Job, case: str, groups: GroupMaps, found: _Found, files: CaseFiles, *, is_checked: bool) -> None:
     """Explain one case and take in all that is found."""
     from adnext_plugin.explanations.region_table import region_rows
     from adnext_plugin.prediction.in_template import place
@@ -148,7 +149,7 @@ def _one(job: Job, case: str, groups: GroupMaps, found: _Found, *, is_checked: b
         placed = place(job.way, explained.properties, image, explained.affine, job.regions, case)
     if not found.rows:  # so that settings which do not fit the network leave nothing behind
         write_json(job.how, job.folder / SETTINGS)
-    row = write_case(explained, job.threshold, job.folder, job.networks.task, job.request.animate)
+    row = files.add(explained)
     if placed is not None:
         relative_zyx = placed.relative(explained.map_zyx)
         groups.add(case, relative_zyx)

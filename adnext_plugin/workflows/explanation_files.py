@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,63 +19,101 @@ if TYPE_CHECKING:
     from adnext_plugin.task import Task
 
 EVERYBODY = "all"
+THREADS = 2
 FILMS = ("gif", "png", "webp")  # as `explanations.animation` makes them, which commands need not load for their help
 
 
-def write_case(
-    found: "ExplainedCase", threshold: "ThresholdSettings", folder: Path, task: "Task", animate: "Form | None" = None
-) -> dict[str, Any]:
-    """Write the map, its mask, its picture and, if a form is given, a film; gives its row of the table."""
-    import numpy as np
+class CaseFiles:
+    """Writes the files of maps, those of one case while the next is explained.
 
-    from adnext_plugin.explanations.animation import animation
-    from adnext_plugin.explanations.montage import montage
-    from adnext_plugin.explanations.placement import over_scan, write_nifti
-    from adnext_plugin.explanations.thresholds import stands_out
+    Args:
+        threshold: of masks.
+        folder: for the files.
+        task: whose classes a film is coloured by.
+        animate: also a film, in this form.
+    """
 
-    mask_zyx = stands_out(found.map_zyx, found.brain_zyx, threshold)
+    def __init__(
+        self, threshold: "ThresholdSettings", folder: Path, task: "Task", animate: "Form | None" = None
+    ) -> None:
+        self._threshold, self._folder, self._task, self._animate = threshold, folder, task, animate
+        # most of the time is interpolation and compression, which threads share
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._written: list[Future[None]] = []
 
-    def write_map() -> None:
-        write_nifti(over_scan(found.map_zyx, found.affine, found.properties), folder / f"{found.case_id}.nii.gz")
+    def add(self, found: "ExplainedCase") -> dict[str, Any]:
+        """Begin to write the map, its mask, its picture and a film; gives the case's row of the table.
 
-    def write_mask() -> None:
-        mask = over_scan(mask_zyx, found.affine, found.properties)
-        inside = (mask.volume_zyx > 0.5).astype(np.uint8)
-        write_nifti(type(mask)(volume_zyx=inside, affine=mask.affine), folder / f"{found.case_id}_mask.nii.gz")
+        Raises:
+            AdnextError: the files of the case before could not be written.
+        """
+        import numpy as np
 
-    with ThreadPoolExecutor(2) as pool:  # most of the time is interpolation and compression, which threads share
-        written = [pool.submit(write) for write in (write_map, write_mask)]
-        with replacing(folder / f"{found.case_id}.png") as temporary:
-            temporary.write_bytes(montage(found.image_zyx, found.map_zyx, mask_zyx))
+        from adnext_plugin.explanations.thresholds import stands_out
+
+        mask_zyx = stands_out(found.map_zyx, found.brain_zyx, self._threshold)
+        self.finish()
+        writers = [self._write_map, self._write_mask, self._write_picture]
+        writers += [] if self._animate is None else [self._write_film]
+        self._written = [self._pool.submit(write, found, mask_zyx) for write in writers]
+        in_brain = np.where(found.brain_zyx, found.map_zyx, -np.inf)
+        z, y, x = np.unravel_index(int(in_brain.argmax()), in_brain.shape)
+        peak_mm = found.affine @ [x, y, z, 1]
+        return {
+            "case_id": found.case_id,
+            "subject_id": found.subject_id,
+            **({} if found.fold is None else {"fold": found.fold}),
+            "called": found.called or "",
+            "score": found.score,
+            **{f"peak_{axis}_mm": round(float(value), 1) for axis, value in zip("xyz", peak_mm[:3], strict=True)},
+            "share_of_brain": float(mask_zyx.sum() / max(found.brain_zyx.sum(), 1)),
+        }
+
+    def finish(self) -> None:
+        """Wait until all files are there.
+
+        Raises:
+            AdnextError: one of them could not be written.
+        """
+        written, self._written = self._written, []
         for one in written:
             one.result()
-    if animate is not None:
-        what = f"{task.target}: {found.called}" if found.called else str(task.target)
+
+    def _write_map(self, found: "ExplainedCase", mask_zyx: "np.ndarray") -> None:
+        from adnext_plugin.explanations.placement import over_scan, write_nifti
+
+        write_nifti(over_scan(found.map_zyx, found.affine, found.properties), self._folder / f"{found.case_id}.nii.gz")
+
+    def _write_mask(self, found: "ExplainedCase", mask_zyx: "np.ndarray") -> None:
+        from adnext_plugin.explanations.placement import over_scan, write_nifti
+
+        mask = over_scan(mask_zyx, found.affine, found.properties)
+        inside = _volume((mask.volume_zyx > 0.5).astype("uint8"), mask.affine)
+        write_nifti(inside, self._folder / f"{found.case_id}_mask.nii.gz")
+
+    def _write_picture(self, found: "ExplainedCase", mask_zyx: "np.ndarray") -> None:
+        from adnext_plugin.explanations.montage import montage
+
+        with replacing(self._folder / f"{found.case_id}.png") as temporary:
+            temporary.write_bytes(montage(found.image_zyx, found.map_zyx, mask_zyx))
+
+    def _write_film(self, found: "ExplainedCase", mask_zyx: "np.ndarray") -> None:
+        from adnext_plugin.explanations.animation import animation
+
+        target, form = str(self._task.target), self._animate
+        assert form is not None
         film = animation(
             found.image_zyx,
             found.map_zyx,
             mask_zyx,
-            title=f"{found.case_id}, {what}",
+            title=f"{found.case_id}, {target}: {found.called}" if found.called else f"{found.case_id}, {target}",
             called=found.called,
-            classes=task.classes,
-            form=animate,
+            classes=self._task.classes,
+            form=form,
         )
         # a PNG is a picture of the case already
-        ending = "film.png" if animate == "png" else animate
-        with replacing(folder / f"{found.case_id}.{ending}") as temporary:
+        with replacing(self._folder / f"{found.case_id}.{'film.png' if form == 'png' else form}") as temporary:
             temporary.write_bytes(film)
-    in_brain = np.where(found.brain_zyx, found.map_zyx, -np.inf)
-    z, y, x = np.unravel_index(int(in_brain.argmax()), in_brain.shape)
-    peak_mm = found.affine @ [x, y, z, 1]
-    return {
-        "case_id": found.case_id,
-        "subject_id": found.subject_id,
-        **({} if found.fold is None else {"fold": found.fold}),
-        "called": found.called or "",
-        "score": found.score,
-        **{f"peak_{axis}_mm": round(float(value), 1) for axis, value in zip("xyz", peak_mm[:3], strict=True)},
-        "share_of_brain": float(mask_zyx.sum() / max(found.brain_zyx.sum(), 1)),
-    }
 
 
 class GroupMaps:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.errors import AdnextError
 from adnext_plugin.files import write_json
-from adnext_plugin.workflows.explanation_files import write_case
+from adnext_plugin.workflows.explanation_files import CaseFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,7 @@ class NewMaps:
         self._how, self._method = how, load_explanation(how.method, how.settings)
         self._explanations = NewExplanations(model, self._method, how.target, device)
         self._threshold = ThresholdSettings()
+        self._files = CaseFiles(self._threshold, folder, self._explanations.task, how.animate)
         self._rows: list[dict[str, Any]] = []
         self._problem: AdnextError | None = None
 
@@ -50,7 +51,7 @@ class NewMaps:
             return
         try:
             case, agree = self._explanations.explain(scan, prepared, row, found)
-            written = write_case(case, self._threshold, self.folder, self._explanations.task, self._how.animate)
+            written = self._files.add(case)
         except AdnextError as error:
             self._problem = error
             return
@@ -69,6 +70,7 @@ class NewMaps:
 
         if self._problem is not None:
             raise self._problem
+        self._files.finish()
         if not self._rows:
             return
         write_csv(pd.DataFrame(self._rows), self.folder / TABLE)

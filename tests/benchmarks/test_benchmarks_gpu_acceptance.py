@@ -75,7 +75,7 @@ def test_lines_are_met_by_their_figures_alone(
     parts = {
         "steps": {"rows": [{**step, "milliseconds": times}]},
         "graph_steps": {"rows": [{**step, "milliseconds": {"ours": 15.0}}]},
-        "sparse_steps": {"rows": [{"size": "B", "mask_ratio": 0.6, "milliseconds": graphs}]},
+        "sparse_steps": {"rows": [{"size": "B", "batch": 4, "mask_ratio": 0.6, "milliseconds": graphs}]},
         "kernels": {"depthwise": {"32": {"roofline_us": 4.0, "forward": {"roofline_share": 0.4}}}},
         "data": {"utilisation": 0.96},
         "demo": {"auc": 0.91},
