@@ -76,7 +76,7 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {  # of an arm's `stem`: 
     "unet_b": ("ADNeXtTrainer", "Plans_unet_b", {"name": "unet_b"}),
     "swin": ("ADNeXtTrainer", "Plans_swin", {"name": "swin_unetr_48"}),
 }
-SHARE_OF_ARM = 0.18  # of the time there is, for which each arm learns
+SHARE_OF_ARM = 0.15  # of the time there is, for which each arm learns
 TRIED_EPOCHS = 3  # of which the last is timed
 MOST_EPOCHS = 150
 GO_ON = 8
@@ -212,7 +212,7 @@ class Jobs:
     def all(self) -> Iterator[Job]:
         """Of one seed after the other."""
         main = list(ARMS)[:-1]
-        tasks = ["sex_25", "age_25", "ad"]
+        few, tasks = ["sex_25", "age_25"], ["sex_25", "age_25", "ad"]
         first = self._seeds[0]
         if self._smoke:
             yield from self.of_every_kind(first)
@@ -220,18 +220,20 @@ class Jobs:
         others = [name for name in main if name != "proxy"]
         yield from (self.pretrain(name, first) for name in main)
         yield from (self.audit(dataset) for dataset in (UNSEEN, AGE, AD))
-        yield from (self.scratch("convolutional", task, first) for task in tasks)
-        yield from (self.finetune("proxy", task, "whole", first) for task in tasks)
+        yield from (self.scratch("convolutional", task, first) for task in few)
+        yield from (self.finetune(name, task, "whole", first) for name in main for task in few)
+        yield from (self.scratch("patch", task, first) for task in few)
+        yield self.scratch("convolutional", "ad", first)
+        yield self.finetune("proxy", "ad", "whole", first)
         yield self.go_on(first)
-        yield from (self.probe(name, first) for name in main)
         yield from (self.finetune(name, "ad", "head", first) for name in (AND_NORMAL, "proxy"))
-        yield from (self.scratch("patch", task, first) for task in tasks)
-        yield from (self.finetune(name, task, "whole", first) for name in others for task in tasks)
+        yield from (self.probe(name, first) for name in main)
+        yield from (self.finetune(name, "ad", "whole", first) for name in others)
         for seed in self._seeds[1:]:
             yield self.pretrain("proxy", seed)
             yield from (self.scratch("convolutional", task, seed) for task in tasks)
             yield from (self.finetune("proxy", task, "whole", seed) for task in tasks)
-        yield self.swinunetr(first)
+        yield self.scratch("patch", "ad", first)
         yield from self.second_network(first)
         for seed in self._seeds[1:]:
             yield from self.further_seed(seed, others, tasks)
@@ -239,6 +241,7 @@ class Jobs:
         for task in ("sex_100", "age_100"):
             yield from (self.scratch(stem, task, first) for stem in ("convolutional", "patch"))
             yield from (self.finetune(name, task, "whole", first) for name in main)
+        yield self.swinunetr(first)
 
     def of_every_kind(self, seed: int) -> Iterator[Job]:
         """One job of each."""
