@@ -192,9 +192,13 @@ class Segmentations:
 
     def plan(self, network: str, weights: str | None, steps: float, costs: Mapping[str, Any]) -> Arm:
         """Ten epochs, or fewer of one step."""
+        if steps < 1:
+            raise SettingsError(
+                f"--budget does not last for a single step of {network}; give at least {1 / steps:.2g} times as much"
+            )
         trainer = self._trainer(network)
-        epochs = max(1, min(EPOCHS, int(steps)))
-        of_epoch = max(1, int(steps // epochs))
+        epochs = min(EPOCHS, int(steps))
+        of_epoch = int(steps // epochs)
         warmup = min(trainer.settings_with((self._settings, "--set")).warmup_epochs, epochs // WARMUP)
         length = {"epochs": epochs, "steps_per_epoch": of_epoch, "validation_steps": max(1, of_epoch // 10)}
         length |= {"batch_size": self.shape(network).batch, "warmup_epochs": warmup}

@@ -15,7 +15,8 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from adnext_plugin.cli import benchmark_backbones, compare, evaluate, report
-from adnext_plugin.workflows.backbone_arms import plans_name
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.workflows.backbone_arms import Segmentations, plans_name
 from adnext_plugin.workflows.benchmark_backbones import Request
 
 DATASET, CASES, FOLDS = "Dataset904_Cubes", 18, 3
@@ -270,6 +271,16 @@ def test_backbones_that_cannot_be_compared_are_refused_in_one_line(cubes, capsys
         assert benchmark_backbones.main(arguments) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and message in line
+
+
+def test_a_budget_shorter_than_a_step_is_refused(cubes) -> None:
+    plans = {"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": {"patch_size": [20] * 3, "batch_size": 1}}}
+    (cubes.prepared / "nnUNetPlans.json").write_text(json.dumps(plans))
+    request = Request(dataset=904, networks=("unet_b", "mednext_m_k3"), budget_minutes=1)
+    contest = Segmentations(request, {}, "key")
+    with pytest.raises(SettingsError, match=r"a single step of unet_b; give at least 2\.5 times as much"):
+        contest.plan("unet_b", None, 0.4, {})
+    assert contest.plan("unet_b", None, 1.0, {}).steps == 1
 
 
 def _edited(path: Path, change) -> None:
