@@ -30,13 +30,13 @@ FOLDS = 4
 
 def main() -> None:
     """Run the benchmark and exit with 1 if a trial went wrong."""
-    warm.begin_again_with_one_thread()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder to work in, which is made")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after as many, to go on another time")
     parser.add_argument("--dry", action="store_true", help="write no result")
     arguments = parser.parse_args()
+    warm.begin_again_with_one_thread()
     work = arguments.work.absolute()
     stop = time.monotonic() + 60 * arguments.minutes
     lines = work / "trials.jsonl"

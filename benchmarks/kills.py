@@ -105,7 +105,6 @@ def tasks(home: Path) -> dict[str, Task]:
 
 def main() -> None:
     """Run the benchmark and exit with 1 if a trial did not recover."""
-    warm.begin_again_with_one_thread()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder to work in, which is made")
     parser.add_argument("--kills", type=int, default=1000)
@@ -114,6 +113,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--dry", action="store_true", help="write no result")
     arguments = parser.parse_args()
+    warm.begin_again_with_one_thread()
     stop = time.monotonic() + 60 * arguments.minutes
     bench = Bench(arguments.work.absolute(), arguments.commands)
     bench.prepare()
