@@ -48,8 +48,10 @@ class RunLogger(LocalLogger):
 
     def plot_progress_png(self, output_folder: str) -> None:
         """Draw losses, scores and learning rate over the epochs into `progress.png`."""
-        figure = Figure(figsize=(9, 10), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = Figure(figsize=(9, 10), dpi=80)
+        # margins that are found, and a savefig that draws twice, take as long as some epochs of a small cohort
+        figure.subplots_adjust(left=0.1, right=0.98, bottom=0.06, top=0.98, hspace=0.05)
+        canvas = FigureCanvasAgg(figure)
         contents = {"loss": LOSSES, "score": tuple(self._scores), "learning rate": ("lrs",)}
         contents = {label: keys for label, keys in contents.items() if keys}
         panels = figure.subplots(len(contents), 1, sharex=True)
@@ -61,4 +63,4 @@ class RunLogger(LocalLogger):
             axes.legend()
         panels[-1].set_xlabel("epoch")
         with replacing(Path(output_folder) / "progress.png") as temporary:
-            figure.savefig(temporary, dpi=80)
+            canvas.print_png(temporary)
