@@ -16,6 +16,7 @@ from adnext_plugin.cli import import_dataset, plan_and_preprocess
 from adnext_plugin.errors import OtherDataError, SettingsError
 from adnext_plugin.files import read_json
 from adnext_plugin.networks.build import build_network
+from adnext_plugin.networks.families import swin_unetr
 from adnext_plugin.plan import NetworkSettings, Plan, PreprocessingSettings
 from adnext_plugin.pretraining.objective import find_objective, objective_of
 from adnext_plugin.registry import OBJECTIVES
@@ -107,7 +108,12 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_an_objective_learns_resumes_to_the_bit_hands_on_and_is_compared(tiny: Workspace, name: str) -> None:
+def test_an_objective_learns_resumes_to_the_bit_hands_on_and_is_compared(
+    tiny: Workspace, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # of which there are no options, as 48 and 7 are the published network's, which takes minutes
+    monkeypatch.setattr(swin_unetr, "WIDTH", 12)
+    monkeypatch.setattr(swin_unetr, "WINDOW", 4)
     straight = _trainer(tiny, name)
     first = {key: tensor.clone() for key, tensor in straight.network.encoder.state_dict().items()}
     straight.run_training()

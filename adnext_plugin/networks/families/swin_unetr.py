@@ -13,7 +13,7 @@ from torch import nn
 
 from adnext_plugin.networks.classifier import Classifier, require_input_size
 
-WIDTH = 48
+WIDTH, WINDOW = 48, 7
 LEVELS = 5
 COARSEST = 2**LEVELS
 
@@ -25,7 +25,7 @@ class SwinUNETREncoder(SwinTransformer):
         super().__init__(
             in_chans=in_channels,
             embed_dim=WIDTH,
-            window_size=(7, 7, 7),
+            window_size=(WINDOW,) * 3,
             patch_size=(2, 2, 2),
             depths=(2, 2, 2, 2),
             num_heads=(3, 6, 12, 24),
