@@ -26,14 +26,14 @@ from adnext_plugin.errors import AdnextError, SettingsError, WeightsError
 from adnext_plugin.networks.build import build_network
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
-from adnext_plugin.registry import TRAINERS, registered_names
+from adnext_plugin.registry import TRAINERS, load, registered_names
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.trainers.fold_data import open_data
 from adnext_plugin.trainers.labelled import ADNeXtTrainer
 from adnext_plugin.training.weights import load_encoder, read_checkpoint
 
 DATASET = "Dataset301_Toy"
-FAST = {"epochs": 4, "learning_rate": 1e-3, "augmentation": "paper"}
+FAST = {"epochs": 3, "learning_rate": 1e-3, "augmentation": "paper"}
 
 
 def _trainer(monkeypatch, *, resume: bool = False, name: str = "ADNeXtTrainer_T", fold: int | str = 0, **settings):
@@ -52,10 +52,11 @@ def _hash(folder: Path, name: str = "checkpoint_final.pth") -> str:
 def test_every_registered_trainer_is_found_by_nnunet_and_survives_pickling(toy, monkeypatch) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
     for name in registered_names(TRAINERS):
+        # nnU-Net forgets the module after each search, and finds the same class in the next
         found = recursive_find_trainer_class_by_name(name)
-        assert found.__name__ == name
+        assert found is load(TRAINERS, name) and found.__name__ == name
         assert pickle.loads(pickle.dumps(found)) is found
-        assert recursive_find_trainer_class_by_name(name) is found
+    assert recursive_find_trainer_class_by_name(name) is found
 
 
 def test_the_figure_1_variants_build_what_their_names_say(toy, monkeypatch) -> None:
@@ -513,7 +514,7 @@ def test_data_prepared_by_stock_nnunet_train_under_the_stock_command(toy) -> Non
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "nnUNet_extTrainer": str(hook_dir())}
     environment["ADNEXT_SETTINGS"] = json.dumps({"epochs": 1, "augmentation": "anatomical"})
     environment["nnUNet_preprocessed"] = str(toy.results / "preprocessed")
-    plan = [folder / "nnUNetv2_plan_and_preprocess", "-d", "301", "-c", "3d_fullres", "-np", "2", "-npfp", "2"]
+    plan = [folder / "nnUNetv2_plan_and_preprocess", "-d", "301", "-c", "3d_fullres", "-np", "1", "-npfp", "1"]
     subprocess.run(plan, env=environment, check=True, capture_output=True)
     command = [folder / "nnUNetv2_train", "301", "3d_fullres", "1", "-tr", "ADNeXtTrainer_T", "-device", "cpu"]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
