@@ -102,8 +102,9 @@ def test_one_bad_scan_is_named_at_the_end_and_costs_no_other(fresh, capsys) -> N
 
 def test_killed_at_any_moment_a_restart_ends_with_the_same_files(fresh) -> None:
     folder = _import(fresh)
-    command = [Path(sys.executable).parent / "adnext_plan_and_preprocess", "-d", "7", "-np", "1", *SIZE]
-    subprocess.run(command, check=True, capture_output=True)
+    words = ["-d", "7", "-np", "1", *SIZE]
+    command = [Path(sys.executable).parent / "adnext_plan_and_preprocess", *words]
+    assert plan_and_preprocess.main(words) == 0
     expected = _hashes(folder)
     for path in (folder / DATA).iterdir():
         path.unlink()
@@ -113,7 +114,7 @@ def test_killed_at_any_moment_a_restart_ends_with_the_same_files(fresh) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert _hashes(folder) != expected
-    subprocess.run(command, check=True, capture_output=True)
+    assert plan_and_preprocess.main(words) == 0
     assert _hashes(folder) == expected
     assert not (folder / f"{DATA}.partial").exists()
 
