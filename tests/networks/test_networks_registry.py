@@ -101,6 +101,11 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The slowest networks with fewer channels; nothing that is tested by computing hangs on how many there are."""
     for name in ("LIU_STAGES", "POLIMI_STAGES"):
         monkeypatch.setattr(liu, name, tuple(one._replace(width=one.width // 8) for one in getattr(liu, name)))
+
+
+@pytest.fixture
+def narrow_residuals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same of ResEnc-L; not where a scan is empty, whose rounding is blown up the more the fewer there are."""
     monkeypatch.setattr(unet, "RESENC_L_WIDTHS", tuple(width // 8 for width in unet.RESENC_L_WIDTHS))
 
 
@@ -138,7 +143,7 @@ def test_all_that_depends_on_the_task_is_outside_the_encoder(name: str) -> None:
 
 
 @every_network
-def test_it_can_be_trained_and_shared(narrow, name: str) -> None:
+def test_it_can_be_trained_and_shared(narrow, narrow_residuals, name: str) -> None:
     torch.manual_seed(0)
     size = (EXPECTED[name].smallest,) * 3
     network = _build(name, 2, 3, size).train()
