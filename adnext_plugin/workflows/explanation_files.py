@@ -1,7 +1,7 @@
 """The files of maps: of each case over its scan, of groups of people over the template's brain."""
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +24,7 @@ FILMS = ("gif", "png", "webp")  # as `explanations.animation` makes them, which 
 
 
 class CaseFiles:
-    """Writes the files of maps, those of one case while the next is explained.
+    """Writes the files of maps, those of some cases while the next is explained.
 
     Args:
         threshold: of masks.
@@ -39,23 +39,23 @@ class CaseFiles:
         self._threshold, self._folder, self._task, self._animate = threshold, folder, task, animate
         # most of the time is interpolation and compression, which threads share
         self._pool = ThreadPoolExecutor(THREADS)
-        self._written: list[Future[None]] = []
+        self._written: deque[list[Future[None]]] = deque()
 
     def add(self, found: "ExplainedCase") -> dict[str, Any]:
         """Begin to write the map, its mask, its picture and a film; gives the case's row of the table.
 
         Raises:
-            AdnextError: the files of the case before could not be written.
+            AdnextError: the files of a case before could not be written.
         """
         import numpy as np
 
         from adnext_plugin.explanations.thresholds import stands_out
 
         mask_zyx = stands_out(found.map_zyx, found.brain_zyx, self._threshold)
-        self.finish()
+        self._wait(but=THREADS - 1)
         writers = [self._write_map, self._write_mask, self._write_picture]
         writers += [] if self._animate is None else [self._write_film]
-        self._written = [self._pool.submit(write, found, mask_zyx) for write in writers]
+        self._written.append([self._pool.submit(write, found, mask_zyx) for write in writers])
         in_brain = np.where(found.brain_zyx, found.map_zyx, -np.inf)
         z, y, x = np.unravel_index(int(in_brain.argmax()), in_brain.shape)
         peak_mm = found.affine @ [x, y, z, 1]
@@ -75,9 +75,13 @@ class CaseFiles:
         Raises:
             AdnextError: one of them could not be written.
         """
-        written, self._written = self._written, []
-        for one in written:
-            one.result()
+        self._wait(but=0)
+
+    def _wait(self, but: int) -> None:
+        """Until no more than so many cases are being written."""
+        while len(self._written) > but:
+            for one in self._written.popleft():
+                one.result()
 
     def _write_map(self, found: "ExplainedCase", mask_zyx: "np.ndarray") -> None:
         from adnext_plugin.explanations.placement import over_scan, write_nifti
