@@ -37,7 +37,7 @@ DATASET, NUMBER, CONFIGURATION, PLANS = "Dataset777_Busy", "777", "3d_fullres", 
 def data(device: str, tiny: bool, folder: Path) -> dict:
     """Scans a second of loaders and of volumes kept on the device, augmentation, waits, epochs; each for itself."""
     edge, cases = (32, DRAWN) if tiny else (128, CASES)
-    prepared = _prepared(folder, edge, cases)
+    prepared = prepared_of_drawn(folder, edge, cases)
     found: dict[str, Any] = {"edge_voxels": edge, "cases": cases, "batch": BATCH}
     checks: dict[str, Callable[[], Any]] = {
         "scans_per_second": lambda: _throughput(prepared, edge, device),
@@ -246,7 +246,7 @@ def _trainer(name: str, device: str, folder: Path) -> RunTrainer:
     return get_trainer_from_args(DATASET, CONFIGURATION, 0, name, PLANS, False, torch.device(device))
 
 
-def _prepared(folder: Path, edge: int, cases: int) -> Path:
+def prepared_of_drawn(folder: Path, edge: int, cases: int) -> Path:
     """A few drawn scans, imported and prepared, and copies of them under other names until there are enough."""
     from adnext_plugin.cli import import_dataset, plan_and_preprocess
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from gpu_acceptance_data import CONFIGURATION, DATASET, DRAWN, NUMBER, prepared_of_drawn
 from pipeline import dataset_folder, run_command, run_of
 
 from adnext_plugin.environment import trainer_search_path
@@ -36,14 +37,11 @@ def oasis(device: str, tiny: bool, folder: Path) -> dict:
 
 def stock_command(device: str, tiny: bool, folder: Path) -> dict:
     """`nnUNetv2_train … -num_gpus 1` finds the trainer, trains a fold, and its checkpoint predicts."""
-    run_command("adnext_demo", "--output", str(folder / "demo"), "--subjects", "16", "--epochs", "3", "-device", device)
-    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
-        os.environ[name] = str(folder / "demo" / name)
-    os.environ["nnUNet_results"] = str(folder / "nnUNet_results")
+    prepared_of_drawn(folder, edge=32 if tiny else 128, cases=DRAWN)
     os.environ |= {"nnUNet_extTrainer": trainer_search_path(), "ADNEXT_SETTINGS": json.dumps({"epochs": 3})}
-    which = ("999", "3d_fullres", "0", "-tr", TRAINER, "-p", PLANS_NAME)
+    which = (NUMBER, CONFIGURATION, "0", "-tr", TRAINER, "-p", PLANS_NAME)
     seconds = run_command("nnUNetv2_train", *which, "-num_gpus", "1", "-device", device)
-    fold = folder / "nnUNet_results" / "Dataset999_Demo" / run_of(TRAINER) / "fold_0"
+    fold = folder / "results" / DATASET / run_of(TRAINER) / "fold_0"
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     return {"seconds": seconds, "held_out": summary["metrics"]["val"], "device": _device_of(fold)}
 
