@@ -21,7 +21,6 @@ import re
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -73,8 +72,13 @@ def main() -> None:
     arguments = parser.parse_args()
     work = arguments.work.absolute()
     box = work / f"box_{arguments.part[0]}" / "deep" / "er"
-    make_world(work / "world")
+    done = {found["number"] for found in read_trials(work)}
+    numbers = [number for number in range(arguments.part[0], arguments.trials, arguments.part[1]) if number not in done]
+    if arguments.only is None and not numbers:  # then nothing need be imported or made
+        write_result(read_trials(work), arguments.seed, arguments.result)
+        return
     commands = prepare_process(box)
+    make_world(work / "world", commands)
 
     def trial(number: int) -> dict[str, Any]:
         return run_trial(number, arguments.seed, work / "world", box, commands)
@@ -84,8 +88,6 @@ def main() -> None:
         print((box.parent / "printed").read_text(errors="replace"))
         return
     started = time.monotonic()
-    done = {found["number"] for found in read_trials(work)}
-    numbers = [number for number in range(arguments.part[0], arguments.trials, arguments.part[1]) if number not in done]
     with (work / f"trials_{arguments.part[0]}.jsonl").open("a") as stream:
         for found in in_processes(numbers, trial):
             stream.write(json.dumps(found) + "\n")
@@ -95,8 +97,8 @@ def main() -> None:
     write_result(read_trials(work), arguments.seed, arguments.result)
 
 
-def make_world(world: Path) -> None:
-    """A cohort of eight, prepared, trained and exported by the commands themselves; kept for later runs."""
+def make_world(world: Path, commands: dict[str, Any]) -> None:
+    """A cohort of eight, prepared, trained and exported by the commands, in forks; kept for later runs."""
     if (world / "model.zip").is_file():
         return
     shutil.rmtree(world, ignore_errors=True)
@@ -135,11 +137,23 @@ def make_world(world: Path) -> None:
         train,
         ["adnext_export", str(inputs.RESULTS), "-o", "model.zip", "-device", "cpu"],
     ):
-        environment = os.environ | {name: str(world / folder) for name, folder in VARIABLES.items()}
         for folder in VARIABLES.values():
             (world / folder).mkdir(exist_ok=True)
-        program = Path(sys.executable).parent / command[0]
-        subprocess.run([program, *command[1:]], cwd=world, env=environment | {"ADNEXT_SETTINGS": FAST}, check=True)
+        _run_in_fork(commands[command[0]], command[1:], world)
+
+
+def _run_in_fork(command: Any, words: list[str], world: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.chdir(world)
+            os.environ |= {name: str(world / folder) for name, folder in VARIABLES.items()}
+            code = run_here(command, words, world / "printed")
+        finally:  # the child is to do nothing else
+            os._exit(code)
+    if os.waitpid(child, 0)[1]:
+        raise RuntimeError(f"the world could not be made: {(world / 'printed').read_text(errors='replace')}")
 
 
 def prepare_process(box: Path) -> dict[str, Any]:
