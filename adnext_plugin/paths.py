@@ -22,6 +22,7 @@ QUALITY_FOLDER, QUALITY_FILE = "quality", "quality.csv"  # of a preprocessed dat
 SPLITS_FILE = "splits_final.json"
 NNUNETS_FOLDS = 5  # which it draws where there is no such file
 PERMUTED_FOLDER = "permuted_"  # and a seed: folder of results of labels dealt out anew under it
+FAST_FOLDER = "fast"  # folder of results of what was trained in miniature
 SEED_FOLDER = "seed_"  # and a number: folder of results with what was trained again under that seed
 METER_FOLDER = "inflation_meter"  # of a fold: predictions of its held-out part after every epoch
 FITTED_STEPS_FILE = "fitted_steps.safetensors"  # of a fold: what preprocessing has learned from its training part

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.records import record
-from adnext_plugin.stamps import AUDIT_SKIPPED, OPTIMISTIC, OTHER_PEOPLE
+from adnext_plugin.stamps import AUDIT_SKIPPED, FAST, OPTIMISTIC, OTHER_PEOPLE
 
 ClassWeights = Literal["inverse_frequency", "none", "counts"]
 Protocol = Literal["honest", "paper"]
@@ -16,6 +16,7 @@ Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 PrecisionSetting = Literal["auto", Precision]
 AUTO = "auto"  # of a setting that a run decides when it begins
 REASONS = ("skip_audit", "other_people")  # settings whose text is the user's, and may name people
+FAST_EPOCHS, FAST_SUBJECTS = 2, 16  # at most, of a fold that is trained in miniature
 REASON_GIVEN = "a reason was given"  # all that is shared of it
 # settings of labelled tasks that mean nothing to a model that is fitted at once
 OF_DESCENT = (
@@ -116,6 +117,8 @@ class TrainerSettings(RunSettings):
     # also predict the held-out fold after every epoch, to show by how much the paper's protocol would overstate this
     # very run; nothing depends on it
     inflation_meter: bool = False
+    # a rehearsal: FAST_EPOCHS epochs unless others are asked for, on FAST_SUBJECTS people of the training part
+    fast: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,7 +145,9 @@ class TrainerSettings(RunSettings):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What every result of such a run is stamped with."""
-        stamps = [OPTIMISTIC] if self.protocol == "paper" else []
+        stamps = [FAST] if self.fast else []
+        if self.protocol == "paper":
+            stamps.append(OPTIMISTIC)
         if self.permute_labels is not None:
             stamps.append(f"PERMUTED: labels were dealt out anew among subjects (seed {self.permute_labels})")
         if self.skip_audit is not None:

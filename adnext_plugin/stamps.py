@@ -6,6 +6,7 @@ from collections.abc import Iterable
 AUDIT_SKIPPED = "AUDIT SKIPPED"
 OTHER_PEOPLE = "OTHER PEOPLE: equal ids in both datasets are said to be of different people"
 PEOPLE_NOT_KNOWN = "PEOPLE NOT KNOWN: whether the first weights have seen held-out people could not be looked up"
+FAST = "FAST: trained in miniature, on a few scans, to see that everything goes through; its numbers are no results"
 OPTIMISTIC = "OPTIMISTIC: under the paper's protocol the epoch was chosen on the very subjects it is scored on"
 
 

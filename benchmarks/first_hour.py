@@ -1,11 +1,12 @@
 """The first hour of a new user: the README's own commands, as they stand there, on real scans.
 
-    python benchmarks/first_hour.py --work DIR [--cohort oasis1|ds000011] [--change OLD NEW] [--dry]
+    python benchmarks/first_hour.py --work DIR [--cohort oasis1|ds000011] [--gpu] [--change OLD NEW] [--dry]
 
 Reads the commands of "Your own data in five minutes" out of README.md and runs them one after the other in an empty
 folder, in which lies what they speak of. For `oasis1` that is `scans.csv` with 100 people of 60 and older, half with
-dementia, and five more in `scans/`; the commands are those of the README to the letter. For `ds000011`, six young heads
-with ages and no diagnosis, the README's words are replaced as CHANGED_FOR_DS000011 says. Writes what each step printed,
+dementia, and five more in `scans/`; the commands are those of the README to the letter, with what it says to add
+without a GPU. For `ds000011`, six young heads with ages and no diagnosis, the README's words are replaced as
+CHANGED_FOR_DS000011 says. Writes what each step printed,
 and its seconds, processor time and exit code, into benchmarks/results/first_hour_COHORT.json. Steps that are in DIR
 already, under the same command, are not run again; one that was interrupted by SIGTERM or Ctrl-C goes on, and its times
 add up. `--change` replaces further words, which the results name. The scans are those described in the data's own
@@ -53,18 +54,22 @@ class Step:
     output: tuple[str, ...]
 
 
-def commands_of(readme: str, source: str) -> list[str]:
+def commands_of(readme: str, source: str, *, has_gpu: bool = True) -> list[str]:
     """Commands of the section, in order; of the two imports, the one with this option.
 
     Args:
         readme: its text.
         source: `--table` or `--bids`.
+        has_gpu: without one, commands have what their comment says to add there.
     """
     section = re.search(rf"^## {re.escape(SECTION)}\n(.*?)(?=^## )", readme, re.DOTALL | re.MULTILINE)
     if section is None:
         sys.exit(f"README.md has no section {SECTION!r}")
     blocks = re.findall(r"^```bash\n(.*?)^```$", section[1], re.DOTALL | re.MULTILINE)
-    lines = [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
+    lines = [line for block in blocks for line in block.splitlines()]
+    if not has_gpu:
+        lines = [re.sub(r"\s+# without a GPU, add (.*)", r" \1", line) for line in lines]
+    lines = [re.sub(r"\s+# .*", "", line) for line in lines]
     return [line for line in lines if not line.startswith("adnext_import ") or source in line.split()]
 
 
@@ -168,6 +173,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True, help="folder to play in; what is there is gone on with")
     parser.add_argument("--cohort", choices=SOURCES, default="oasis1")
     parser.add_argument("--change", nargs=2, action="append", default=[], metavar=("OLD", "NEW"))
+    parser.add_argument("--gpu", action="store_true", help="the commands are those for a machine with a GPU")
     parser.add_argument("--dry", action="store_true", help="write no results")
     arguments = parser.parse_args()
     data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)).absolute()
@@ -177,7 +183,8 @@ def main() -> int:
         {"oasis1": lay_out_oasis, "ds000011": lay_out_ds000011}[arguments.cohort](data, folder)
     readme = (ROOT / "README.md").read_text()
     words = {**(CHANGED_FOR_DS000011 if arguments.cohort == "ds000011" else {}), **dict(arguments.change)}
-    commands = [changed(command, words) for command in commands_of(readme, SOURCES[arguments.cohort])]
+    said = commands_of(readme, SOURCES[arguments.cohort], has_gpu=arguments.gpu)
+    commands = [changed(command, words) for command in said]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     steps = play(commands, folder, optional_of(readme))
     has_passed = len(steps) == sum(not command.startswith(SAYS_WHERE) for command in commands) and not steps[-1].code
@@ -188,6 +195,7 @@ def main() -> int:
             "made_by": provenance(),
             "processors": len(os.sched_getaffinity(0)),
             "threads": os.environ.get("OMP_NUM_THREADS"),
+            "gpu": arguments.gpu,
             "changed": words,
             "finished": has_passed,
             "seconds": round(sum(step.seconds for step in steps), 1),

@@ -9,17 +9,20 @@ from adnext_plugin.cli.command import command, new_parser
 from adnext_plugin.cli.evaluation_text import print_evaluation, print_files
 from adnext_plugin.workflows.demo import Request, run_demo
 
+SUBJECTS, EPOCHS = (120, 24), (30, 3)  # usually, and with --fast
+
 
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_demo", "Run everything on phantom brains made from the MNI152 template; no download.")
     parser.add_argument("--output", type=Path, default=Path("adnext_demo"), help="folder (default: %(default)s)")
-    parser.add_argument(
-        "--subjects", type=int, default=120, help="people, half of them patients (default: %(default)s)"
-    )
+    parser.add_argument("--subjects", type=int, help=f"people, half of them patients (default: {_default(SUBJECTS)})")
     parser.add_argument("--effect", type=float, default=1.0, help="size of the disease; 0: none (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the cohort and the training (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=30, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, help=f"default: {_default(EPOCHS)}")
+    parser.add_argument(
+        "--fast", action="store_true", help="everything in miniature, to see it go through; nothing can be learned so"
+    )
     parser.add_argument(
         "--device",
         "-device",
@@ -30,10 +33,19 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
+def _default(sizes: tuple[int, int]) -> str:
+    usual, fast = sizes
+    return f"{usual}, with --fast {fast}"
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    request = Request(**vars(build_parser().parse_args(argv)))
+    arguments = build_parser().parse_args(argv)
+    for name, sizes in (("subjects", SUBJECTS), ("epochs", EPOCHS)):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, sizes[arguments.fast])
+    request = Request(**vars(arguments))
     result = run_demo(request, partial(print, flush=True), print_evaluation)
     evaluation = result.training.evaluation
     assert evaluation is not None  # of a cross-validation with labels

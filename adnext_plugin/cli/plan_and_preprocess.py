@@ -29,7 +29,8 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--preset",
         default="default",
-        help="default, paper, hcp, t1_mni, gm_modulated, medial_temporal, tissues, or a JSON file (default: default)",
+        help="default, coarse, paper, hcp, t1_mni, gm_modulated, medial_temporal, tissues, or a JSON file "
+        "(default: default)",
     )
     parser.add_argument("--fit", choices=["pad_crop", "resize"], help="keep true size, or stretch the brain's box")
     parser.add_argument("--interpolation", choices=["linear", "cubic"], help="default: linear")

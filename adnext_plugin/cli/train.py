@@ -15,6 +15,8 @@ from adnext_plugin.cli.runs import (
     recommended,
 )
 from adnext_plugin.names import names_in
+from adnext_plugin.paths import FAST_FOLDER
+from adnext_plugin.settings import FAST_EPOCHS, FAST_SUBJECTS
 from adnext_plugin.workflows.train import Request, train
 
 # settings of a trainer that have an option of their own, by the option
@@ -26,6 +28,7 @@ SETTINGS = {
     "other_people": "other_people",
     "inflation_meter": "inflation_meter",
     "n_train": "n_train",
+    "fast": "fast",
 }
 
 
@@ -70,6 +73,14 @@ def build_parser() -> ArgumentParser:
         default=None,
         help="also predict the held-out fold after every epoch, so that adnext_evaluate can show by how much the "
         "paper's protocol would overstate this very run; nothing else changes",
+    )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        default=None,
+        help=f"a rehearsal of everything in minutes: {FAST_EPOCHS} epochs (or those of --set epochs) on "
+        f"{FAST_SUBJECTS} people of each fold; results go to a folder {FAST_FOLDER} of nnUNet_results and are stamped "
+        "FAST",
     )
     parser.add_argument(
         "--n-train",

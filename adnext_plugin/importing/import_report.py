@@ -7,6 +7,8 @@ from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.image_checks import doubt_notes
 from adnext_plugin.importing.inclusion import Selection
 from adnext_plugin.importing.scans import Source
+from adnext_plugin.splits.design import PARTS
+from adnext_plugin.splits.drawing import FOLDS
 from adnext_plugin.subjects import FEWEST_OF_A_CLASS
 
 
@@ -61,13 +63,23 @@ def report_text(report: dict) -> str:
 
 
 def _few_people(selection: Selection) -> Iterator[str]:
-    """Classes, or all where the target is a number, of so few people that scores will have no interval."""
+    """Classes, or all where the target is a number, of so few people that folds or intervals cannot be had."""
     for name in selection.classes or (None,):
         cases = [case for case in selection.cases if case.target is not None and name in (None, case.target)]
         people = len({case.subject_id for case in cases})
+        who = f"there are {people} subjects" if name is None else f"class {name} has {people} subjects"
+        if cases and people < FOLDS:
+            yield f"{who}, fewer than the {FOLDS} folds that planning draws; {_way_out(people, name is not None)}"
         if cases and people < FEWEST_OF_A_CLASS:
-            who = f"there are {people} subjects" if name is None else f"class {name} has {people} subjects"
             yield f"{who}: scores get intervals, and runs are compared, from {FEWEST_OF_A_CLASS} on"
+
+
+def _way_out(people: int, are_of_a_class: bool) -> str:
+    """What can be done where so few people are to be shared out among folds."""
+    # a fold needs somebody for each of its parts
+    ways = [f"plan with --folds {people}"] if people >= len(PARTS) else []
+    ways += ["join classes with --label-map"] if are_of_a_class else []
+    return ", ".join([*ways, "or add subjects" if ways else "add subjects"])
 
 
 def _range(values: list[str | float | None]) -> list[float] | None:

@@ -18,7 +18,7 @@ SMALL = TrainerSettings(
 FEW_SUBJECTS = 1000  # to learn from; the recipe for few scans was found with 90 to 220 (docs/recipes.md)
 # of an epoch of AD-NeXt-T with the convolutional stem and precise batch norm, on an AMD EPYC
 SECONDS_PER_VOXEL_AND_THREAD = 0.33e-6
-HOURS_WORTH_A_COARSER_GRID = 6
+HOURS_WORTH_A_COARSER_GRID = 1
 
 
 def recommended_trainer(learn_from: int, *, has_gpu: bool) -> str:
@@ -55,7 +55,8 @@ def advice(learn_from: int, voxels: int, epochs: int, folds: int, threads: int |
     hours = learn_from * voxels * epochs * folds * SECONDS_PER_VOXEL_AND_THREAD / threads / 3600
     found += f" On this CPU, {folds} folds of it take about {_duration(hours)}"
     if hours > HOURS_WORTH_A_COARSER_GRID:
-        return f"{found}; with twice the --spacing and half the --input-size, an eighth of that."
+        coarse = "with twice the --spacing and half the --input-size, as --preset coarse has them"
+        return f"{found}; {coarse}, about {_duration(hours / 8)}."
     return f"{found}."
 
 

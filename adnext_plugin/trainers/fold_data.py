@@ -23,7 +23,7 @@ from adnext_plugin.paths import DATASET_FILE, plans_file
 from adnext_plugin.plan import Plan, configuration_of, data_identifier, plan_in, read_plans
 from adnext_plugin.preprocessing.chain import channels_of, fitted_steps_of
 from adnext_plugin.preprocessing.fitted import FittedSteps, StoredToInput, fit_steps
-from adnext_plugin.settings import RunSettings, TrainerSettings
+from adnext_plugin.settings import FAST_SUBJECTS, RunSettings, TrainerSettings
 from adnext_plugin.splits.folds import ensure_splits, require_every_class, take_fraction
 from adnext_plugin.subjects import permute_targets, read_people
 from adnext_plugin.task import image_names_in, task_of
@@ -77,8 +77,11 @@ class FoldData:
         training, compared_on = self.parts["train"], self.parts["selection"]
         if settings.protocol == "paper":
             training, compared_on = sorted(training + compared_on), self.parts["val"]
-        if settings.train_fraction < 1:
-            training = take_fraction(training, self.subjects, self.plan.known_task, settings.train_fraction)
+        fraction = settings.train_fraction
+        if settings.fast and training:
+            fraction *= min(1.0, FAST_SUBJECTS / self.rows(training)["subject_id"].nunique())
+        if fraction < 1:
+            training = take_fraction(training, self.subjects, self.plan.known_task, fraction)
         where = "The dataset" if self.fold == "all" else f"The training part of fold {self.fold}"
         require_every_class(training, self.subjects, self.plan.known_task, where)
         return training, compared_on

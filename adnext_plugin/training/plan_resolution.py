@@ -9,7 +9,7 @@ from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import BLOCK
 from adnext_plugin.plan import NetworkSettings, Plan, configuration_of, plan_in
 from adnext_plugin.records import to_json, with_overrides
-from adnext_plugin.settings import AUTO, REASONS, RunSettings
+from adnext_plugin.settings import AUTO, FAST_EPOCHS, REASONS, RunSettings
 from adnext_plugin.task import task_of
 from adnext_plugin.training.shared_settings import shared
 
@@ -71,8 +71,16 @@ def layered(settings: SettingsType, *layers: Layer) -> SettingsType:
         SettingsError: an unknown setting, or an impossible value.
     """
     for values, where in layers:
-        settings = with_overrides(settings, _with_warmup_that_fits(settings, values), where)
+        values = _with_warmup_that_fits(settings, _with_few_epochs(settings, values))
+        settings = with_overrides(settings, values, where)
     return settings
+
+
+def _with_few_epochs(settings: RunSettings, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Whoever asks for a rehearsal, and for no number of epochs, has a few."""
+    if values.get("fast") is not True or "epochs" in values:
+        return values
+    return {**values, "epochs": min(settings.epochs, FAST_EPOCHS)}
 
 
 def _with_warmup_that_fits(settings: RunSettings, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.files import read_object, require_file
 from adnext_plugin.log import telling
 from adnext_plugin.names import whole_number
-from adnext_plugin.paths import BLOCK, PERMUTED_FOLDER, SEED_FOLDER, plans_file, raw_dir, results_dir
+from adnext_plugin.paths import BLOCK, FAST_FOLDER, PERMUTED_FOLDER, SEED_FOLDER, plans_file, raw_dir, results_dir
 from adnext_plugin.run_folder import RunFolder, seed_runs
 from adnext_plugin.run_records import read_run_info
 from adnext_plugin.workflows import evaluate
@@ -119,10 +119,15 @@ class _Job:
         return self.request.fold == "cv"
 
     @property
+    def is_rehearsal(self) -> bool:
+        return self.overrides.get("fast") is True
+
+    @property
     def results(self) -> Path:
-        """Where the run goes; what was trained on permuted labels must not lie among results."""
+        """Where the run goes; what was trained in miniature or on permuted labels must not lie among results."""
         seed = self.overrides.get("permute_labels")
-        return results_dir() if seed is None else results_dir() / f"{PERMUTED_FOLDER}{seed}"
+        results = results_dir() / FAST_FOLDER if self.is_rehearsal else results_dir()
+        return results if seed is None else results / f"{PERMUTED_FOLDER}{seed}"
 
     @property
     def first_weights(self) -> dict[Path, list[Fold]]:
@@ -164,7 +169,13 @@ def train(
         ADNEXT_LOGGERS=",".join(dict.fromkeys((*loggers_from_environment(), *request.loggers))),
         nnUNet_results=str(job.results),
     ):
-        return _run(job, tell, show_scores)
+        result = _run(job, tell, show_scores)
+    if job.is_rehearsal:
+        tell(
+            f"This was a rehearsal, and its numbers are no results. It is in {job.results}; "
+            f'export nnUNet_results="{job.results}" lets other commands find it'
+        )
+    return result
 
 
 def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] | None) -> Result:

@@ -71,6 +71,8 @@ def train_segmentation(request: "Request", tell: Tell) -> tuple["Request", tuple
     for option, given in (("--seeds", request.seeds), ("--gpus", request.gpus), ("--executor", request.executor)):
         if given:
             raise SettingsError(f"{option} is for labels of people; train a segmentation's folds one by one")
+    if request.settings.get("fast"):
+        raise SettingsError("--fast is for labels of people; --set epochs=1 --set steps_per_epoch=5 is as quick here")
     overrides = {**settings_from_environment(), **request.settings}
     if request.pretrained_weights is not None:
         overrides["pretrained_weights"] = absolute(request.pretrained_weights)

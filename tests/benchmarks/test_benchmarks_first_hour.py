@@ -31,6 +31,10 @@ def test_the_commands_are_those_of_the_readme_in_order_to_the_letter(first_hour,
     assert names[:3] == ["export", "adnext_import", "adnext_plan_and_preprocess"] and source in commands[1]
     assert names[3:] == [f"adnext_{name}" for name in ("quality", "regions", "train", "evaluate", "predict", "export")]
     assert first_hour.optional_of(readme) == {"adnext_regions -d 101"} < set(commands)
+    without = first_hour.commands_of(readme, source, has_gpu=False)
+    assert [pair for pair in zip(commands, without, strict=True) if pair[0] != pair[1]] == [
+        ("adnext_plan_and_preprocess -d 101", "adnext_plan_and_preprocess -d 101 --preset coarse")
+    ]
     for old in first_hour.CHANGED_FOR_DS000011:
         assert any(old in command for command in first_hour.commands_of(readme, "--bids"))
 

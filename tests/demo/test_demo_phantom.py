@@ -95,11 +95,14 @@ def test_the_cohort_is_a_bids_tree_with_the_truth_beside_it(tmp_path) -> None:
 
 def test_the_demo_command_runs_everything_and_prints_truth_and_result(tmp_path, capsys, monkeypatch) -> None:
     output = tmp_path / "demo"
-    arguments = ["--output", str(output), "--subjects", "16", "--epochs", "3"]
+    arguments = ["--output", str(output), "--subjects", "16", "--fast"]
     assert demo.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "Cohen's d" in printed and "The network reached AUC" in printed
-    results = output / "nnUNet_results" / "Dataset999_Demo" / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres"
+    assert "Cohen's d" in printed and "The network reached AUC" in printed and "FAST: trained in miniature" in printed
+    assert "-d 999 --preset" in printed and "--set epochs=3 --seed 0 --fast" in printed
+    results = output / "nnUNet_results" / "fast" / "Dataset999_Demo" / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres"
     assert (results / "crossval_results" / "roc.png").is_file()
+    assert f'export nnUNet_results="{output / "nnUNet_results" / "fast"}"' in printed
+    assert [path.name for path in (output / "nnUNet_results").iterdir()] == ["fast"]
     assert demo.main(["--output", str(output), "--subjects", "20", "--epochs", "3"]) == 2
     assert "holds a demo with other settings" in capsys.readouterr().err

@@ -43,6 +43,20 @@ def test_a_share_of_the_training_part_leaves_selection_whole(fold: FoldData) -> 
     assert set(training) < set(fold.parts["train"]) and compared_on == fold.parts["selection"]
 
 
+def test_a_rehearsal_learns_of_a_few_people_of_every_class_and_leaves_selection_whole(
+    fold: FoldData, monkeypatch
+) -> None:
+    fast = TrainerSettings(fast=True)
+    assert fold.cases_to_train_on(fast) == fold.cases_to_train_on(TrainerSettings())  # there are no more than a few
+    monkeypatch.setattr("adnext_plugin.trainers.fold_data.FAST_SUBJECTS", 4)
+    training, compared_on = fold.cases_to_train_on(fast)
+    rows = fold.rows(training)
+    assert set(training) < set(fold.parts["train"]) and compared_on == fold.parts["selection"]
+    assert rows.groupby("diagnosis")["subject_id"].nunique().to_dict() == {"AD": 2, "CN": 2}
+    halved, _ = fold.cases_to_train_on(TrainerSettings(fast=True, train_fraction=0.5))
+    assert set(halved) < set(training)
+
+
 def test_what_inputs_are_relative_to_is_measured_on_the_training_part_alone(trained: Trained) -> None:
     folder = trained.workspace.preprocessed / "Dataset301_Toy"
     task, subjects = read_dataset(folder)

@@ -21,4 +21,8 @@ def test_time_is_told_without_a_gpu_and_a_coarser_grid_where_it_is_long() -> Non
     assert "On this CPU, 4 folds of it take about 12 minutes." in coarse
     assert "about 3 hours" in advice(220, threads=2, voxels=2_097_152, epochs=40, folds=4)
     assert "twice the --spacing" in advice(900, threads=2, voxels=2_097_152, epochs=40, folds=4)
+    assert "half the --input-size, as --preset coarse has them, about 25 minutes" in advice(
+        220, threads=2, voxels=2_097_152, epochs=40, folds=4
+    )
+    assert "coarse" not in advice(120, threads=4, voxels=2_097_152, epochs=20, folds=4)
     assert "about" not in advice(220, threads=None, **OASIS)

@@ -19,7 +19,7 @@ from adnext_plugin.errors import PathsError, SettingsError, WeightsError
 from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.plan import NetworkSettings, plans_with
 from adnext_plugin.records import to_json
-from adnext_plugin.settings import TrainerSettings
+from adnext_plugin.settings import LinearSettings, TrainerSettings
 from adnext_plugin.task import Task
 from adnext_plugin.training.batch_norm import settle_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside, write_checkpoint
@@ -73,6 +73,23 @@ def test_a_warm_up_that_does_not_fit_into_few_epochs_takes_its_share_of_them(ask
     assert layered(of_many, (asked, "--set")).warmup_epochs == warmup
     with pytest.raises(SettingsError, match=r"warmup_epochs must be below epochs \(3\)"):
         layered(of_many, ({"epochs": 3, "warmup_epochs": 3}, "--set"))
+
+
+@pytest.mark.parametrize(
+    ("usual", "asked", "epochs"),
+    [
+        (TrainerSettings(), {"fast": True}, 2),
+        (TrainerSettings(epochs=20, warmup_epochs=2), {"fast": True}, 2),
+        (TrainerSettings(), {"fast": True, "epochs": 5}, 5),
+        (TrainerSettings(), {"fast": False}, 150),
+        (TrainerSettings(epochs=1), {"fast": True}, 1),
+        (LinearSettings(), {"fast": True}, 1),
+    ],
+)
+def test_a_rehearsal_has_few_epochs_unless_others_are_asked_for(usual, asked: dict, epochs: int) -> None:
+    settings = layered(usual, (asked, "--set"))
+    assert settings.epochs == epochs
+    assert any(stamp.startswith("FAST") for stamp in settings.warnings) == asked["fast"]
 
 
 def test_the_figure_of_progress_counts_epochs_from_1_and_calls_nothing_held_out_that_is_not(
