@@ -37,6 +37,8 @@ def has_scalp(volume_zyx: np.ndarray, spacing_mm: Sequence[float], skipped_mm: f
 def dip_below_surface(volume_zyx: np.ndarray, spacing_mm: Sequence[float], skipped_mm: float = 0.0) -> float:
     """By what share the mean intensity of shells falls again from the brightest one above it; 0 if it never does.
 
+    Shells are no thinner than a voxel along its shortest edge: depths come in steps of voxels, and a thinner shell
+    would hold the voxels of a few directions alone.
     Faces of the array are no surface: where the field of view cuts a head, its inside lies open.
     """
     steps = [max(1, round(SHELL_MM / edge)) for edge in spacing_mm]
@@ -45,9 +47,10 @@ def dip_below_surface(volume_zyx: np.ndarray, spacing_mm: Sequence[float], skipp
     coarse_zyx = coarse_zyx - min(0.0, float(coarse_zyx.min()))
     edges_mm = [edge * step for edge, step in zip(spacing_mm, steps, strict=True)]
     depth_mm = ndimage.distance_transform_edt(ndimage.binary_fill_holes(inside), sampling=edges_mm)
+    shell_mm = max(SHELL_MM, min(spacing_mm))
     shells = [
         float(coarse_zyx[(depth_mm > start) & (depth_mm <= end)].mean())
-        for start, end in pairwise(np.arange(skipped_mm, DEEPEST_MM + SHELL_MM, SHELL_MM))
+        for start, end in pairwise(np.arange(skipped_mm, DEEPEST_MM + shell_mm, shell_mm))
         if ((depth_mm > start) & (depth_mm <= end)).any()
     ]
     brightest = np.maximum.accumulate(shells) if shells else np.zeros(0)

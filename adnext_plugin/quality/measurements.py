@@ -82,8 +82,9 @@ def _is_head(volume_zyx: np.ndarray, properties: CaseProperties) -> bool:
         for (start, stop), edge in zip(properties.foreground_box, properties.spacing_mm, strict=True)
     ]
     voxels = properties.resampled_shape_voxels if properties.fit == "pad_crop" else volume_zyx.shape
-    mixed_mm = max(MIXED_MM, 2 * max(properties.spacing_mm))
-    return has_scalp(volume_zyx, [size / count for size, count in zip(box_mm, voxels, strict=True)], mixed_mm)
+    edges_mm = [size / count for size, count in zip(box_mm, voxels, strict=True)]
+    # a voxel of either grid, the scan's or the stored one, reaches over the surface on both of its sides
+    return has_scalp(volume_zyx, edges_mm, max(MIXED_MM, 2 * max(*properties.spacing_mm, *edges_mm)))
 
 
 def coarsen(volume_zyx: np.ndarray) -> np.ndarray:

@@ -18,9 +18,9 @@ CLASSES = ("CN", "MCI")
 
 def _notes(tree, few: int, *, is_number: bool = False) -> list[str]:
     labels = [str(60 + n) for n in range(few)] if is_number else ["CN"] * 8 + ["MCI"] * few
-    rows = [(f"s{number}", f"{number}.nii.gz", label) for number, label in enumerate(labels)]
-    rows.append(("s0", "again.nii.gz", labels[0]))  # a second scan is no second person
-    root: Path = tree({"t.csv": [("subject", "file", "dx"), *rows]})
+    rows = [(f"s{number}", "1", f"{number}.nii.gz", label) for number, label in enumerate(labels)]
+    rows.append(("s0", "2", "again.nii.gz", labels[0]))  # a second scan is no second person
+    root: Path = tree({"t.csv": [("subject", "session", "file", "dx"), *rows]})
     source = read_table_source(TableOptions(table=root / "t.csv"))
     rule = TargetRule(column="dx", is_number=True) if is_number else TargetRule(column="dx", classes=CLASSES)
     selection = select_cases(source, rule, Choice())

@@ -8,7 +8,12 @@ import pytest
 from conftest import write_scan
 from scipy import ndimage
 
+from adnext_plugin.case_properties import CaseProperties
 from adnext_plugin.cli import import_dataset, plan_and_preprocess, quality
+from adnext_plugin.images import Volume
+from adnext_plugin.plan import PreprocessingSettings
+from adnext_plugin.preprocessing.chain import prepare
+from adnext_plugin.quality.measurements import _is_head
 
 FAILURES = ("OAS1_0129", "OAS1_0198", "OAS1_0250", "OAS1_0254", "OAS1_0351")
 
@@ -67,8 +72,10 @@ def _head(seed: int, *, has_scalp: bool) -> np.ndarray:
     return np.where(inside, np.maximum(head + noise, 1), 0).astype(np.float32)
 
 
-@pytest.mark.parametrize("fit", ["resize", "pad_crop"])
-def test_heads_are_named_even_where_the_whole_cohort_is_heads_and_brains_are_not(fresh, capsys, fit: str) -> None:
+@pytest.mark.parametrize(("fit", "edge_mm"), [("resize", 2.4), ("pad_crop", 3.5)])
+def test_heads_are_named_even_where_the_whole_cohort_is_heads_and_brains_are_not(
+    fresh, capsys, fit: str, edge_mm: float
+) -> None:
     for number, has_scalp in ((7, True), (8, False)):
         rows = ["subject,path"]
         for index in range(3):
@@ -77,12 +84,25 @@ def test_heads_are_named_even_where_the_whole_cohort_is_heads_and_brains_are_not
         table = fresh.source / "table.csv"
         table.write_text("\n".join(rows) + "\n")
         assert import_dataset.main([str(number), "X", "--table", str(table), "--unlabelled", "-np", "1"]) == 0
-        size = ["--input-size", "80", "80", "80", "--spacing", "2.4", "2.4", "2.4", "--fit", fit]
+        voxels = str(round(192 / edge_mm))
+        size = ["--input-size", *[voxels] * 3, "--spacing", *[str(edge_mm)] * 3, "--fit", fit]
         command = ["-d", str(number), "-np", "1", "--no-splits", "--brain-extraction", "none", *size]
         assert plan_and_preprocess.main(command) == 0
         capsys.readouterr()
         assert quality.main(["-d", str(number), "-np", "1", "--top", "6"]) == 0
         assert capsys.readouterr().out.count("a head among brains") == (3 if has_scalp else 0)
+
+
+@pytest.mark.parametrize("edge_mm", [1.75, 3.5, 5.0])
+def test_however_coarse_the_networks_grid_heads_and_brains_are_told_apart(edge_mm: float) -> None:
+    settings = PreprocessingSettings(
+        spacing_mm=(edge_mm,) * 3, input_size_voxels=(round(200 / edge_mm),) * 3, brain_extraction="none"
+    )
+    for is_one in (True, False):
+        scan = Volume(volume_zyx=_head(3, has_scalp=is_one), affine=np.diag([2.4, 2.4, 2.4, 1.0]))
+        prepared = prepare(scan, settings)
+        properties = CaseProperties(key="", **prepared.properties)
+        assert _is_head(prepared.volume_zyx.astype(np.float32), properties) == is_one
 
 
 def test_a_case_without_its_volume_is_named_and_the_others_reported(toy, capsys, tmp_path) -> None:
