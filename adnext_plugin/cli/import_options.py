@@ -85,7 +85,9 @@ def _add_rows(parser: ArgumentParser) -> None:
     rows.add_argument(
         "--max-days", type=int, metavar="N", help="join --clinical with the visit nearest in time, at most N days away"
     )
-    rows.add_argument("--keep", default="", metavar="A,B", help="further numeric columns for subjects.csv")
+    rows.add_argument(
+        "--keep", default="", metavar="A,B", help="further columns for subjects.csv, of numbers or of words"
+    )
 
 
 def _add_writing(parser: ArgumentParser) -> None:

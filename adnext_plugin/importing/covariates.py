@@ -27,8 +27,10 @@ class Covariates:
     """Reads the covariates of scans and remembers which cells made no sense."""
 
     def __init__(self, source: Source, keep: Sequence[str]) -> None:
-        """Of a source's columns those that have a role, and the numeric columns `keep`."""
-        self._source, self._keep = source, keep
+        """Of a source's columns those that have a role, and the columns `keep`, of numbers or of words."""
+        self._source = source
+        self._keep = [column for column in keep if source.columns.get(column) != column]  # those have a role already
+        self._words = {column for column in self._keep if _has_words_alone(source, column)}
         self._unread: dict[tuple[str, str], list[tuple[str, Scan]]] = {}
 
     def of(self, scan: Scan) -> dict[str, str | float]:
@@ -45,7 +47,11 @@ class Covariates:
         for column in self._keep:
             if column not in scan.row:
                 raise TableError(f"--keep: the table has no column {column!r}{nearest_names(column, scan.row)}")
-            values[column] = self._number(scan.row[column], column, scan, is_needed=True)
+            cell = scan.row[column]
+            if column in self._words:
+                values[column] = "" if is_missing(cell) else cell
+            else:
+                values[column] = self._number(cell, column, scan, is_needed=True)
         return values
 
     def notes(self) -> Iterator[str]:
@@ -97,3 +103,9 @@ class Covariates:
             )
         self._unread.setdefault((role, column), []).append((cell, scan))
         return ""
+
+
+def _has_words_alone(source: Source, column: str) -> bool:
+    """Whether no cell of a column is a number, as of one that names families or centres."""
+    cells = [cell for scan in source.scans if not is_missing(cell := scan.row.get(column, ""))]
+    return bool(cells) and all(as_number(cell) is None for cell in cells)

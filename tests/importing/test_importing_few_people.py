@@ -1,16 +1,16 @@
-"""An import says where there are too few people for folds, and what can be done."""
+"""What folds need of an import: it says where there are too few people for folds, and what can be done."""
 
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from adnext_plugin.errors import SplitError
+from adnext_plugin.errors import SplitError, TableError
 from adnext_plugin.importing.import_report import import_report, report_text
 from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.sources.table import TableOptions, read_table_source
 from adnext_plugin.importing.targets import TargetRule
-from adnext_plugin.splits.drawing import make_splits
+from adnext_plugin.splits.drawing import Scheme, draw, make_splits
 from adnext_plugin.task import Task
 
 CLASSES = ("CN", "MCI")
@@ -56,3 +56,26 @@ def test_where_a_number_is_to_be_learned_all_people_count(tree) -> None:
     (note,) = _notes(tree, 3, is_number=True)
     way_out = "plan with --folds 3, or add subjects"
     assert note == f"there are 3 subjects, fewer than the 4 folds that planning draws; {way_out}"
+
+
+def test_columns_of_words_come_along_for_folds_and_mixed_ones_stop_the_import(tree) -> None:
+    rows = [(f"s{n}", f"{n}.nii.gz", "CN" if n % 2 else "MCI", f"{n // 3}", "AB"[n % 2], "1.5") for n in range(12)]
+    header = ("subject", "file", "dx", "family", "site", "volume")
+    named = [(*row[:3], f"fam{row[3]}", *row[4:]) for row in rows]
+    rule = TargetRule(column="dx", classes=CLASSES)
+
+    def covariates(rows: list[tuple[str, ...]]) -> pd.DataFrame:
+        source = read_table_source(TableOptions(table=tree({"t.csv": [header, *rows]}) / "t.csv"))
+        cases = select_cases(source, rule, Choice(keep=("family", "site", "volume"))).cases
+        return pd.DataFrame([{"case_id": c.case_id, "subject_id": c.subject_id, **c.covariates} for c in cases])
+
+    found = covariates(named)
+    assert found["family"].tolist() == [f"fam{n // 3}" for n in range(12)] and set(found["site"]) == {"A", "B"}
+    assert set(found["volume"]) == {1.5} and covariates(rows)["family"].tolist()[-1] == 3.0
+    people = found.assign(target=[row[2] for row in rows])
+    task = Task(name="T", kind="classification", target="target", classes=CLASSES)
+    for fold in draw(people, task, Scheme(group_by="family")):
+        held_out = people["case_id"].isin(fold["val"])
+        assert not set(people.loc[held_out, "family"]) & set(people.loc[~held_out, "family"])
+    with pytest.raises(TableError, match="s0 has family 'fam0', which is not a number"):
+        covariates([named[0], *rows[1:]])
