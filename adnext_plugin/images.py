@@ -50,10 +50,14 @@ class Volume:
         return (float(z), float(y), float(x))
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, *, may_be_empty: bool = False) -> Volume:
     """Read one 3D scan in the file's own orientation and refuse what no later stage could use.
 
     Of complex voxels the magnitude is taken; where the background is NaN and the rest is finite, NaN becomes 0.
+
+    Args:
+        path: of the file.
+        may_be_empty: all voxels may be 0, as of a channel that stands in for an image which a person does not have.
 
     Raises:
         ImageError: the file is missing, was not fetched, is cut short or not an image; it is not 3D, one slice or in
@@ -81,7 +85,7 @@ def read_volume(path: Path) -> Volume:
     if _has_nan_background(volume_xyz):
         volume_xyz = np.nan_to_num(volume_xyz, copy=True, nan=0.0, posinf=np.inf, neginf=-np.inf)
         doubts = (*doubts, nan_background())
-    _check_intensities(volume_xyz, path)
+    _check_intensities(volume_xyz, path, may_be_empty)
     volume = Volume(volume_zyx=np.ascontiguousarray(volume_xyz.T), affine=affine, doubts=doubts)
     _check_affine(volume, path)
     return volume
@@ -233,11 +237,11 @@ def _check_affine(volume: Volume, path: Path) -> None:
         )
 
 
-def _check_intensities(volume_xyz: np.ndarray, path: Path) -> None:
+def _check_intensities(volume_xyz: np.ndarray, path: Path, may_be_empty: bool) -> None:
     if volume_xyz.size == 0:
         raise ImageError(f"{path} is empty: shape {volume_xyz.shape}")
     bad_voxels = int(volume_xyz.size - np.isfinite(volume_xyz).sum())
     if bad_voxels:
         raise ImageError(f"{path} has {bad_voxels} NaN or infinite voxels; replace them or exclude the scan")
-    if volume_xyz.min() == volume_xyz.max():
+    if volume_xyz.min() == volume_xyz.max() and not (may_be_empty and volume_xyz.flat[0] == 0):
         raise ImageError(f"{path} is constant: every voxel is {volume_xyz.flat[0]:g}; exclude the scan")

@@ -31,6 +31,9 @@ def import_dataset(
     images: PathLikes | None = None,
     image_pattern: str | None = None,
     suffix: str = "T1w",
+    channels: Mapping[str, str] | None = None,
+    missing_channel: Literal["refuse", "leave-out", "zero"] = "refuse",
+    coregister: bool = False,
     derivative: str | None = None,
     entities: Mapping[str, str] | None = None,
     caps_pipeline: "CapsPipeline" = "t1-linear",
@@ -69,6 +72,10 @@ def import_dataset(
         images: folder that the paths of a table or of LONI's list start from.
         image_pattern: path of a row's image, for example "images/{ID}.nii.gz".
         suffix, derivative, entities: which images of a BIDS tree; entities such as `{"acq": "mprage"}`.
+        channels: several images of a session, name to where they are, the first T1-weighted, for example `{"T1": "T1w",
+            "FLAIR": "FLAIR"}`: ends of BIDS names, columns or patterns of a table, parts of LONI's Description.
+        missing_channel: "refuse" scans that lack an image, "leave-out" such scans, or put "zero" in its place.
+        coregister: move the further images of a session to the first.
         caps_pipeline: which images of a CAPS folder, "t1-linear" or "t1-volume".
         clinical: further tables, joined by subject and session; with `max_days`, by time.
         columns: columns by role (file, subject, session, date, age, sex, site), where they have no usual name.
@@ -117,6 +124,7 @@ def import_dataset(
             clinical=tuple(Path(path) for path in clinical),
             max_days=max_days,
             columns=columns or {},
+            channels=tuple(f"{name}={where}" for name, where in (channels or {}).items()),
             missing=tuple(missing),
             date_order=date_order,
             covariate_map=tuple(
@@ -135,6 +143,8 @@ def import_dataset(
         ),
         where=tuple(where),
         session=session,
+        missing_channel=missing_channel,
+        coregister=coregister,
         keep=tuple(keep),
         skip_unlabelled=skip_unlabelled,
         extra_ids=_path(extra_ids),

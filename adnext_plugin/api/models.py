@@ -86,7 +86,7 @@ class LoadedModel:
 
     def predict(
         self,
-        scans: Scan | Sequence[Scan],
+        scans: "Scan | Sequence[Scan | tuple[Scan, ...]]",
         *,
         spacing_zyx_mm: Sequence[float] | None = None,
         affine_xyz: "np.ndarray | None" = None,
@@ -97,7 +97,9 @@ class LoadedModel:
 
         Args:
             scans: what `adnext_predict -i` takes: an image, a folder, a table, a BIDS tree, or a dataset. Or a list of
-                images: paths, nibabel images, or arrays. An array is one scan, axes **z, y, x**.
+                images: paths, nibabel images, or arrays. An array is one scan, axes **z, y, x**. Of a model that takes
+                several images (`description.images`) each scan is a tuple of them, or the file of the first, `x_0000`,
+                with `x_0001` and so on beside it.
             spacing_zyx_mm: voxel size of arrays, in millimetres, **z, y, x**. The axes are then taken to run to the
                 head's top (z), front (y) and right (x).
             affine_xyz: for arrays instead: NIfTI's 4×4 matrix from voxel indices **x, y, z** to millimetres, RAS+.
@@ -124,7 +126,8 @@ class LoadedModel:
                 outcomes = predict_scans(self._ensemble, self._source(scans), Path(name), processes)
                 return predictions_table(outcomes, self.description)
             geometry = Geometry(spacing_zyx_mm=spacing_zyx_mm, affine_xyz=affine_xyz)
-            files = ScansOnDisk.write(as_list(scans), Path(name) / "scans", geometry)
+            images = self.description.images or ()
+            files = ScansOnDisk.write(as_list(scans), Path(name) / "scans", geometry, images)
             known = people_table(people, self.covariates, [scan.case_id for scan in files.scans])
             inputs = Inputs(scans=files.scans, columns=known)
             outcomes = predict_scans(self._ensemble, inputs, Path(name), processes)
@@ -137,7 +140,7 @@ class LoadedModel:
 
 
 def prepare_scan(
-    scan: Scan,
+    scan: "Scan | tuple[Scan, ...]",
     plan: "LoadedModel | Plan | str | PathLike[str]" = "default",
     *,
     spacing_zyx_mm: Sequence[float] | None = None,
@@ -146,13 +149,13 @@ def prepare_scan(
     """Prepare one scan as a network takes it: brain extraction where the plan has a method for it, and all else.
 
     Args:
-        scan: a path, a nibabel image, or an array, axes **z, y, x**.
+        scan: a path, a nibabel image, or an array, axes **z, y, x**; a tuple of several on one grid, each a channel.
         plan: a loaded model, a `Plan`, a plans file (`ADNeXtPlans.json`), or name or file of a preset.
         spacing_zyx_mm, affine_xyz: geometry of an array, as in `LoadedModel.predict`.
 
     Returns:
-        Intensities, (Z, Y, X), float32, of the plan's input size; the background is 0. Where a step of the plan makes
-        several channels, (C, Z, Y, X).
+        Intensities, (Z, Y, X), float32, of the plan's input size; the background is 0. Where there
+        are several channels, (C, Z, Y, X).
 
     Raises:
         ImageError: the scan is unusable, or holds no brain.
@@ -170,11 +173,14 @@ def prepare_scan(
         raise SettingsError("the plan cuts brains out by mask files; prepare such scans with plan_and_preprocess")
     geometry = Geometry(spacing_zyx_mm=spacing_zyx_mm, affine_xyz=affine_xyz)
     with tempfile.TemporaryDirectory(prefix="adnext_") as name:
-        (file,) = ScansOnDisk.write([scan], Path(name) / "scans", geometry).scans
-        job = CaseJob(case="scan", image=file.image, folder=Path(name) / "volumes", settings=settings)
+        names = tuple(f"image {place}" for place in range(len(scan) if isinstance(scan, tuple) else 1))
+        several = names if len(names) > 1 else ()
+        (file,) = ScansOnDisk.write([scan], Path(name) / "scans", geometry, several).scans
+        volumes = Path(name) / "volumes"
+        job = CaseJob(case="scan", image=file.image, further=file.further, folder=volumes, settings=settings)
         job.folder.mkdir()
         preparation.prepare_scan(job)
-        channels = len(channels_of(settings, ("scan",)))
+        channels = len(channels_of(settings, names))
         store = CaseStore(job.folder, [job.case], settings.input_size_voxels, channels=channels)
         image_czyx: np.ndarray = store[0].astype("float32")
     return image_czyx if channels > 1 else image_czyx[0]

@@ -16,7 +16,7 @@ from adnext_plugin.files import not_fetched
 from adnext_plugin.importing.covariates import SEXES
 from adnext_plugin.importing.image_files import is_image
 from adnext_plugin.importing.tables.cells import as_number, is_missing
-from adnext_plugin.prediction.inputs import ScanInput, of_files
+from adnext_plugin.prediction.inputs import ScanInput, of_files, with_further
 
 Scan = str | PathLike[str] | np.ndarray | SpatialImage
 People: TypeAlias = pd.DataFrame | Mapping[str, Sequence[Any]]
@@ -57,30 +57,44 @@ class ScansOnDisk:
     folder: Path
 
     @classmethod
-    def write(cls, scans: Sequence[Scan], folder: Path, geometry: Geometry) -> "ScansOnDisk":
+    def write(
+        cls, scans: "Sequence[Scan | tuple[Scan, ...]]", folder: Path, geometry: Geometry, channels: Sequence[str] = ()
+    ) -> "ScansOnDisk":
         """Write what is in memory, in float32, and name all.
 
         Args:
-            scans: files, images and arrays in any mixture.
+            scans: files, images and arrays in any mixture; tuples of them where a scan has several images.
             folder: to be made where it is needed.
             geometry: of the arrays.
+            channels: what the images of a scan are called, of a model that takes several. Beside a file alone the
+                others are looked for as nnU-Net names them.
 
         Raises:
             PathsError: a file does not exist or is no image.
             ImageError: an array has not three axes of numbers.
-            SettingsError: there is an array but no geometry.
+            SettingsError: there is an array but no geometry, or a scan has more or fewer images than it should.
         """
         if not len(scans):
             raise SettingsError("there is no scan to predict; give at least one")
-        paths = {index: _image_file(scan) for index, scan in enumerate(scans) if isinstance(scan, str | PathLike)}
+        firsts: list[Scan] = [_first_of(scan, index) for index, scan in enumerate(scans)]
+        paths = {index: _image_file(scan) for index, scan in enumerate(firsts) if isinstance(scan, str | PathLike)}
         named = dict(zip(paths, _named(list(paths.values())), strict=True))
-        for index, scan in enumerate(scans):
+        for index, scan in enumerate(firsts):
             if index not in named:
-                name = f"scan_{index}"
-                folder.mkdir(exist_ok=True)
-                image = folder / f"{name}.nii"
-                nibabel.save(_nifti(scan, name, geometry), image)
-                named[index] = ScanInput(case_id=name, image=image)
+                image = _on_disk(scan, f"scan_{index}", folder, geometry)
+                named[index] = ScanInput(case_id=f"scan_{index}", image=image)
+        for index, scan in enumerate(scans):
+            if not isinstance(scan, tuple):
+                named[index] = with_further(named[index], channels)
+                continue
+            if len(scan) != max(1, len(channels)):
+                wanted = ", ".join(channels) or "one image"
+                raise SettingsError(f"scan {index} has {len(scan)} images, but the model takes {wanted}")
+            others = (
+                _on_disk(other, f"scan_{index}_{place:04d}", folder, geometry)
+                for place, other in enumerate(scan[1:], start=1)
+            )
+            named[index] = replace(named[index], further=tuple(others))
         return cls(scans=tuple(named[index] for index in range(len(scans))), folder=folder)
 
     def without_folder(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +105,24 @@ class ScansOnDisk:
         return table
 
 
-def as_list(scans: Scan | Sequence[Scan]) -> list[Scan]:
+def _first_of(scan: "Scan | tuple[Scan, ...]", index: int) -> Scan:
+    if not isinstance(scan, tuple):
+        return scan
+    if not scan:
+        raise SettingsError(f"scan {index} is an empty tuple; give its images")
+    return scan[0]
+
+
+def _on_disk(scan: Scan, name: str, folder: Path, geometry: Geometry) -> Path:
+    """The file of an image, which is written if it is in memory."""
+    if isinstance(scan, str | PathLike):
+        return _image_file(scan)
+    folder.mkdir(exist_ok=True)
+    nibabel.save(_nifti(scan, name, geometry), folder / f"{name}.nii")
+    return folder / f"{name}.nii"
+
+
+def as_list(scans: "Scan | tuple[Scan, ...] | Sequence[Scan | tuple[Scan, ...]]") -> "list[Scan | tuple[Scan, ...]]":
     """Several scans, or one, as a list; an array of three axes is one scan."""
     if isinstance(scans, str | PathLike | SpatialImage) or (isinstance(scans, np.ndarray) and scans.ndim == 3):
         return [scans]

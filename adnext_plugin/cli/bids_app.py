@@ -30,6 +30,14 @@ def build_parser() -> ArgumentParser:
         "--participant-label", "--participant_label", nargs="+", default=[], help="labels, with or without sub-"
     )
     parser.add_argument("--suffix", default="T1w", help="BIDS suffix of the images (default: T1w)")
+    parser.add_argument(
+        "--channel",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=SUFFIX",
+        help="how names of images end, of a model that takes several (default: as it calls them)",
+    )
     parser.add_argument("--entity", nargs="+", default=[], metavar="KEY=VALUE", help="BIDS entities, e.g. acq=mprage")
     parser.add_argument("--backend", choices=get_args(Backend), help="what runs the networks, as in adnext_predict")
     add_device_argument(parser)
@@ -49,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         participants=tuple(arguments.participant_label),
         suffix=arguments.suffix,
         entities=tuple(arguments.entity),
+        channels=tuple(arguments.channel),
         backend=arguments.backend,
         device=arguments.device,
         processes=arguments.processes,

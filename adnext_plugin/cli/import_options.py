@@ -8,7 +8,7 @@ from adnext_plugin.cli.import_reading import add_reading_options
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.names import names_in
-from adnext_plugin.workflows.import_dataset import SESSIONS, Request
+from adnext_plugin.workflows.import_dataset import MISSING_CHANNEL, SESSIONS, Request
 from adnext_plugin.workflows.import_source import CAPS_PIPELINES, COLUMN_ROLES, SourceChoice, TargetChoice
 
 
@@ -34,6 +34,24 @@ def _add_source(parser: ArgumentParser) -> None:
     source.add_argument("--loni", type=Path, metavar="CSV", help="LONI's list of images; their tree is --images")
     source.add_argument("--images", type=Path, help="folder that the images' paths start from (default: the table's)")
     source.add_argument("--image-pattern", help="path of a row's image, e.g. 'images/{ID}.nii.gz'; may have * and ?")
+    source.add_argument(
+        "--channel",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=PATTERN",
+        help="several images of a session, the T1-weighted first: T1=T1w FLAIR=FLAIR (ends of BIDS names), columns of "
+        "files or patterns of paths of a table, parts of LONI's Description",
+    )
+    source.add_argument(
+        "--missing-channel",
+        default=MISSING_CHANNEL[0],
+        choices=MISSING_CHANNEL,
+        help="scans that lack an image: stop (default), leave them out, or put 0 in its place and note it",
+    )
+    source.add_argument(
+        "--coregister", action="store_true", help="move the further images of a session to the first (rigid)"
+    )
     source.add_argument("--suffix", default="T1w", help="BIDS suffix of the images (default: T1w)")
     source.add_argument("--derivative", metavar="NAME", help="take the images from derivatives/NAME of the BIDS tree")
     source.add_argument(
@@ -116,6 +134,8 @@ def request_of(arguments: Namespace) -> Request:
         target=_target_of(arguments),
         where=tuple(arguments.where),
         session=arguments.session,
+        missing_channel=arguments.missing_channel,
+        coregister=arguments.coregister,
         keep=names_in(arguments.keep),
         skip_unlabelled=arguments.skip_unlabelled,
         extra_ids=arguments.extra_ids,
@@ -146,6 +166,7 @@ def _source_of(arguments: Namespace) -> SourceChoice:
         date_order=arguments.date_format,
         covariate_map=tuple(tuple(group) for group in arguments.covariate_map),
         columns={role: getattr(arguments, f"{role}_column") for role in COLUMN_ROLES},
+        channels=tuple(arguments.channel),
     )
 
 

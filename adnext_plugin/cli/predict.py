@@ -23,7 +23,8 @@ def build_parser() -> ArgumentParser:
         "--input",
         "-i",
         required=True,
-        help="a NIfTI file; a folder of them, searched with the folders in it; a CSV or TSV table; a BIDS tree; a raw "
+        help="a NIfTI file; a folder of them, searched with the folders in it (several images of a scan end with "
+        "_0000, _0001); a CSV or TSV table; a BIDS tree; a raw "
         "or preprocessed dataset, the latter also by its number",
     )
     parser.add_argument("--output", "-o", type=Path, required=True, help="folder for predictions.csv and .json")
@@ -56,6 +57,14 @@ def build_parser() -> ArgumentParser:
         source.add_argument(
             f"--{role}-column", help=f"the table's column of {role}; usual names are found by themselves"
         )
+    source.add_argument(
+        "--channel",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=PATTERN",
+        help="where the images are of a model that takes several (default: columns or suffixes of the same names)",
+    )
     source.add_argument("--suffix", default="T1w", help="BIDS suffix of the images (default: T1w)")
     source.add_argument(
         "--entity", nargs="+", default=[], metavar="KEY=VALUE", help="BIDS entities, e.g. acq=mprage space=none"
@@ -90,6 +99,7 @@ def _request(arguments: Namespace) -> Request:
         columns={role: getattr(arguments, f"{role}_column") for role in COLUMNS},
         bids_suffix=arguments.suffix,
         bids_entities=tuple(arguments.entity),
+        channels=tuple(arguments.channel),
         backend=arguments.backend,
     )
 

@@ -109,7 +109,7 @@ def _how_unlikely(option: str) -> int:
 def _describe_caps(root: Path) -> list[str]:
     counts = {
         pipeline: sum(1 for _ in root.glob(f"subjects/sub-*/ses-*/{folder}/*_T1w.nii*"))
-        for pipeline, folder in CAPS_FOLDERS.items()
+        for pipeline, (folder, *_) in CAPS_FOLDERS.items()
     }
     found = [pipeline for pipeline, count in counts.items() if count]
     lines = [f"{root}: CAPS folder of Clinica", *(f"  {name:15} {counts[name]} images" for name in found)]

@@ -28,6 +28,7 @@ def import_report(source: Source, selection: Selection, doubts: Mapping[str, dic
             name: sum(any(case.target == name for case in cases) for cases in by_subject.values())
             for name in selection.classes
         },
+        **({"channels": _channels(source, selection)} if source.channels else {}),
         "positive_class": selection.classes[-1] if len(selection.classes) == 2 else None,
         "target_range": _range([case.target for case in selection.cases]),
         "sexes": dict(Counter(case.covariates.get("sex") or "unknown" for case in selection.cases)),
@@ -60,6 +61,13 @@ def report_text(report: dict) -> str:
             value = "none"
         lines.append(f"{key.replace('_', ' '):33} {value}")
     return "\n".join(lines)
+
+
+def _channels(source: Source, selection: Selection) -> dict[str, int]:
+    """How many cases have an image of each channel."""
+    first, *others = source.channels
+    counts = {name: sum(case.scan.further[i] is not None for case in selection.cases) for i, name in enumerate(others)}
+    return {first: len(selection.cases), **counts}
 
 
 def _few_people(selection: Selection) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from adnext_plugin.errors import TableError
 from adnext_plugin.importing.cases import Case, make_cases, refuse_two_ids
+from adnext_plugin.importing.channels import MissingChannel, missing_notes, refuse_other_people, settle_missing
 from adnext_plugin.importing.covariates import Covariates
 from adnext_plugin.importing.people.identities import session_key, time_order
 from adnext_plugin.importing.positive_class import in_order
@@ -27,7 +28,7 @@ class Choice:
 
     `session`: all sessions of a subject, the first in time, or the one nearest to its clinical visit. `same_people`
     maps the `person_of` of an id to the id to use for that person. `may_have_two_ids`: one person may be there under
-    several, since no folds will be made.
+    several, since no folds will be made. `missing_channel`: what becomes of scans that lack a channel.
     """
 
     conditions: Sequence[Condition] = ()
@@ -36,6 +37,7 @@ class Choice:
     skip_unlabelled: bool = False
     same_people: Mapping[str, str] = field(default_factory=dict)
     may_have_two_ids: bool = False
+    missing_channel: MissingChannel = "refuse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,10 @@ def select_cases(source: Source, rule: TargetRule | None, choice: Choice) -> Sel
             raise _unlabelled_error(unlabelled, rule, source)
         if not labelled:
             raise TableError(f"no scan of {len(source.scans)} has a {rule.column}; check --where and the target column")
+    if source.channels:
+        refuse_other_people([scan for scan, _ in labelled], source.channels)
+        labelled, without = settle_missing(labelled, source.channels, choice.missing_channel)
+        left_out |= without
     covariates = Covariates(source, choice.keep)
     cases = make_cases(labelled, covariates, choice.same_people)
     if not choice.may_have_two_ids:
@@ -91,7 +97,11 @@ def select_cases(source: Source, rule: TargetRule | None, choice: Choice) -> Sel
         cases=cases,
         classes=classes,
         left_out=left_out,
-        notes=(*covariates.notes(), *_alike(classes, labelled)),
+        notes=(
+            *covariates.notes(),
+            *_alike(classes, labelled),
+            *missing_notes([case.scan for case in cases], source.channels),
+        ),
         unlabelled=tuple(map(str, unlabelled)),
         unused_images=tuple(unused),
     )

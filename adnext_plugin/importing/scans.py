@@ -14,8 +14,9 @@ NO_MOMENT = Moment()
 class Scan:
     """One image file and what the source says about it; an absent session is "".
 
-    `gap_days` is the distance to the clinical visit that the row comes from, None where that is not known. `makeup` is
-    what may not differ between repeats of one scan, such as the Description: name to value.
+    `further` are other images of the same head, each to be a channel; None for one that there is not. `gap_days` is the
+    distance to the clinical visit that the row comes from, None where that is not known. `makeup` is what may not
+    differ between repeats of one scan, such as the Description: name to value.
     """
 
     image: Path
@@ -24,6 +25,7 @@ class Scan:
     row: Mapping[str, str]
     moment: Moment = NO_MOMENT
     gap_days: int | None = None
+    further: tuple[Path | None, ...] = ()
     makeup: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -36,7 +38,8 @@ class Source:
 
     `has_repeats` says that several scans of one session are repeats, of which the first serves; otherwise they are a
     mistake. `unused_images` were passed over in favour of others of their session. `asked_for` are columns that the
-    user named, whose cells must make sense. `notes` are for the report.
+    user named, whose cells must make sense. `notes` are for the report. `channels` are what the images of a scan are
+    called, where the user names them.
     """
 
     scans: tuple[Scan, ...]
@@ -47,6 +50,7 @@ class Source:
     has_repeats: bool = False
     asked_for: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 def require_scans(source: Source) -> None:

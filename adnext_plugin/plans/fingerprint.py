@@ -45,7 +45,7 @@ class ADNeXtFingerprintExtractor(fingerprint_extractor.DatasetFingerprintExtract
         Raises:
             ImageError: not one scan can be read.
         """
-        images = [Path(case["images"][0]) for case in self.dataset.values()]
+        images = [[Path(image) for image in case["images"]] for case in self.dataset.values()]
         if not images:
             raise ImageError(f"{self.input_folder}/imagesTr holds no scan; import the dataset again with adnext_import")
         voxels = max(1, min(MOST_VOXELS_PER_CASE, MOST_VOXELS // len(images)))
@@ -65,9 +65,23 @@ class ADNeXtFingerprintExtractor(fingerprint_extractor.DatasetFingerprintExtract
 
 
 def _fingerprint(cases: list[CaseStatistics]) -> dict:
-    intensities = np.concatenate([case.intensities for case in cases]).astype(np.float64)
+    of_channels = np.concatenate([case.intensities for case in cases], axis=1).astype(np.float64)
+    return {
+        "spacings": [list(case.spacing_mm) for case in cases],
+        "shapes_after_crop": [list(case.shape_after_crop) for case in cases],
+        "foreground_intensity_properties_per_channel": {
+            str(place): _of_channel(found[~np.isnan(found)]) for place, found in enumerate(of_channels)
+        },
+        "median_relative_size_after_cropping": float(np.median([case.relative_size_after_crop for case in cases])),
+    }
+
+
+def _of_channel(intensities: np.ndarray) -> dict[str, float]:
+    """By the keys that nnU-Net expects; 0 of a channel that nobody has."""
+    if not intensities.size:
+        intensities = np.zeros(1)
     low, median, high = np.percentile(intensities, (0.5, 50.0, 99.5))
-    channel = {  # the keys nnU-Net expects
+    return {
         "mean": float(intensities.mean()),
         "median": float(median),
         "std": float(intensities.std()),
@@ -75,10 +89,4 @@ def _fingerprint(cases: list[CaseStatistics]) -> dict:
         "max": float(intensities.max()),
         "percentile_99_5": float(high),
         "percentile_00_5": float(low),
-    }
-    return {
-        "spacings": [list(case.spacing_mm) for case in cases],
-        "shapes_after_crop": [list(case.shape_after_crop) for case in cases],
-        "foreground_intensity_properties_per_channel": {"0": channel},
-        "median_relative_size_after_cropping": float(np.median([case.relative_size_after_crop for case in cases])),
     }

@@ -14,6 +14,7 @@ from adnext_plugin.plan import Plan, read_plans
 from adnext_plugin.plans.listing import listing_in_linear_time
 from adnext_plugin.records import to_json
 from adnext_plugin.settings import TrainerSettings
+from adnext_plugin.task import image_names
 
 NNUNET_PLANS_NAME = "nnUNetPlans"
 
@@ -89,6 +90,7 @@ class ADNeXtPlanner(default_experiment_planner.ExperimentPlanner):
         return name
 
     def _configuration(self, median_shape: np.ndarray) -> dict:
+        images = len(image_names(self.dataset_json, f"{self.raw_dataset_folder}/dataset.json"))
         image_fn, image_kwargs, mask_fn, mask_kwargs = self.determine_resampling()
         probability_fn, probability_kwargs = self.determine_segmentation_softmax_export_fn()
         return {
@@ -98,8 +100,8 @@ class ADNeXtPlanner(default_experiment_planner.ExperimentPlanner):
             "patch_size": list(self.plan.preprocessing.input_size_voxels),
             "median_image_size_in_voxels": median_shape.tolist(),
             "spacing": list(self.plan.preprocessing.spacing_mm),
-            "normalization_schemes": ["ZScoreNormalization"],
-            "use_mask_for_norm": [True],
+            "normalization_schemes": ["ZScoreNormalization"] * images,
+            "use_mask_for_norm": [True] * images,
             "resampling_fn_data": image_fn.__name__,
             "resampling_fn_seg": mask_fn.__name__,
             "resampling_fn_data_kwargs": image_kwargs,

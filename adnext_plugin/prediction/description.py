@@ -5,9 +5,10 @@ No name of a case or subject, no label of one and no path goes in here.
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from pydantic import FiniteFloat
+from pydantic import FiniteFloat, SerializerFunctionWrapHandler, model_serializer
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.plan import Plan
@@ -89,6 +90,15 @@ class ModelDescription:
     ranges: dict[str, Range]  # quantities of training scans, by their names in `measured.py`
     trained_with: dict[str, str]  # versions and device
     stamps: tuple[str, ...] = ()  # what all results of these networks are shown with
+    images: tuple[str, ...] | None = None  # what the images of a case are called, where there are several
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_new(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As earlier versions wrote it where nothing is new, so that they can read such bundles."""
+        content: dict[str, Any] = handler(self)
+        if content["images"] is None:
+            del content["images"]
+        return content
 
     def __post_init__(self) -> None:
         if self.plan.task is None or self.plan.task.kind == "unlabelled":
@@ -99,9 +109,13 @@ class ModelDescription:
         names = [fold.name for fold in self.folds]
         if not names or len(set(names)) < len(names):
             raise SettingsError(f"a model needs folds of different names, got {names}")
-        # of one image per case, of which further steps may make several channels
-        if not 1 <= self.in_channels <= (MOST_CHANNELS if self.plan.preprocessing.steps else 1):
-            raise SettingsError(f"a model of one image per case is needed, this one takes {self.in_channels}")
+        if self.images is not None and (len(self.images) < 2 or len(set(self.images)) < len(self.images)):
+            raise SettingsError(f"the images of a case need different names, got {list(self.images)}")
+        # of which further steps may make more channels
+        fewest = len(self.images or ("scan",))
+        most = MOST_CHANNELS if self.plan.preprocessing.steps else fewest
+        if not (1 if self.plan.preprocessing.steps else fewest) <= self.in_channels <= most:
+            raise SettingsError(f"a model of {fewest} images per case cannot take {self.in_channels} channels")
         covariates = with_overrides(TrainerSettings(), self.plan.training, "the model's plan, training").covariates
         for fold in self.folds:
             self._check(fold, covariates)

@@ -229,24 +229,45 @@ class Ensemble:
                 "masks as a dataset and give that as -i"
             )
         jobs = [
-            CaseJob(case=f"scan_{index}", image=scan.image, folder=folder, settings=settings)
+            CaseJob(case=f"scan_{index}", image=scan.image, further=scan.further, folder=folder, settings=settings)
             for index, scan in enumerate(inputs.scans)
+            if not scan.missing
         ]
+        complete = [index for index, scan in enumerate(inputs.scans) if not scan.missing]
+        for index, scan in enumerate(inputs.scans):
+            if scan.missing:
+                yield index, _incomplete(scan, self._model)
         device = self._networks.device
         if settings.brain_extraction in MEMORY_BYTES:
             processes = brains_at_once(settings.brain_extraction, processes, device)
         prepare = partial(prepare_scan, device=device)
-        for index, outcome in for_each(prepare, jobs, processes=processes, description="Predicting"):
+        for number, outcome in for_each(prepare, jobs, processes=processes, description="Predicting"):
+            index, job = complete[number], jobs[number]
             if isinstance(outcome, AdnextError):
                 yield index, outcome
                 continue
-            job = jobs[index]
             channels = self._model.in_channels
             image_czyx = CaseStore(folder, [job.case], settings.input_size_voxels, channels=channels)[0]
             for path in (volume_file(folder, job.case), properties_file(folder, job.case)):
                 path.unlink()
-            warnings = tuple(doubt.text for doubt in file_doubts(job.image))
+            doubts = (doubt.text for path in (job.image, *job.further) for doubt in file_doubts(path))
+            warnings = tuple(dict.fromkeys(doubts))
+            empty = (
+                f"{name} is 0 everywhere, as of a person who has no such image"
+                for place, name in enumerate(self._model.images or ())
+                if place and not image_czyx[place].any()
+            )
+            warnings = (*warnings, *empty)
             yield index, PreparedScan(image_czyx=image_czyx, properties=outcome.properties, warnings=warnings)
+
+
+def _incomplete(scan: ScanInput, model: ModelDescription) -> ImageError:
+    """Of a scan that lacks images."""
+    names = model.images or ()
+    return ImageError(
+        f"{scan.case_id} has no {' and no '.join(scan.missing)}, and the model takes {', '.join(names)}: files ending "
+        f"with {', '.join(f'_{place:04d}' for place in range(len(names)))}, columns of a table, or --channel"
+    )
 
 
 def _each_stored(inputs: Inputs, model: ModelDescription) -> Iterator[tuple[int, PreparedScan | AdnextError]]:

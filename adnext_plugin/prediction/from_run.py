@@ -60,7 +60,7 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool 
             f"{plans['dataset_name']} -c {run.configuration} -tr {run.trainer} -p {run.plans}"
         )
     plan = _portable(plan_in(configuration, str(run.plans_file)))
-    task = plan.known_task
+    task, names_of_images = plan.known_task, image_names_in(run.dataset_file)
     names = tuple(folds) if folds else _finished_folds(run)
     summaries = {name: _summary(run, name) for name in names}
     checkpoints = {name: _checkpoint(run, name, summaries[name], plan) for name in names}
@@ -72,7 +72,8 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool 
         configuration=run.configuration,
         protocol="paper" if "paper" in {summary.protocol for summary in summaries.values()} else "honest",
         plan=plan,
-        in_channels=len(channels_of(plan.preprocessing, _images(run))),
+        in_channels=len(channels_of(plan.preprocessing, names_of_images)),
+        images=names_of_images if len(names_of_images) > 1 else None,
         stored_spacing_mm=tuple(configuration["spacing"]),
         folds=tuple(_describe(run, name, task, notes[name], calls=calls) for name in names),
         ranges={},
@@ -84,13 +85,6 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool 
     )
     seen = tuple(notes[name].pretraining_data for name in names)
     return Model(description=description, folds=models, seen=seen)
-
-
-def _images(run: RunFolder) -> tuple[str, ...]:
-    names = image_names_in(run.dataset_file)
-    if len(names) != 1:
-        raise SettingsError(f"a model of one image per case is needed, this one takes {len(names)}: {', '.join(names)}")
-    return names
 
 
 def _learned(run: RunFolder, name: str, plan: Plan) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """What to predict: one scan, a folder, a table, a BIDS tree, a raw or a preprocessed dataset, as one list of scans."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import pandas as pd
 from adnext_plugin.csv_files import read_csv
 from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.files import not_fetched, read_object, require_file
+from adnext_plugin.importing.channels import Channel, parse_channels
 from adnext_plugin.importing.image_files import (
     DICOM_ADVICE,
     IMAGE_SUFFIXES,
@@ -21,7 +23,7 @@ from adnext_plugin.importing.image_files import (
 )
 from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
-from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
+from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_channels, read_bids_source
 from adnext_plugin.importing.sources.bids_names import BidsName, parse_entities
 from adnext_plugin.importing.sources.table import TableOptions, read_table_source
 from adnext_plugin.paths import (
@@ -44,16 +46,22 @@ IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their us
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 BIDS_MARKS = ("participants.tsv", "dataset_description.json")
 CHANNEL = "_0000"  # ends the names of nnU-Net's raw images
+CHANNELS = re.compile(r"(.+)_\d{4}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanInput:
-    """One scan: a NIfTI file, or a stored volume of a preprocessed dataset."""
+    """One scan: a NIfTI file, or a stored volume of a preprocessed dataset.
+
+    `further` are the other images of a model that takes several, in its order. `missing` says which there are not.
+    """
 
     case_id: str
     image: Path
     subject_id: str = ""
     session_id: str = ""
+    further: tuple[Path, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +86,7 @@ def read_inputs(
     table_options: dict,
     bids_suffix: str,
     bids_entities: Sequence[str] = (),
+    channels: Sequence[str] = (),
 ) -> Inputs:
     """Find the scans.
 
@@ -91,6 +100,8 @@ def read_inputs(
         table_options: fields of `TableOptions`.
         bids_suffix: of the images in a BIDS tree.
         bids_entities: KEY=VALUE, of the images in a BIDS tree.
+        channels: NAME=PATTERN, where a table or BIDS tree has the images of a model that takes several; by default
+            they are columns, or suffixes, of the model's own names. Files are told apart by _0000, _0001, ...
 
     Raises:
         PathsError: nothing is there.
@@ -98,7 +109,7 @@ def read_inputs(
         SettingsError: a needed column is missing, or a dataset is for another task or prepared otherwise.
     """
     entities = parse_entities(bids_entities)
-    inputs = _read(path, model, columns, table_options, (bids_suffix, entities))
+    inputs = _read(path, model, columns, table_options, (bids_suffix, entities), _channels(model, channels))
     require_columns(inputs, columns, path)
     return inputs
 
@@ -157,15 +168,16 @@ def _read(
     columns: Sequence[str],
     table_options: dict,
     of_bids: tuple[str, Mapping[str, str]],
+    channels: tuple[Channel, ...],
 ) -> Inputs:
-    place = Path(path)
+    place, names = Path(path), tuple(channel.name for channel in channels)
     if reason := not_fetched(place):
         raise PathsError(f"{place} {reason}")
     if place.is_file() and is_image(place):
-        return of_files([place], place.parent)
+        return of_files([place], place.parent, names)
     if place.is_file() and place.suffix.lower() in TABLE_SUFFIXES:
-        source = read_table_source(TableOptions(table=place, **table_options))
-        return _of_source(source, columns, source.rows_without_image)
+        source = read_table_source(TableOptions(table=place, channels=channels, **table_options))
+        return _of_source(source, columns, source.rows_without_image, names)
     dataset = without_links(place).parent.parent
     if place.is_file() and place.suffix == VOLUME_SUFFIX and plans_file(dataset, model.plans_name).is_file():
         return _read_prepared(dataset, model, place.stem)
@@ -177,9 +189,10 @@ def _read(
         )
     if any((place / name).is_file() for name in BIDS_MARKS):
         suffix, entities = of_bids
-        source = read_bids_source(BidsOptions(root=place, suffix=suffix, entities=entities))
+        options = BidsOptions(root=place, suffix=suffix, entities=entities)
+        source = read_bids_channels(options, channels) if channels else read_bids_source(options)
         left_out = (*source.rows_without_image, *source.images_without_row)
-        return _of_source(source, columns, left_out)
+        return _of_source(source, columns, left_out, names)
     if not place.is_dir():
         name = dataset_folder_name(path, [preprocessed_dir()]) if _may_be_dataset(path) else None
         if name is None:
@@ -192,22 +205,70 @@ def _read(
     images = images_below(place)
     if not images:
         raise no_images(place, f"({', '.join(IMAGE_SUFFIXES)}) in it or in folders within")
-    return of_files(images, place)
+    return of_files(images, place, names)
+
+
+def _channels(model: ModelDescription, given: Sequence[str]) -> tuple[Channel, ...]:
+    """What a model's images are called and found by, in its order; nothing of a model of one image.
+
+    Raises:
+        SettingsError: others were given.
+    """
+    names = model.images or ()
+    channels = {channel.name: channel for channel in parse_channels(given)}
+    if channels and set(channels) != set(names):
+        raise SettingsError(
+            f"--channel {', '.join(channels)}: the model takes {', '.join(names) or 'one image, by --suffix'}"
+        )
+    return tuple(channels.get(name, Channel(name=name, where=name)) for name in names)
 
 
 def _may_be_dataset(path: str) -> bool:
     return path.isdigit() or path.startswith("Dataset")
 
 
-def of_files(images: Sequence[Path], root: Path) -> Inputs:
-    """Images, called by their paths from `root` on, without the ending where that tells them apart."""
+def of_files(images: Sequence[Path], root: Path, channels: Sequence[str] = ()) -> Inputs:
+    """Images, called by their paths from `root` on, without the ending where that tells them apart.
+
+    Args:
+        images: files.
+        root: that all of them are in.
+        channels: what the images of a case are called, of a model that takes several: files `x_0000`, `x_0001`, ... are
+            those of x.
+    """
+    if channels:
+        images = _first_of_each(images)
     names = [image.relative_to(root).as_posix() for image in images]
     short = [_without_suffix(name) for name in names]
     times = Counter(short)
     # two files that differ in their ending alone keep it
     cases = [one if times[one] == 1 else name for one, name in zip(short, names, strict=True)]
-    scans = tuple(_named(case, image) for case, image in zip(cases, images, strict=True))
+    scans = tuple(with_further(_named(case, image), channels) for case, image in zip(cases, images, strict=True))
     return Inputs(scans=scans, columns=pd.DataFrame(index=cases))
+
+
+def with_further(scan: ScanInput, channels: Sequence[str]) -> ScanInput:
+    """The scan with the images beside it, `x_0001` and so on beside `x_0000`, as far as they are there."""
+    if not channels:
+        return scan
+    files = _files_of_case(scan.image, len(channels))
+    missing = tuple(name for name, file in zip(channels, files, strict=True) if not file.is_file())
+    return replace(scan, image=files[0], further=files[1:], missing=missing)
+
+
+def _first_of_each(images: Sequence[Path]) -> list[Path]:
+    """The first image of each case of which there is any, whether that one is there or not."""
+    return list(dict.fromkeys(_files_of_case(image, 1)[0] for image in images))
+
+
+def _files_of_case(image: Path, channels: int) -> tuple[Path, ...]:
+    """Where nnU-Net has all images of the case that one is of; without a number it is the first, and alone."""
+    suffix = next(suffix for suffix in IMAGE_SUFFIXES if image.name.lower().endswith(suffix))
+    stem, ending = image.name[: -len(suffix)], image.name[-len(suffix) :]
+    numbered = CHANNELS.fullmatch(stem)
+    case = numbered[1] if numbered else stem
+    first = image if not numbered else image.with_name(f"{case}_0000{ending}")
+    return (first, *(image.with_name(f"{case}_{place:04d}{ending}") for place in range(1, channels)))
 
 
 def _named(case: str, image: Path) -> ScanInput:
@@ -224,10 +285,11 @@ def _without_suffix(name: str) -> str:
     return name[: -len(suffix)].removesuffix(CHANNEL)
 
 
-def _of_source(source: Source, columns: Sequence[str], left_out: Sequence[str]) -> Inputs:
+def _of_source(source: Source, columns: Sequence[str], left_out: Sequence[str], channels: Sequence[str] = ()) -> Inputs:
     # what the table lacks is said by the caller in the model's words
     kept = [name for name in columns if name not in IMPORTED and all(name in scan.row for scan in source.scans)]
-    selection = select_cases(source, None, Choice(keep=kept, may_have_two_ids=True))
+    # scans that lack an image are named with the others that fail
+    selection = select_cases(source, None, Choice(keep=kept, may_have_two_ids=True, missing_channel="zero"))
     cases = selection.cases
     scans = tuple(
         ScanInput(
@@ -235,6 +297,8 @@ def _of_source(source: Source, columns: Sequence[str], left_out: Sequence[str]) 
             image=case.scan.image,
             subject_id=case.subject_id,
             session_id=case.scan.session_id,
+            further=tuple(image for image in case.scan.further if image is not None),
+            missing=tuple(name for name, image in zip(channels[1:], case.scan.further, strict=True) if image is None),
         )
         for case in cases
     )
@@ -244,7 +308,8 @@ def _of_source(source: Source, columns: Sequence[str], left_out: Sequence[str]) 
 
 def _of_raw(folder: Path, model: ModelDescription) -> Inputs:
     _refuse_other_task(folder, model)
-    return _with_subjects(of_files(images_in(folder / "imagesTr"), folder / "imagesTr"), folder)
+    images = images_in(folder / "imagesTr")
+    return _with_subjects(of_files(images, folder / "imagesTr", model.images or ()), folder)
 
 
 def _with_subjects(inputs: Inputs, folder: Path) -> Inputs:
@@ -256,9 +321,8 @@ def _with_subjects(inputs: Inputs, folder: Path) -> Inputs:
     table = read_csv(path, texts=texts, needed=ID_COLUMNS, remedy="import the dataset again")
     table = table.drop_duplicates("case_id").set_index("case_id").reindex([scan.case_id for scan in inputs.scans])
     scans = tuple(
-        ScanInput(
-            case_id=scan.case_id,
-            image=scan.image,
+        replace(
+            scan,
             subject_id=_text(table["subject_id"].iloc[index]),
             session_id=_text(table["session_id"].iloc[index]),
         )

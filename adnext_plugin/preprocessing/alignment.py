@@ -50,25 +50,25 @@ def align_to_mni152(brain: Volume, kind: str, *, quick: bool = False) -> np.ndar
         ImageError: the registration failed.
     """
     with one_itk_thread():
-        template, moving = _template(), _image(brain)
+        template, moving = _template(), itk_image(brain)
         start = sitk.CenteredTransformInitializer(
             template, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
         )
         try:
-            rigid = _register(template, moving, sitk.Euler3DTransform(start), QUICK_RIGID if quick else LEVELS)
+            rigid = register(template, moving, sitk.Euler3DTransform(start), QUICK_RIGID if quick else LEVELS)
             found: sitk.Transform = rigid
             if kind == "affine":
                 affine = sitk.AffineTransform(3)
                 affine.SetMatrix(rigid.GetMatrix())
                 affine.SetTranslation(rigid.GetTranslation())
                 affine.SetCenter(rigid.GetCenter())
-                found = _register(template, moving, affine, QUICK_AFFINE if quick else LEVELS)
+                found = register(template, moving, affine, QUICK_AFFINE if quick else LEVELS)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ImageError(
                 f"it cannot be aligned to MNI152 ({reason}); exclude it, or use --alignment none"
             ) from error
-    return LPS_FROM_RAS @ _matrix(found) @ LPS_FROM_RAS
+    return world_matrix(found)
 
 
 def template_centre_mm() -> np.ndarray:
@@ -79,8 +79,12 @@ def template_centre_mm() -> np.ndarray:
     return np.array(image.TransformContinuousIndexToPhysicalPoint(middle_zyx[::-1].tolist())) * [-1, -1, 1]
 
 
-def _register(fixed: sitk.Image, moving: sitk.Image, start: TransformType, levels: Levels) -> TransformType:
-    """Improve a transform, which is changed."""
+def register(fixed: sitk.Image, moving: sitk.Image, start: TransformType, levels: Levels) -> TransformType:
+    """Improve a transform by mutual information of two images; it is changed, and returned.
+
+    Raises:
+        RuntimeError: there is no solution, as of ITK.
+    """
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricSamplingStrategy(method.REGULAR)
@@ -101,10 +105,11 @@ def _register(fixed: sitk.Image, moving: sitk.Image, start: TransformType, level
 @functools.cache
 def _template() -> sitk.Image:
     template = mni152()
-    return _image(Volume(volume_zyx=template.volume_zyx, affine=template.affine))
+    return itk_image(Volume(volume_zyx=template.volume_zyx, affine=template.affine))
 
 
-def _image(volume: Volume) -> sitk.Image:
+def itk_image(volume: Volume) -> sitk.Image:
+    """A volume as ITK has it, in its own place."""
     affine = LPS_FROM_RAS @ volume.affine
     spacing_xyz = volume.spacing_mm[::-1]
     image = sitk.GetImageFromArray(volume.volume_zyx)
@@ -115,10 +120,11 @@ def _image(volume: Volume) -> sitk.Image:
     return image
 
 
-def _matrix(transform: sitk.Transform) -> np.ndarray:
+def world_matrix(transform: sitk.Transform) -> np.ndarray:
+    """An affine transform of ITK as a 4×4 matrix of RAS+ millimetres, from the fixed image to the moving one."""
     matrix = np.eye(4)
     origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
     for axis, unit in enumerate(np.eye(3)):
         matrix[:3, axis] = np.array(transform.TransformPoint(unit.tolist())) - origin
     matrix[:3, 3] = origin
-    return matrix
+    return LPS_FROM_RAS @ matrix @ LPS_FROM_RAS

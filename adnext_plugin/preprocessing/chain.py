@@ -60,20 +60,23 @@ class NetworkInput:
         return self.image_czyx[0]
 
 
-def prepare(volume: Volume, settings: PreprocessingSettings, mask_file: Path | None = None) -> NetworkInput:
+def prepare(
+    volume: Volume, settings: PreprocessingSettings, mask_file: Path | None = None, further: Sequence[Volume] = ()
+) -> NetworkInput:
     """All steps in order, but for those that are fitted on the training part.
 
     Args:
         volume: a brain, or a head with the mask of its brain, in any orientation.
         settings: what to do.
         mask_file: of the brain, on the scan's grid.
+        further: other images of the same head on the same grid, each a channel. The first shows where the brain is.
 
     Raises:
         ImageError: the scan has no foreground, or a constant one, or cannot be aligned; or a step refuses it.
         SettingsError: a further step is unknown or does not do as it should.
     """
-    scan = Scan.of(volume, mask_file)
-    names: tuple[str, ...] = ("scan",)
+    scan = Scan.of(volume, mask_file, further)
+    names = tuple(f"image {place}" for place in range(scan.images))
     for planned in steps_of(settings):
         assert isinstance(planned.step, Step)
         scan = planned.step.apply(scan, planned.settings)

@@ -4,6 +4,7 @@ Only steps that are switched on count, each with its version and settings. A ste
 of one that is switched off, makes no case anew; nor do steps that are fitted later, on prepared images.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,19 +35,29 @@ FIRST_KEYS = frozenset(
 )
 
 
-def case_keys(image: Path, mask: Path | None, settings: PreprocessingSettings) -> tuple[str, ...]:
+def case_keys(
+    image: Path, mask: Path | None, settings: PreprocessingSettings, further: Sequence[Path] = ()
+) -> tuple[str, ...]:
     """The key of a case as it is written now; and then keys that earlier versions gave to the very same case.
 
+    Args:
+        image: the scan, the first one of several.
+        mask: of its brain.
+        settings: what is done to it.
+        further: the others.
+
     Raises:
-        ImageError: the scan does not exist.
+        ImageError: a scan does not exist.
         UnknownNameError, SettingsError: a further step cannot be had.
     """
-    if not image.is_file():
-        raise ImageError(f"{image} does not exist; import the dataset again")
+    for path in (image, *further):
+        if not path.is_file():
+            raise ImageError(f"{path} does not exist; import the dataset again")
     files = (file_sha256(image), None if mask is None else file_sha256(mask))
     steps = steps_of(settings)
-    key = _hash((*files, tuple(planned.identity for planned in steps)))
-    if any(planned.step.version != 1 or not planned.is_own for planned in steps):
+    others = tuple(file_sha256(path) for path in further)
+    key = _hash((*files, tuple(planned.identity for planned in steps), *([others] if others else [])))
+    if others or any(planned.step.version != 1 or not planned.is_own for planned in steps):
         return (key,)
     first = {name: value for name, value in to_json(settings).items() if name in FIRST_KEYS}
     return key, _hash((*files, repr(sorted(first.items())), FIRST_VERSION))

@@ -8,12 +8,12 @@ import pandas as pd
 
 from adnext_plugin.errors import PathsError, SettingsError, TableError
 from adnext_plugin.files import link_or_copy, read_object, replacing_folder, require_file, write_json
-from adnext_plugin.paths import BLOCK, CONFIGURATION, SUBJECTS_FILE, plans_file, without_links
+from adnext_plugin.paths import BLOCK, CONFIGURATION, DATASET_FILE, SUBJECTS_FILE, plans_file, without_links
 from adnext_plugin.plan import data_identifier, plan_of, read_plans
 from adnext_plugin.records import to_json
 from adnext_plugin.splits.folds import ensure_splits
 from adnext_plugin.subjects import ID_COLUMNS, read_dataset, write_subjects
-from adnext_plugin.task import Task
+from adnext_plugin.task import Task, image_names_in
 
 SHARED_COLUMNS = (*ID_COLUMNS, "age", "sex", "site", "image_sha256")
 
@@ -41,6 +41,7 @@ def merge_datasets(sources: Sequence[Path], target: Path, plans_name: str) -> tu
         raise PathsError(f"{target} exists; choose another number or name, or delete it")
     plans = {source.name: _plans(source, plans_name) for source in sources}
     _check_alike(plans)
+    _check_images({source.name: image_names_in(source / DATASET_FILE) for source in sources})
     tasks, tables = zip(*[read_dataset(source) for source in sources], strict=True)
     task = _common_task(tasks, target.name.partition("_")[2])
     columns = [*SHARED_COLUMNS, *([task.target] if task.target else [])]
@@ -86,6 +87,17 @@ def _check_alike(plans: dict[str, dict]) -> None:
                     f"{first} was preprocessed with {key} = {value}, {other} with {other_value}; preprocess "
                     "them alike (adnext_plan_and_preprocess --preset)"
                 )
+
+
+def _check_images(names: dict[str, tuple[str, ...]]) -> None:
+    first, *others = names
+    for other in others:
+        own, others_own = names[first], names[other]
+        if own != others_own and max(len(own), len(others_own)) > 1:  # what one image is called is no matter
+            raise SettingsError(
+                f"cases of {first} have the images {', '.join(own)}, those of {other} {', '.join(others_own)}; import "
+                "them with the same channels"
+            )
 
 
 def _common_task(tasks: Sequence[Task], name: str) -> Task:

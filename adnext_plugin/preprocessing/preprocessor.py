@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from adnext_plugin.case_properties import CaseProperties, read_case_properties, write_case_properties
+from adnext_plugin.channel_files import read_channels
 from adnext_plugin.dask_cluster import Cluster
 from adnext_plugin.errors import AdnextError, ImageError, PathsError, SettingsError
 from adnext_plugin.files import replacing
-from adnext_plugin.images import read_volume
 from adnext_plugin.parallel import for_each
 from adnext_plugin.partial_files import remove_abandoned
 from adnext_plugin.plan import PreprocessingSettings
@@ -27,10 +27,14 @@ from adnext_plugin.stored_volumes import is_intact, properties_file, volume_file
 
 @dataclass(frozen=True, kw_only=True)
 class CaseJob:
-    """One case to prepare: its scan, the mask of its brain where it has a skull, the folder its two files go to."""
+    """One case to prepare: its scan, the mask of its brain where it has a skull, the folder its two files go to.
+
+    `further` are other images of the same head, each to be a channel.
+    """
 
     case: str
     image: Path
+    further: tuple[Path, ...] = ()
     mask: Path | None = None
     folder: Path
     settings: PreprocessingSettings
@@ -122,7 +126,7 @@ def prepare_case(job: CaseJob) -> PreparedCase:
         ImageError: the scan is unusable; the message names its file. No files of the case are left then.
     """
     volume, notes = volume_file(job.folder, job.case), properties_file(job.folder, job.case)
-    keys = case_keys(job.image, job.mask, job.settings)
+    keys = case_keys(job.image, job.mask, job.settings, job.further)
     finished, was_damaged = _finished(notes), False
     if finished is not None and finished.key in keys:
         if is_intact(volume, finished):
@@ -134,7 +138,8 @@ def prepare_case(job: CaseJob) -> PreparedCase:
     volume.unlink(missing_ok=True)
     partial = _partial_folder(job.folder)
     try:
-        network_input = prepare(read_volume(job.image), job.settings, job.mask)
+        first, *others = read_channels((job.image, *job.further))
+        network_input = prepare(first, job.settings, job.mask, others)
         digest = write_volume(network_input.image_czyx, volume, beside=partial)
     except ImageError as error:
         message = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume
 from adnext_plugin.records import record
 
@@ -41,22 +42,25 @@ class Scan:
     """A scan on its way to the network's input.
 
     `image_czyx` holds intensities, (C, Z, Y, X), one channel a sequence or a tissue, background 0; `affine` is NIfTI's
-    4×4 matrix from voxel indices in **x, y, z** order to millimetres. Up to the step `fit`, which interpolates, voxels
-    are the scan's own: a step that moves a brain says where to in `placement`. `mask_file` is the mask of the brain,
-    on the grid of the file, where the scan has a skull. `notes` are what steps have found, plain numbers, texts and
-    lists; they are stored beside the prepared case.
+    4×4 matrix from voxel indices in **x, y, z** order to millimetres. The first `images` channels were read from files,
+    one each, and steps have made the others; one that is 0 everywhere is of an image that the person does not have. Up
+    to the step `fit`, which interpolates, voxels are the scan's own: a step that moves a brain says where to in
+    `placement`. `mask_file` is the mask of the brain, on the grid of the file, where the scan has a skull. `notes` are
+    what steps have found, plain numbers, texts and lists; they are stored beside the prepared case.
     """
 
     image_czyx: np.ndarray
     affine: np.ndarray
     mask_file: Path | None = None
     placement: Placement | None = None
+    images: int = 1
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, volume: Volume, mask_file: Path | None = None) -> "Scan":
-        """A scan of one channel, as read from its file."""
-        return cls(image_czyx=volume.volume_zyx[None], affine=volume.affine, mask_file=mask_file)
+    def of(cls, volume: Volume, mask_file: Path | None = None, further: Sequence[Volume] = ()) -> "Scan":
+        """A scan as read from its file, or from several on one grid, of which each becomes a channel."""
+        image_czyx = np.stack([volume.volume_zyx, *(other.volume_zyx for other in further)])
+        return cls(image_czyx=image_czyx, affine=volume.affine, mask_file=mask_file, images=len(image_czyx))
 
     @property
     def volume(self) -> Volume:
@@ -80,12 +84,30 @@ class Scan:
         return replace(self, image_czyx=image_czyx)
 
     def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Scan":
-        """The scan with each channel, (Z, Y, X), replaced by what `change` makes of it."""
-        return replace(self, image_czyx=np.stack([change(volume_zyx) for volume_zyx in self.image_czyx]))
+        """The scan with each channel, (Z, Y, X), replaced by what `change` makes of it.
+
+        What is after the first and 0 everywhere stays so.
+        """
+        first, *others = self.image_czyx
+        return replace(self, image_czyx=np.stack([change(first), *(change(o) if o.any() else o for o in others)]))
 
     def noting(self, **notes: Any) -> "Scan":
         """The scan with further notes."""
         return replace(self, notes={**self.notes, **notes})
+
+
+def refuse_emptied(before: Scan, after: Scan) -> None:
+    """Refuse images of which nothing is left where the first has its brain.
+
+    Raises:
+        ImageError: there is such an image.
+    """
+    for place in range(1, before.images):
+        if before.image_czyx[place].any() and not after.image_czyx[place].any():
+            raise ImageError(
+                f"image {place} of it (file ..._{place:04d}) is 0 wherever the first has its brain; are both of one "
+                "person, and on one grid?"
+            )
 
 
 class AnyStep(ABC):

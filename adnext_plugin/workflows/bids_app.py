@@ -26,7 +26,7 @@ class Request:
     """A BIDS dataset, the folder of its derivative, and what to do.
 
     `model`: as `adnext_predict` takes it. `participants`: labels with or without `sub-`, empty for all there are.
-    `entities`: KEY=VALUE of the images.
+    `entities`: KEY=VALUE of the images. `channels`: NAME=PATTERN, of a model that takes several.
     """
 
     bids_dir: Path
@@ -36,6 +36,7 @@ class Request:
     participants: tuple[str, ...] = ()
     suffix: str = "T1w"
     entities: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
     backend: Backend | None = None
     device: str | None = None
     processes: int = field(default_factory=lambda: min(4, usable_cpus()))
@@ -76,7 +77,9 @@ def _participants(request: Request, tell: Tell) -> Result:
     )
     opened = open_ensemble(where)
     ensemble, description = opened.ensemble, opened.ensemble.description
-    inputs = read_inputs(str(request.bids_dir), description, ensemble.columns, {}, request.suffix, request.entities)
+    inputs = read_inputs(
+        str(request.bids_dir), description, ensemble.columns, {}, request.suffix, request.entities, request.channels
+    )
     wanted, labels = set(map(_label, request.participants)), [_label(scan.subject_id) for scan in inputs.scans]
     if missing := sorted(wanted.difference(labels)):
         raise SettingsError(

@@ -18,12 +18,14 @@ from adnext_plugin.workflows.import_source import (
 )
 
 if TYPE_CHECKING:
+    from adnext_plugin.importing.channels import MissingChannel
     from adnext_plugin.importing.inclusion import Choice, Selection, SessionChoice
     from adnext_plugin.importing.scans import Source
     from adnext_plugin.importing.targets import TargetRule
     from adnext_plugin.task import Task
 
 SESSIONS: "tuple[SessionChoice, ...]" = ("all", "baseline", "closest")
+MISSING_CHANNEL: "tuple[MissingChannel, ...]" = ("refuse", "leave-out", "zero")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +33,11 @@ class Request:
     """Number and name of the dataset, what it is made of, and how it is written.
 
     `where`: conditions that rows must meet, such as "Age>=60". `session`: of each subject all scans, the first in time,
-    or the nearest to a clinical visit. `keep`: further columns of numbers for `subjects.csv`. `skip_unlabelled`: leave
-    scans without a label out. `extra_ids`: a file with rows of ids that are one person. `accept`: doubts about
-    headers that a person has looked into. `copy`: copy images instead of
-    linking to them. `with_masks`: write foreground masks, for nnU-Net's own planning. `dry_run`: write nothing.
+    or the nearest to a clinical visit. `missing_channel`: what becomes of scans that lack an image. `coregister`: move
+    the further images of a session to the first one's head. `keep`: further columns of numbers for `subjects.csv`.
+    `skip_unlabelled`: leave scans without a label out. `extra_ids`: a file with rows of ids that are one person.
+    `accept`: doubts about headers that a person has looked into. `copy`: copy images instead of linking to them.
+    `with_masks`: write foreground masks, for nnU-Net's own planning. `dry_run`: write nothing.
     """
 
     number: int
@@ -43,6 +46,8 @@ class Request:
     target: TargetChoice
     where: tuple[str, ...] = ()
     session: "SessionChoice" = "all"
+    missing_channel: "MissingChannel" = "refuse"
+    coregister: bool = False
     keep: tuple[str, ...] = ()
     skip_unlabelled: bool = False
     extra_ids: Path | None = None
@@ -59,6 +64,8 @@ class Request:
         if not re.fullmatch(r"[A-Za-z0-9]+", self.name):
             raise SettingsError(f"the dataset name may have letters and digits only, got {self.name!r}")
         check_choices(self.source, self.target)
+        if len(self.source.channels) < 2 and (self.coregister or self.missing_channel != "refuse"):
+            raise SettingsError("--coregister and --missing-channel are of several images; name each with --channel")
 
     @property
     def folder(self) -> Path:
@@ -83,7 +90,7 @@ def import_dataset(request: Request, tell: Tell) -> Result:
     Raises:
         PathsError: the number or the folder is taken, or a file is missing.
         TableError: a table is damaged, or says what cannot be.
-        ImageError: an image is unusable.
+        ImageError: an image is unusable, or cannot be moved to the first of its case.
         SettingsError: a choice cannot be read.
     """
     folder = _free_folder(request)
@@ -93,26 +100,38 @@ def import_dataset(request: Request, tell: Tell) -> Result:
     from adnext_plugin.importing.inclusion import select_cases
     from adnext_plugin.importing.targets import resolve_column
     from adnext_plugin.importing.write_dataset import write_dataset
+    from adnext_plugin.workflows.coregistration import coregister_cases, write_coregistration
 
     rule, choice = target_rule(request.target), _choice(request)
     source = read_source(request.source, by_time=request.session == "closest")
     rule = None if rule is None else resolve_column(rule, source)
     selection = select_cases(source, rule, choice)
-    checked = check_images(selection.cases, processes=max(1, request.processes), accepted=request.accept)
+    checked = check_images(
+        selection.cases,
+        processes=max(1, request.processes),
+        accepted=request.accept,
+        on_one_grid=not request.coregister,
+    )
     report = import_report(source, selection, doubts_of(selection.cases, checked, request.accept))
     tell(report_text(report))
     task = _task(request, source, selection, rule)
     if not request.dry_run:
+        cases, moved = selection.cases, None
+        if request.coregister:
+            cases, moved = coregister_cases(selection.cases, source.channels, max(1, request.processes), tell)
         write_dataset(
             folder,
             task,
-            selection.cases,
+            cases,
             checked,
             report,
             copy=request.copy,
             with_masks=request.with_masks,
             overwrite=request.overwrite,
+            channels=source.channels,
         )
+        if moved is not None:
+            tell(f"How images were moved is in {write_coregistration(moved, folder)}: look at it")
         tell(f"{len(selection.cases)} cases are in {folder}")
     return Result(folder=folder, task=task, cases=len(selection.cases), report=report, is_written=not request.dry_run)
 
@@ -135,6 +154,7 @@ def _choice(request: Request) -> "Choice":
     return Choice(
         conditions=[Condition.parse(text) for text in request.where],
         session=request.session,
+        missing_channel=request.missing_channel,
         keep=request.keep,
         skip_unlabelled=request.skip_unlabelled,
         same_people={} if request.extra_ids is None else read_same_people(request.extra_ids),

@@ -25,7 +25,8 @@ class SourceChoice:
     `derivative` and `entities` (KEY=VALUE) are of BIDS. `clinical`: further tables, joined by subject and session, or,
     with `max_days` or `by_time`, by time. `columns`: role to column, for what is not found by its usual name.
     `missing`: cells that mean "not known", of all columns or, as COLUMN=CELL, of one. `date_order`: how 5/6/2010 is to
-    be read where no date of its column tells. `covariate_map`: column and CELL=VALUE, what cells stand for.
+    be read where no date of its column tells. `covariate_map`: column and CELL=VALUE, what cells stand for. `channels`:
+    several images of a session, NAME=PATTERN, in the order of channels (`importing/channels.py`).
     """
 
     table: Path | None = None
@@ -44,6 +45,7 @@ class SourceChoice:
     date_order: "DateOrder | None" = None
     covariate_map: tuple[tuple[str, ...], ...] = ()
     columns: Mapping[str, str | None] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,10 @@ def check_choices(source: SourceChoice, target: TargetChoice) -> None:
         raise SettingsError("--caps has images only; give their tables with --bids or --clinical")
     if source.derivative is not None and (source.bids is None or source.caps is not None):
         raise SettingsError("--derivative goes with --bids")
+    if source.channels and (source.image_pattern is not None or source.columns.get("file") or source.suffix != "T1w"):
+        raise SettingsError(
+            "--channel says where the images of each channel are; leave out --image-pattern, --file-column and --suffix"
+        )
     targets = (target.target, target.from_cdr, target.target_bins, target.regress)
     if sum(choice is not None for choice in targets) + target.unlabelled != 1:
         raise SettingsError("give one of --target, --from-cdr, --target-bins, --regress and --unlabelled")
@@ -130,11 +136,13 @@ def cell_rules(choice: SourceChoice) -> "CellRules":
 
 
 def _read_images(choice: SourceChoice, columns: Mapping[str, str | None], rules: "CellRules") -> "Source":
-    from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
+    from adnext_plugin.importing.channels import parse_channels
+    from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_channels, read_bids_source
     from adnext_plugin.importing.sources.bids_names import parse_entities
-    from adnext_plugin.importing.sources.loni import read_loni_source
+    from adnext_plugin.importing.sources.loni import by_channel, read_loni_source
     from adnext_plugin.importing.sources.table import TableOptions, read_table_source
 
+    channels = parse_channels(choice.channels)
     if choice.table is not None:
         return read_table_source(
             TableOptions(
@@ -143,23 +151,24 @@ def _read_images(choice: SourceChoice, columns: Mapping[str, str | None], rules:
                 image_pattern=choice.image_pattern,
                 columns=columns,
                 rules=rules,
+                channels=channels,
             )
         )
     if choice.loni is not None:
         assert choice.images is not None  # see check_choices
-        return read_loni_source(choice.loni, choice.images, columns, rules)
-    return read_bids_source(
-        BidsOptions(
-            root=choice.bids,
-            suffix=choice.suffix,
-            derivative=choice.derivative,
-            caps=choice.caps,
-            caps_pipeline=choice.caps_pipeline,
-            entities=parse_entities(choice.entities),
-            columns={} if choice.clinical else columns,
-            rules=rules,
-        )
+        source = read_loni_source(choice.loni, choice.images, columns, rules)
+        return by_channel(source, channels) if channels else source
+    options = BidsOptions(
+        root=choice.bids,
+        suffix=choice.suffix,
+        derivative=choice.derivative,
+        caps=choice.caps,
+        caps_pipeline=choice.caps_pipeline,
+        entities=parse_entities(choice.entities),
+        columns={} if choice.clinical else columns,
+        rules=rules,
     )
+    return read_bids_channels(options, channels) if channels else read_bids_source(options)
 
 
 def target_rule(choice: TargetChoice) -> "TargetRule | None":

@@ -164,8 +164,9 @@ def _plan_and_preprocess(dataset: str, plan: "Plan", request: Request, tell: Tel
     # workers of a cluster share a GPU only where that is asked for
     device = "cpu" if cluster is not None and request.device is None else choose_device(request.device)
     task, subjects = read_dataset(raw)
-    _tell_channels(raw / DATASET_FILE, plan, tell)
+    names = _tell_channels(raw / DATASET_FILE, plan, tell)
 
+    from adnext_plugin.channel_files import channel_files
     from adnext_plugin.plans.fingerprint import ADNeXtFingerprintExtractor
     from adnext_plugin.plans.planner import ADNeXtPlanner
 
@@ -189,10 +190,11 @@ def _plan_and_preprocess(dataset: str, plan: "Plan", request: Request, tell: Tel
     }
     if request.only_plan:
         return Result(**planned)
-    images = {case: raw / "imagesTr" / f"{case}_0000.nii.gz" for case in scans}
+    images = {case: channel_files(raw / "imagesTr", case, len(names)) for case in scans}
     prepared_folder = folder / plans["configurations"][CONFIGURATION]["data_identifier"]
     where = {"processes": request.processes, "cluster": cluster}
-    masks, without_mask = _brain_masks(images, subjects, folder, plan.preprocessing, tell, device=device, **where)
+    first = {case: files[0] for case, files in images.items()}
+    masks, without_mask = _brain_masks(first, subjects, folder, plan.preprocessing, tell, device=device, **where)
     prepared = _prepare(images, masks, without_mask, prepared_folder, plan.preprocessing, tell, **where)
     return Result(**planned, prepared_folder=prepared_folder, **prepared)
 
@@ -208,24 +210,22 @@ def _tell_absent_classes(
             tell(f"warning: fold {number} holds out nobody of {', '.join(absent)}, so that it has no AUC of its own")
 
 
-def _tell_channels(path: Path, plan: "Plan", tell: Tell) -> None:
-    """What networks will be shown, if that is more than the scan.
+def _tell_channels(path: Path, plan: "Plan", tell: Tell) -> tuple[str, ...]:
+    """Say what networks will be shown, if that is more than the scan; return what images of a case are called.
 
     Raises:
-        SettingsError: cases have several images, of which the first alone would be prepared.
+        SettingsError: a step cannot be taken with several images.
     """
     from adnext_plugin.preprocessing.chain import channels_of
     from adnext_plugin.task import image_names_in
 
     names = image_names_in(path)
-    if len(names) > 1:
-        raise SettingsError(
-            f"{path} has {len(names)} images per case ({', '.join(names)}), and one can be prepared; leave one, or let "
-            "nnUNetv2_plan_and_preprocess prepare them"
-        )
     channels = channels_of(plan.preprocessing, names)
-    if channels != names:
+    if len(channels) > 1:
         tell(f"Networks are shown {len(channels)} channels: {', '.join(channels)}")
+    if len(names) > 1:
+        tell(f"The first, {names[0]}, shows where the brain is")
+    return names
 
 
 def _tell_power(subjects: "pd.DataFrame", task: "Task", tell: Tell) -> None:
@@ -287,7 +287,7 @@ def _brain_masks(
 
 
 def _prepare(
-    images: dict[str, Path],
+    images: dict[str, tuple[Path, ...]],
     masks: dict[str, Path],
     without_mask: dict[str, str],
     folder: Path,
@@ -299,8 +299,8 @@ def _prepare(
     from adnext_plugin.preprocessing.preprocessor import CaseJob, preprocess
 
     jobs = [
-        CaseJob(case=case, image=image, mask=masks.get(case), folder=folder, settings=settings)
-        for case, image in images.items()
+        CaseJob(case=case, image=image, further=tuple(others), mask=masks.get(case), folder=folder, settings=settings)
+        for case, (image, *others) in images.items()
         if case not in without_mask
     ]
     report = preprocess(jobs, folder, **where)

@@ -45,7 +45,8 @@ class Request:
     `input`: an image, a folder, a table, a BIDS tree or a dataset. `model`: folder of a run, folder or name of an
     installed bundle, `builtin:NAME`, or a program that `adnext_export` has written. `folds`: of the model's networks,
     None for all there are. `device`: cpu, cuda or mps; None for a GPU where there is one. `images`, `image_pattern` and
-    `columns` (role to column) are for tables, `bids_suffix` and `bids_entities` (KEY=VALUE) are for BIDS trees.
+    `columns` (role to column) are for tables, `bids_suffix` and `bids_entities` (KEY=VALUE) are for BIDS trees,
+    `channels` (NAME=PATTERN) for either, with a model of several images.
     `backend`: what runs the networks; None for what fits the model: eager for a run or a bundle, else the program's.
     `explain`: how to map what the networks look at; None for no maps.
     """
@@ -62,6 +63,7 @@ class Request:
     explain: "Explain | None" = None
     bids_suffix: str = "T1w"
     bids_entities: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
     backend: Backend | None = None
 
 
@@ -107,6 +109,7 @@ def predict(request: Request, tell: Tell) -> Result:
         table_options,
         request.bids_suffix,
         request.bids_entities,
+        request.channels,
     )
     if inputs.left_out:
         tell(f"{len(inputs.left_out)} images or rows of {request.input} were left out: {inputs.left_out[0]}, ...")

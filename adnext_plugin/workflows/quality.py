@@ -92,9 +92,8 @@ def look_at_cases(request: Request, tell: Tell) -> Result:
 
 
 def _jobs(dataset: str, data: Path, subjects: "pd.DataFrame") -> "list[QualityJob]":
+    from adnext_plugin.channel_files import channel_file
     from adnext_plugin.quality.measurements import QualityJob
 
     scans = raw_dir() / dataset / "imagesTr"
-    return [
-        QualityJob(case=case, folder=data, scan=scans / f"{case}_0000.nii.gz") for case in sorted(subjects["case_id"])
-    ]
+    return [QualityJob(case=case, folder=data, scan=channel_file(scans, case)) for case in sorted(subjects["case_id"])]

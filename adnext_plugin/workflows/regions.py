@@ -102,6 +102,7 @@ def _table(found: "dict[str, MeasuredRegions]") -> "pd.DataFrame":
 
 def _jobs(request: Request, dataset: str, folder: Path) -> "list[RegionsJob]":
     from adnext_plugin.case_properties import read_case_properties
+    from adnext_plugin.channel_files import channel_file
     from adnext_plugin.errors import PathsError
     from adnext_plugin.plan import folder_of_volumes
     from adnext_plugin.preprocessing.anatomy.measure import RegionsJob
@@ -120,8 +121,6 @@ def _jobs(request: Request, dataset: str, folder: Path) -> "list[RegionsJob]":
         except PathsError:  # it could not be prepared; that it is missing is said of its mask, if it needs one
             mask = None
         jobs.append(
-            RegionsJob(
-                case=case, image=images / f"{case}_0000.nii.gz", mask=None if mask is None else Path(mask), **common
-            )
+            RegionsJob(case=case, image=channel_file(images, case), mask=None if mask is None else Path(mask), **common)
         )
     return jobs

@@ -1,6 +1,7 @@
 """Prediction finds the files that importing finds, by the same walker and the same options."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,8 +36,8 @@ def _tree(root: Path) -> Path:
 
 
 def _predicted(root: Path, *entities: str) -> Inputs:
-    # a tree is read without looking at the model
-    return read_inputs(str(root), None, [], NO_TABLE, "T1w", entities)  # type: ignore[arg-type]
+    one_image = SimpleNamespace(images=None)  # a tree is read without looking at more of the model
+    return read_inputs(str(root), one_image, [], NO_TABLE, "T1w", entities)  # type: ignore[arg-type]
 
 
 def _imported(root: Path, *entities: str) -> dict[str, Path]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from adnext_plugin.errors import PathsError
+from adnext_plugin.importing.channels import Channel, join_channels
 from adnext_plugin.importing.image_files import images_in, no_images, subfolders
 from adnext_plugin.importing.people.identities import moment_of
 from adnext_plugin.importing.scans import Scan, Source
-from adnext_plugin.importing.sources.bids_names import BidsName, choose, matching
+from adnext_plugin.importing.sources.bids_names import BidsName, choose, matching, parse_end
 from adnext_plugin.importing.sources.bids_sidecars import BidsSidecars
 from adnext_plugin.importing.sources.bids_tables import BidsTables
 from adnext_plugin.importing.tables.cells import NO_RULES, CellRules
@@ -18,10 +19,12 @@ from adnext_plugin.importing.tables.kinds import USUAL_NAMES
 from adnext_plugin.importing.tables.reading import find_column
 
 CapsPipeline = Literal["t1-linear", "t1-volume"]
-CAPS_FOLDERS: dict[CapsPipeline, str] = {
-    "t1-linear": "t1_linear",
-    "t1-volume": "t1/spm/segmentation/normalized_space",
+# folders of a session; "*" for the group whose template brains were brought to
+CAPS_FOLDERS: dict[CapsPipeline, tuple[str, ...]] = {
+    "t1-linear": ("t1_linear",),
+    "t1-volume": ("t1/spm/segmentation/normalized_space", "t1/spm/dartel/group-*"),
 }
+FOLDERS = {"pet": "pet"}  # of BIDS, by suffix; else anat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,23 @@ class BidsOptions:
     entities: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str | None] = field(default_factory=dict)
     rules: CellRules = NO_RULES
+    channel: str = ""  # that the images are to be, for messages
+
+
+def read_bids_channels(options: BidsOptions, channels: Sequence[Channel]) -> Source:
+    """As `read_bids_source`, with an image of each channel in a scan; the first must be there.
+
+    Raises:
+        PathsError, TableError: as `read_bids_source`.
+        SettingsError: a channel does not say how names end.
+    """
+    sources = {}
+    for channel in channels:
+        entities, suffix = parse_end(channel.where)
+        sources[channel.name] = read_bids_source(
+            replace(options, suffix=suffix, entities={**options.entities, **entities}, channel=channel.name)
+        )
+    return join_channels(sources)
 
 
 def read_bids_source(options: BidsOptions) -> Source:
@@ -63,7 +83,7 @@ def read_bids_source(options: BidsOptions) -> Source:
         rows = {name.path: tables.row_of(subject, session, name.path) for name in names}
         without_row += [str(path) for path, row in rows.items() if row is None]
         described = [name for name in names if rows[name.path] is not None]
-        chosen = choose(described, options.entities, _words(subject, session))
+        chosen = choose(described, options.entities, _words(subject, session), options.channel)
         unused += [str(name.path) for name in chosen.passed_over]
         reasons += [(reason, _words(subject, session)) for reason in chosen.reasons]
         for name in chosen.names:
@@ -116,20 +136,29 @@ def _images(options: BidsOptions, root: Path) -> dict[tuple[str, str], list[Bids
     if not root.is_dir():
         known = sorted(path.name for path in root.parent.glob("*") if path.is_dir())
         raise PathsError(f"{root} is not a folder; {root.parent} has {', '.join(known) or 'no folders'}")
-    inner = "anat" if options.caps is None else CAPS_FOLDERS[options.caps_pipeline]
+    in_bids = (FOLDERS.get(options.suffix, "anat"),)
+    inner = in_bids if options.caps is None else CAPS_FOLDERS[options.caps_pipeline]
     groups = {}
     for subject in subfolders(root, "sub-"):
         for folder, session in [(subject, ""), *((path, path.name) for path in subfolders(subject, "ses-"))]:
-            names = matching(images_in(folder / inner), options.suffix, options.entities)
+            paths = [path for place in _places(folder, inner) for path in images_in(place)]
+            names = matching(paths, options.suffix, options.entities)
             if names:
                 groups[subject.name, session] = names
     if not groups:
         wanted = "".join(f" --entity {key}={value}" for key, value in options.entities.items())
-        expected = f"sub-*/[ses-*/]{inner}/*_{options.suffix}.nii.gz{wanted}; is --suffix right?"
+        option = f"--channel {options.channel}" if options.channel else "--suffix"
+        expected = f"sub-*/[ses-*/]{' or '.join(inner)}/*_{options.suffix}.nii.gz{wanted}; is {option} right?"
         if options.root is not None and not (options.root / "participants.tsv").is_file():
             expected += f" {options.root / 'participants.tsv'} does not exist either, as it should in a BIDS tree"
         raise no_images(root, expected)
     return groups
+
+
+def _places(folder: Path, inner: Sequence[str]) -> Iterator[Path]:
+    for place in inner:
+        parent, star, _ = place.partition("/group-*")
+        yield from subfolders(folder / parent, "group-") if star else [folder / place]
 
 
 def _columns(scans: list[Scan], options: BidsOptions) -> dict[str, str | None]:

@@ -4,6 +4,7 @@ pybids (with its SQL index, 20 packages) and bids2table (which brings Arrow) are
 needed of them here, and neither joins the tables.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ NO_DIFFERENCE = ("sub", "ses", "run")
 NO_PICTURE = ("phase", "real", "imag")
 # "none" stands for a name without the entity
 SAFE_CHOICES = {"part": ("none", "mag"), "ce": ("none",)}
+GROUP = "group-"
 WHAT_IS_SAFE = {"part": "magnitude images", "ce": "images without contrast agent"}
 
 
@@ -33,6 +35,9 @@ class BidsName:
         """Take a name apart; parts without a hyphen, as in other software's names, are passed over."""
         *parts, suffix = path.name.split(".", 1)[0].split("_")
         pairs = [part.split("-", 1) for part in parts if "-" in part]
+        # Clinica says in the folder alone which group's template a brain was brought to
+        if path.parent.name.startswith(GROUP):
+            pairs.append(path.parent.name.split("-", 1))
         return cls(path=path, entities=dict(pairs), suffix=suffix)
 
     @property
@@ -82,13 +87,28 @@ def matching(paths: Sequence[Path], suffix: str, wanted: Mapping[str, str]) -> l
     return names
 
 
-def choose(names: Sequence[BidsName], wanted: Mapping[str, str], session: str) -> Chosen:
+def parse_end(text: str) -> tuple[dict[str, str], str]:
+    """Read `acq-fast_FLAIR` as wanted entities and a suffix; as in `parse_entities`, "none" and "a,b" are values.
+
+    Raises:
+        SettingsError: it has no suffix.
+    """
+    *parts, suffix = text.split("_")
+    if not suffix.isalnum() or not all(re.fullmatch(r"[A-Za-z0-9]+-[^-]+", part) for part in parts):
+        raise SettingsError(
+            f"--channel ...={text}: write how names end, entities and a suffix, e.g. FLAIR or acq-fast_FLAIR"
+        )
+    return {key: value for key, _, value in (part.partition("-") for part in parts)}, suffix
+
+
+def choose(names: Sequence[BidsName], wanted: Mapping[str, str], session: str, channel: str = "") -> Chosen:
     """Leave only repeats of one image: magnitudes without contrast agent where there are others, too.
 
     Args:
         names: of one session.
         wanted: entities that the user chose already.
         session: for messages.
+        channel: its name, for messages; "" of a source of one image.
 
     Raises:
         TableError: images differ in something else, so that taking the first would be a guess.
@@ -103,15 +123,19 @@ def choose(names: Sequence[BidsName], wanted: Mapping[str, str], session: str) -
             kept = safe
             reasons.append(WHAT_IS_SAFE[key])
     if len({name.kind for name in kept}) > 1:
-        raise TableError(_difference(kept, session))
+        raise TableError(_difference(kept, session, channel))
     passed_over = tuple(name for name in names if name not in kept)
     return Chosen(names=tuple(kept), passed_over=passed_over, reasons=tuple(reasons))
 
 
-def _difference(names: Sequence[BidsName], session: str) -> str:
+def _difference(names: Sequence[BidsName], session: str, channel: str) -> str:
     keys = dict.fromkeys(key for name in names for key in name.entities if key not in NO_DIFFERENCE)
     values = {key: sorted({name.get(key) for name in names}) for key in keys}
     differing = {key: found for key, found in values.items() if len(found) > 1}
     kinds = ", ".join(sorted({name.kind or "none of these" for name in names}))
-    options = " or ".join(f"--entity {key}={value}" for key, found in differing.items() for value in found)
+    pairs = [(key, value) for key, found in differing.items() for value in found]
+    if channel:
+        options = " or ".join(f"--channel {channel}=...{key}-{value}_{names[0].suffix}" for key, value in pairs)
+    else:
+        options = " or ".join(f"--entity {key}={value}" for key, value in pairs)
     return f"{session} has images that differ in {' and '.join(differing)}: {kinds}; choose with {options}"

@@ -6,14 +6,16 @@ row whose Image Data ID is I45107. Older trees have the series (S13408) as the f
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from adnext_plugin.errors import PathsError, TableError
+from adnext_plugin.importing.channels import Channel, join_channels
 from adnext_plugin.importing.image_files import is_image, natural_order, no_images, walk_files
 from adnext_plugin.importing.people.identities import moment_of
 from adnext_plugin.importing.scans import Scan, Source
-from adnext_plugin.importing.tables.cells import NO_RULES, CellRules, is_missing
+from adnext_plugin.importing.tables.cells import NO_RULES, CellRules, Condition, is_missing
 from adnext_plugin.importing.tables.kinds import Table, read_table
 from adnext_plugin.people import person_of
 
@@ -79,6 +81,29 @@ def read_loni_source(
             *([f"{other_modality} rows of other modalities than MRI were passed over"] if other_modality else []),
         ),
     )
+
+
+def by_channel(source: Source, channels: Sequence[Channel]) -> Source:
+    """A source whose scans have an image of each channel: those of one visit that meet the channels' conditions.
+
+    A channel's `where` is a condition, such as `Description~FLAIR`, or, without a comparison, a part of the
+    Description.
+
+    Raises:
+        TableError: no such column, or no image of the first channel.
+    """
+    parts = {}
+    for channel in channels:
+        is_condition = any(sign in channel.where for sign in "=<>~")
+        condition = Condition.parse(channel.where if is_condition else f"Description~{channel.where}")
+        scans = tuple(scan for scan in source.scans if condition.holds(scan.row))
+        if not scans:
+            raise TableError(f"--channel {channel.name}: no image of the list has {condition.text}")
+        parts[channel.name] = replace(source, scans=scans)
+    joined = join_channels(parts)
+    used = {scan.image for part in parts.values() for scan in part.scans}
+    unused = [str(scan.image) for scan in source.scans if scan.image not in used]
+    return replace(joined, unused_images=tuple(dict.fromkeys([*joined.unused_images, *unused])))
 
 
 def _scan(row: dict[str, str], path: Path, table: Table) -> Scan:

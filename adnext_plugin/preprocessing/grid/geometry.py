@@ -70,7 +70,7 @@ def fit(brain_zyx: np.ndarray, spacing_mm: tuple[float, ...], settings: Grid) ->
         )
     resampled_zyx = resample(brain_zyx, spacing_mm, settings.spacing_mm, settings.interpolation)
     fitted_zyx = pad_crop(resampled_zyx, settings.input_size_voxels)
-    lost = 1 - np.count_nonzero(fitted_zyx) / np.count_nonzero(resampled_zyx)
+    lost = 1 - np.count_nonzero(fitted_zyx) / max(int(np.count_nonzero(resampled_zyx)), 1)
     return Fitted(
         volume_zyx=fitted_zyx,
         box_from_input=_box_from_input(
@@ -84,7 +84,13 @@ def fit(brain_zyx: np.ndarray, spacing_mm: tuple[float, ...], settings: Grid) ->
     )
 
 
-def fit_aligned(brain_zyx: np.ndarray, voxel_from_mni_mm: np.ndarray, centre_mm: np.ndarray, settings: Grid) -> Fitted:
+def fit_aligned(
+    brain_zyx: np.ndarray,
+    voxel_from_mni_mm: np.ndarray,
+    centre_mm: np.ndarray,
+    settings: Grid,
+    outline_zyx: np.ndarray | None = None,
+) -> Fitted:
     """Bring a brain's box to the network's input size in MNI152 space.
 
     Args:
@@ -93,8 +99,9 @@ def fit_aligned(brain_zyx: np.ndarray, voxel_from_mni_mm: np.ndarray, centre_mm:
         centre_mm: x, y, z in MNI space of the middle of the grid for `pad_crop`, so that a voxel of the result is the
             same place in all brains; `resize` stretches the box around the aligned brain instead.
         settings: target spacing, input size and fit.
+        outline_zyx: of the same shape, whose foreground is the brain; `brain_zyx` itself by default.
     """
-    inside_mm = _inside_mm(brain_zyx, np.linalg.inv(voxel_from_mni_mm))
+    inside_mm = _inside_mm(brain_zyx if outline_zyx is None else outline_zyx, np.linalg.inv(voxel_from_mni_mm))
     low, high = inside_mm.min(axis=0), inside_mm.max(axis=0)
     spacing_mm = np.array(settings.spacing_mm[::-1])
     size = np.array(settings.input_size_voxels[::-1])
@@ -108,7 +115,7 @@ def fit_aligned(brain_zyx: np.ndarray, voxel_from_mni_mm: np.ndarray, centre_mm:
     grid[:3, 3] = centre_mm - edge_mm * (size - 1) / 2
     # the length in voxels, along each of the volume's axes, of the finest detail that the plan asks for
     detail = np.linalg.norm(voxel_from_mni_mm[:3, :3] * np.maximum(edge_mm, spacing_mm), axis=1)[::-1]
-    volume_zyx = _sample_oblique(
+    volume_zyx = sample_oblique(
         brain_zyx, voxel_from_mni_mm @ grid, settings.input_size_voxels, detail, settings.interpolation
     )
     shape = np.maximum(1, np.rint((high - low) / spacing_mm)).astype(int)[::-1]
@@ -210,7 +217,7 @@ def _sample(
     return sample(volume_zyx, shape_voxels, step, detail, interpolation)
 
 
-def _sample_oblique(
+def sample_oblique(
     volume_zyx: np.ndarray,
     voxel_from_grid: np.ndarray,
     shape_voxels: Shape,

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from adnext_plugin.images import foreground, foreground_box
-from adnext_plugin.preprocessing.step import NoSettings, Scan, Step
+from adnext_plugin.preprocessing.step import NoSettings, Scan, Step, refuse_emptied
 
 
 class Crop(Step):
@@ -26,7 +26,9 @@ class Crop(Step):
         voxel_litres = float(np.prod(volume.spacing_mm)) / 1e6
         affine = scan.affine.copy()
         affine[:3, 3] = (scan.affine @ [*(part.start for part in reversed(box)), 1])[:3]
-        return replace(scan, image_czyx=scan.image_czyx[(slice(None), *box)], affine=affine).noting(
+        cropped = replace(scan, image_czyx=scan.image_czyx[(slice(None), *box)], affine=affine)
+        refuse_emptied(scan, cropped)
+        return cropped.noting(
             brain_litres=int(np.count_nonzero(foreground(volume.volume_zyx[box]))) * voxel_litres,
             ras_shape_voxels=volume.volume_zyx.shape,
             ras_affine=volume.affine.tolist(),

@@ -54,4 +54,5 @@ def _fit(scan: Scan, volume_zyx: np.ndarray, settings: FitSettings) -> Fitted:
     if scan.placement is None:
         return fit(volume_zyx, scan.spacing_mm, settings)
     voxel_from_space_mm = np.linalg.inv(scan.affine) @ scan.placement.scan_from_space_mm
-    return fit_aligned(volume_zyx, voxel_from_space_mm, scan.placement.centre_mm, settings)
+    # the first channel sets the grid of all, so that they stay on one
+    return fit_aligned(volume_zyx, voxel_from_space_mm, scan.placement.centre_mm, settings, scan.image_czyx[0])

@@ -12,7 +12,7 @@ from adnext_plugin.preprocessing.anatomy.template import mni152
 from adnext_plugin.preprocessing.anatomy.tissues import Tissues as FoundTissues
 from adnext_plugin.preprocessing.anatomy.tissues import tissues_of
 from adnext_plugin.preprocessing.step import Scan, Step
-from adnext_plugin.preprocessing.steps.white_matter import on_scan
+from adnext_plugin.preprocessing.steps.white_matter import in_units_of_white_matter, on_scan
 from adnext_plugin.records import record
 
 MARGIN_MM = 8.0  # of fluid around a brain that brain extraction took away
@@ -49,6 +49,19 @@ class Tissue(Step):
     after: ClassVar[str] = "alignment"
     settings_type: ClassVar[type] = TissueSettings
 
+    def channels(self, names: tuple[str, ...], settings: TissueSettings) -> tuple[str, ...]:
+        """As many as there are.
+
+        Raises:
+            SettingsError: there are several, in whose place one would stand.
+        """
+        if len(names) > 1:
+            raise SettingsError(
+                f"step 'tissue' puts one map in the place of one image, but there are {', '.join(names)}; use the step "
+                "'tissues', which puts maps beside them, or import the first alone"
+            )
+        return names
+
     def apply(self, scan: Scan, settings: TissueSettings) -> Scan:
         """The scan with one channel; notes means of tissues in units of white matter, and millilitres.
 
@@ -70,7 +83,7 @@ class Tissue(Step):
 
 
 class Tissues(Step):
-    """The first channel, which must be T1-weighted, in units of deep white matter, and its grey matter and fluid."""
+    """All images in units of their deep white matter; grey matter and fluid of the first, which must be T1-weighted."""
 
     name: ClassVar[str] = "tissues"
     version: ClassVar[int] = 1
@@ -78,11 +91,11 @@ class Tissues(Step):
     settings_type: ClassVar[type] = TissuesSettings
 
     def channels(self, names: tuple[str, ...], settings: TissuesSettings) -> tuple[str, ...]:
-        """The first, and the tissues."""
-        return (names[0], "grey", "fluid")
+        """The images, and the tissues."""
+        return (*names, "grey", "fluid")
 
     def apply(self, scan: Scan, settings: TissuesSettings) -> Scan:
-        """The scan with three channels; notes as those of `tissue`.
+        """The scan with two channels more; notes as those of `tissue`.
 
         Raises:
             ImageError: it is no T1-weighted brain.
@@ -90,8 +103,8 @@ class Tissues(Step):
         """
         scan, found = _found(scan, self.name)
         shares = (_smoothed(one, scan, settings) for one in (found.grey, found.fluid))
-        image = scan.image_czyx[0] / np.float32(found.white_intensity)
-        return scan.with_channels(np.stack([image, *shares])).noting(
+        images, _ = in_units_of_white_matter(scan, on_scan(mni152().white, scan, self.name))
+        return scan.with_channels(np.concatenate([images, np.stack([*shares])])).noting(
             tissue_means=list(found.means),
             grey_ml=_millilitres(found.grey, scan),
             fluid_ml=_millilitres(found.fluid, scan),
