@@ -56,7 +56,7 @@ class PreprocessingSettings:
     bias_correction: Literal["none", "n4"] = "none"
     n4_shrink_factor: int = 4
     n4_iterations: tuple[int, ...] = (50, 50, 50, 50)  # at most, per level of the field's control points
-    alignment: Literal["none", "rigid", "affine", "quick"] = "none"  # to MNI152
+    alignment: Literal["none", "rigid", "affine", "quick", "nonlinear"] = "none"  # to MNI152
     z_score: bool = True  # of the foreground, each scan by itself; off where a further step sets the scale
     steps: tuple[StepChoice, ...] = ()  # further ones; of several with one place, in the order given
 

@@ -83,16 +83,16 @@ class ScansOnDisk:
             if index not in named:
                 image = _on_disk(scan, f"scan_{index}", folder, geometry)
                 named[index] = ScanInput(case_id=f"scan_{index}", image=image)
-        for index, scan in enumerate(scans):
-            if not isinstance(scan, tuple):
+        for index, given in enumerate(scans):
+            if not isinstance(given, tuple):
                 named[index] = with_further(named[index], channels)
                 continue
-            if len(scan) != max(1, len(channels)):
+            if len(given) != max(1, len(channels)):
                 wanted = ", ".join(channels) or "one image"
-                raise SettingsError(f"scan {index} has {len(scan)} images, but the model takes {wanted}")
+                raise SettingsError(f"scan {index} has {len(given)} images, but the model takes {wanted}")
             others = (
                 _on_disk(other, f"scan_{index}_{place:04d}", folder, geometry)
-                for place, other in enumerate(scan[1:], start=1)
+                for place, other in enumerate(given[1:], start=1)
             )
             named[index] = replace(named[index], further=tuple(others))
         return cls(scans=tuple(named[index] for index in range(len(scans))), folder=folder)

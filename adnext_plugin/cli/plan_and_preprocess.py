@@ -45,7 +45,9 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--hdbet-folds", type=int, metavar="N", help="networks of HD-BET to average (default: 5)")
     parser.add_argument("--no-hdbet-mirroring", action="store_true", help="8 times faster, a little less exact")
     parser.add_argument("--bias-correction", choices=["none", "n4"], help="default: none")
-    parser.add_argument("--alignment", choices=["none", "rigid", "affine", "quick"], help="to MNI152 (default: none)")
+    parser.add_argument(
+        "--alignment", choices=["none", "rigid", "affine", "quick", "nonlinear"], help="to MNI152 (default: none)"
+    )
     parser.add_argument("--plans", "-p", "-overwrite_plans_name", default=PLANS_NAME, help="name of the plans file")
     parser.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
     parser.add_argument(

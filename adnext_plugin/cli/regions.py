@@ -19,6 +19,9 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--labels", type=Path, metavar="CSV", help="with --atlas: a table with the columns label and name"
     )
+    parser.add_argument(
+        "--warp", action="store_true", help="align by a warp after the affine way; volumes are the scan's all the same"
+    )
     add_processes_argument(parser)
     return parser
 
@@ -27,6 +30,6 @@ def build_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
-    options = {name: getattr(arguments, name) for name in ("plans", "atlas", "labels", "processes")}
+    options = {name: getattr(arguments, name) for name in ("plans", "atlas", "labels", "warp", "processes")}
     requests = [Request(dataset=dataset, **options) for dataset in arguments.dataset]
     return look_at_each(requests, lambda request: measure_all(request, print))

@@ -15,6 +15,7 @@ import numpy as np
 
 from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume
+from adnext_plugin.preprocessing.grid.warp import Warp
 from adnext_plugin.records import record
 
 State = Mapping[str, np.ndarray]
@@ -30,11 +31,13 @@ class Placement:
     """Where a standard space lies in a scan.
 
     `scan_from_space_mm` is a 4×4 matrix from millimetres of the space to millimetres of the scan, both RAS+ world
-    (x, y, z). `centre_mm` (x, y, z) is the middle of the network's grid in the space.
+    (x, y, z). `centre_mm` (x, y, z) is the middle of the network's grid in the space. `warp` comes before the matrix
+    where a non-linear alignment was made.
     """
 
     scan_from_space_mm: np.ndarray
     centre_mm: np.ndarray
+    warp: Warp | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +48,10 @@ class Scan:
     4×4 matrix from voxel indices in **x, y, z** order to millimetres. The first `images` channels were read from files,
     one each, and steps have made the others; one that is 0 everywhere is of an image that the person does not have. Up
     to the step `fit`, which interpolates, voxels are the scan's own: a step that moves a brain says where to in
-    `placement`. `mask_file` is the mask of the brain, on the grid of the file, where the scan has a skull. `notes` are
-    what steps have found, plain numbers, texts and lists; they are stored beside the prepared case.
+    `placement`. The channels whose places are in `modulated` hold shares that keep their sum: steps have multiplied
+    them by the volume change of the placement's matrix, and `fit` does by that of its warp. `mask_file` is the mask of
+    the brain, on the grid of the file, where the scan has a skull. `notes` are what steps have found, plain numbers,
+    texts and lists; they are stored beside the prepared case.
     """
 
     image_czyx: np.ndarray
@@ -54,6 +59,7 @@ class Scan:
     mask_file: Path | None = None
     placement: Placement | None = None
     images: int = 1
+    modulated: tuple[int, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

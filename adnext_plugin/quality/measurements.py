@@ -1,6 +1,7 @@
 """What the quality report needs to know of one case; arrays are z, y, x in RAS order."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from adnext_plugin.stored_volumes import read_case
 LARGEST_BRAIN_LITRES = 3.0  # with the fluid around it; measured: 2.4
 MIXED_MM = 4.0  # where a stored volume's brain meets the 0 around it, which is its mean
 TISSUE_NOTE = "tissue_means"  # of the step `tissue`, whose images hold shares instead of intensities
+WARP_NOTES = ("likeness_before_warp", "likeness_after_warp", "volume_change_low", "volume_change_high")
 COARSE_VOXELS = 24  # edge of the cube that cases are compared in; a case takes 27 kB of memory there
 
 
@@ -32,7 +34,8 @@ class Measurements:
     """Numbers of one case. `is_head`: there is a skull around the brain, or more than a brain can be.
 
     `coarse_zyx` is the network's input in a cube of `COARSE_VOXELS`, float16. `stretch_zyx` are the factors by which
-    `resize` has changed the brain's proportions, 1 on average. `thumbnail` is a JPEG file.
+    `resize` has changed the brain's proportions, 1 on average. `thumbnail` is a JPEG file. `of_warp` are figures of a
+    non-linear alignment, where there was one.
     """
 
     case: str
@@ -44,6 +47,7 @@ class Measurements:
     share_cut_off: float
     coarse_zyx: np.ndarray
     thumbnail: bytes
+    of_warp: Mapping[str, float] = field(default_factory=dict)
 
 
 def measure_case(job: QualityJob) -> Measurements:
@@ -68,6 +72,7 @@ def measure_case(job: QualityJob) -> Measurements:
         stretch_zyx=tuple((factors / stats.gmean(factors)).tolist()),
         share_cut_off=properties.share_of_foreground_cut_off,
         coarse_zyx=coarsen(volume_zyx).astype(np.float16),
+        of_warp={name: float(properties.notes[name]) for name in WARP_NOTES if name in properties.notes},
         thumbnail=thumbnail(volume_zyx, job.scan, None if properties.mask is None else Path(properties.mask)),
     )
 

@@ -34,6 +34,11 @@ class _Number:
     weight: float = 1.0
 
 
+OF_WARP = (
+    _Number("likeness_after_warp", "unlike the template after its warp ({value:.2f}, median {median:.2f})", "low"),
+    _Number("volume_change_low", "its warp shrinks places to {value:.2f} (median {median:.2f})", "low"),
+    _Number("volume_change_high", "its warp swells places to {value:.2f} (median {median:.2f})", "high"),
+)
 NUMBERS = (
     _Number("likeness", "unlike the mean of the cohort (correlation {value:.2f}, median {median:.2f})", "low"),
     _Number("symmetry", "left and right differ (correlation {value:.2f}, median {median:.2f})", "low"),
@@ -74,11 +79,13 @@ def find_suspicious(cases: Sequence[Measurements], subject_of: dict[str, str]) -
             "share_cut_off": [case.share_cut_off for case in cases],
             "nearest_case": [names[index] for index in nearest],
             "nearest_correlation": correlation,
+            # of cases that were all warped; others have none
+            **{name: [case.of_warp.get(name, np.nan) for case in cases] for name in cases[0].of_warp},
         }
     )
     suspicion = np.zeros(len(cases))
     reasons: list[list[str]] = [[] for _ in cases]
-    for number in NUMBERS:
+    for number in (*NUMBERS, *(one for one in OF_WARP if one.column in table)):
         _judge(table[number.column], number, suspicion, reasons)
     for index, volume in enumerate(coarse):
         certain = (

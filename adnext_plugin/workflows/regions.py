@@ -29,12 +29,16 @@ REMEDY = "run adnext_plan_and_preprocess"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A preprocessed dataset, by number or name; `atlas` and `labels`: regions of one's own, both or neither."""
+    """A preprocessed dataset, by number or name; `atlas` and `labels`: regions of one's own, both or neither.
+
+    `warp`: align brains by a warp after the affine way.
+    """
 
     dataset: str
     plans: str = PLANS_NAME
     atlas: Path | None = None
     labels: Path | None = None
+    warp: bool = False
     processes: int = field(default_factory=lambda: min(8, usable_cpus()))
 
     def __post_init__(self) -> None:
@@ -113,7 +117,12 @@ def _jobs(request: Request, dataset: str, folder: Path) -> "list[RegionsJob]":
     data = folder_of_volumes(folder, plans, CONFIGURATION)
     _, subjects = read_dataset(folder)
     images = raw_dir() / dataset / "imagesTr"
-    common: dict[str, Any] = {"folder": folder / FOLDER, "atlas": request.atlas, "labels": request.labels}
+    common: dict[str, Any] = {
+        "folder": folder / FOLDER,
+        "atlas": request.atlas,
+        "labels": request.labels,
+        "warp": request.warp,
+    }
     jobs = []
     for case in sorted(subjects["case_id"]):
         try:

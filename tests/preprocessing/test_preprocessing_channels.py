@@ -133,7 +133,7 @@ def test_a_step_that_makes_other_channels_than_it_names_is_one_line(install) -> 
         channels_of(settings(0), ("FLAIR",))
 
 
-def test_a_dataset_of_several_images_per_case_is_not_prepared_by_halves(toy: Workspace, tmp_path: Path, capsys) -> None:
+def test_a_case_that_lacks_an_image_is_named_and_not_prepared_by_halves(toy: Workspace, tmp_path: Path, capsys) -> None:
     raw = tmp_path / "raw" / DATASET
     shutil.copytree(toy.raw / DATASET, raw, symlinks=True)
     content = read_json(raw / "dataset.json")
@@ -142,4 +142,5 @@ def test_a_dataset_of_several_images_per_case_is_not_prepared_by_halves(toy: Wor
         monkeypatch.setenv("nnUNet_raw", str(raw.parent))
         monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
         assert plan_and_preprocess.main(["-d", "301", "-np", "1"]) == 2
-    assert "has 2 images per case (T1w, FLAIR), and one can be prepared" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "sub01_M00_0001.nii.gz does not exist; import the dataset again" in told and "17 of 17 cases failed" in told

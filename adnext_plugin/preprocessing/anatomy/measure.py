@@ -20,6 +20,7 @@ from adnext_plugin.preprocessing.anatomy.placing import place_in_mni152
 from adnext_plugin.preprocessing.anatomy.regions import VOXEL_ML, built_in_regions, regions_of_atlas, volumes_of
 from adnext_plugin.preprocessing.anatomy.template import mni152
 from adnext_plugin.preprocessing.anatomy.tissues import tissues_of
+from adnext_plugin.preprocessing.anatomy.warping import WARP_VERSION, warp_to_mni152, warped
 from adnext_plugin.preprocessing.brains.brain_masks import within_mask
 from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
 
@@ -30,7 +31,8 @@ VERSION = 2  # to be raised whenever a scan gets other numbers than before
 class RegionsJob:
     """One case: its scan, the mask of its brain where it has a skull, and where its record goes.
 
-    `atlas` and `labels` are those of `regions_of_atlas`; None for the built-in regions.
+    `atlas` and `labels` are those of `regions_of_atlas`; None for the built-in regions. `warp`: align the brain by a
+    warp (`warping.py`) after the affine way.
     """
 
     case: str
@@ -39,6 +41,7 @@ class RegionsJob:
     folder: Path
     atlas: Path | None = None
     labels: Path | None = None
+    warp: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,8 @@ def measure_regions(job: RegionsJob) -> MeasuredRegions:
 
     Returns:
         `overlap` and `likeness` of the alignment, `intracranial_ml`, `brain_share`, and for each region millilitres in
-        the scan (`{region}_grey_ml`, `{region}_fluid_ml`) and per litre of intracranial volume (`..._ml_per_l`).
+        the scan (`{region}_grey_ml`, `{region}_fluid_ml`) and per litre of intracranial volume (`..._ml_per_l`); of a
+        warp its figures, too.
 
     Raises:
         ImageError: the scan is unusable, is no T1-weighted brain, or cannot be aligned; the message names its file.
@@ -100,6 +104,10 @@ def _measured(job: RegionsJob) -> tuple[dict[str, float], bytes]:
         "intracranial_ml": placed.head_size * template_ml,
         "brain_share": float(1 - tissues.fluid.sum() / np.count_nonzero(template.wide_mask)),
     }
+    if job.warp:
+        found = warp_to_mni152(placed)
+        numbers |= found.figures
+        even_zyx, tissues = warped(even_zyx, found.warp), found.tissues_in_template
     for name, value in volumes_of(tissues, regions).items():
         numbers[f"{name}_ml"] = placed.head_size * value
         numbers[f"{name}{REGION_VOLUME}"] = 1000 * value / template_ml
@@ -109,4 +117,5 @@ def _measured(job: RegionsJob) -> tuple[dict[str, float], bytes]:
 def _key(job: RegionsJob) -> str:
     files = (job.image, job.mask, job.atlas, job.labels)
     hashes = [None if path is None else file_sha256(path) for path in files]
-    return sha256(repr((VERSION, hashes)).encode()).hexdigest()
+    warp = (WARP_VERSION,) if job.warp else ()
+    return sha256(repr((VERSION, hashes, *warp)).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """From the scan's grid to the network's, with one interpolation of the image. Arrays are z, y, x."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy import ndimage
 
 from adnext_plugin.images import foreground_box
 from adnext_plugin.preprocessing.grid.interpolation import DEGREES, Interpolation, blur_voxels, sample
+from adnext_plugin.preprocessing.grid.warp import Warp
 
 Shape = tuple[int, int, int]
 
@@ -90,6 +92,9 @@ def fit_aligned(
     centre_mm: np.ndarray,
     settings: Grid,
     outline_zyx: np.ndarray | None = None,
+    warp: Warp | None = None,
+    *,
+    modulate: bool = False,
 ) -> Fitted:
     """Bring a brain's box to the network's input size in MNI152 space.
 
@@ -100,6 +105,8 @@ def fit_aligned(
             same place in all brains; `resize` stretches the box around the aligned brain instead.
         settings: target spacing, input size and fit.
         outline_zyx: of the same shape, whose foreground is the brain; `brain_zyx` itself by default.
+        warp: in MNI152 space, composed with the matrix.
+        modulate: multiply by the warp's volume change, so that the sum over space is kept.
     """
     inside_mm = _inside_mm(brain_zyx if outline_zyx is None else outline_zyx, np.linalg.inv(voxel_from_mni_mm))
     low, high = inside_mm.min(axis=0), inside_mm.max(axis=0)
@@ -116,8 +123,15 @@ def fit_aligned(
     # the length in voxels, along each of the volume's axes, of the finest detail that the plan asks for
     detail = np.linalg.norm(voxel_from_mni_mm[:3, :3] * np.maximum(edge_mm, spacing_mm), axis=1)[::-1]
     volume_zyx = sample_oblique(
-        brain_zyx, voxel_from_mni_mm @ grid, settings.input_size_voxels, detail, settings.interpolation
+        brain_zyx,
+        voxel_from_mni_mm @ grid,
+        settings.input_size_voxels,
+        detail,
+        settings.interpolation,
+        None if warp is None else _shifts_voxels(warp, grid, voxel_from_mni_mm, settings.input_size_voxels),
     )
+    if warp is not None and modulate:
+        volume_zyx = volume_zyx * warp.volume_change_on(grid, settings.input_size_voxels)
     shape = np.maximum(1, np.rint((high - low) / spacing_mm)).astype(int)[::-1]
     return Fitted(
         volume_zyx=volume_zyx,
@@ -223,6 +237,7 @@ def sample_oblique(
     shape_voxels: Shape,
     detail: np.ndarray,
     interpolation: Interpolation,
+    shifts_voxels: np.ndarray | None = None,
 ) -> np.ndarray:
     """As `sample`, on a turned grid, with 0 around the volume.
 
@@ -232,16 +247,28 @@ def sample_oblique(
         shape_voxels: of the result.
         detail: voxels of the volume, z, y, x.
         interpolation: linear or cubic.
+        shifts_voxels: (3, Z, Y, X), how much further along z, y, x of the volume each place lies.
     """
     sigma = blur_voxels(detail, DEGREES[interpolation])
     smooth = ndimage.gaussian_filter(volume_zyx, sigma, mode="constant")
     matrix_zyx, offset_zyx = voxel_from_grid[:3, :3][::-1, ::-1], voxel_from_grid[:3, 3][::-1]
-    grid = {"matrix": matrix_zyx, "offset": offset_zyx, "output_shape": tuple(shape_voxels), "mode": "grid-constant"}
-    sampled_zyx = ndimage.affine_transform(smooth, order=DEGREES[interpolation], **grid)
+    if shifts_voxels is None:
+        grid = {"matrix": matrix_zyx, "offset": offset_zyx, "output_shape": tuple(shape_voxels)}
+        look_up = partial(ndimage.affine_transform, mode="grid-constant", **grid)
+    else:
+        places = np.tensordot(matrix_zyx, np.indices(shape_voxels), 1) + offset_zyx[:, None, None, None]
+        look_up = partial(ndimage.map_coordinates, coordinates=places + shifts_voxels, mode="grid-constant")
+    sampled_zyx: np.ndarray = look_up(smooth, order=DEGREES[interpolation])
     if interpolation == "linear":
         return sampled_zyx
-    inside_zyx = ndimage.affine_transform((smooth != 0).astype(np.float32), order=1, **grid)
+    inside_zyx = look_up((smooth != 0).astype(np.float32), order=1)
     return np.where(inside_zyx > 0, sampled_zyx, 0)
+
+
+def _shifts_voxels(warp: Warp, grid: np.ndarray, voxel_from_mni_mm: np.ndarray, shape: Shape) -> np.ndarray:
+    """(3, Z, Y, X): a warp's shifts at the voxels of a grid, in voxels of the brain along z, y, x."""
+    shifts_mm = warp.shifts_on(grid, shape)
+    return np.moveaxis(shifts_mm @ voxel_from_mni_mm[:3, :3].T.astype(np.float32), -1, 0)[::-1]
 
 
 def _inside_mm(brain_zyx: np.ndarray, mm_from_voxel: np.ndarray) -> np.ndarray:

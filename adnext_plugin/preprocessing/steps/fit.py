@@ -30,11 +30,11 @@ class Fit(Step):
 
     def apply(self, scan: Scan, settings: FitSettings) -> Scan:
         """The scan on the network's grid, with the affine of that grid in the scan's own space."""
-        fitted = [_fit(scan, volume_zyx, settings) for volume_zyx in scan.image_czyx]
+        fitted = [_fit(scan, place, settings) for place in range(len(scan.image_czyx))]
         first = fitted[0]
         affine = scan.affine @ first.box_from_input
         image_czyx = np.stack([one.volume_zyx for one in fitted])
-        return replace(scan, image_czyx=image_czyx, affine=affine, placement=None).noting(
+        return replace(scan, image_czyx=image_czyx, affine=affine, placement=None, modulated=()).noting(
             fit=settings.fit,
             resampled_shape_voxels=first.resampled_shape_voxels,
             share_of_foreground_cut_off=first.share_of_foreground_cut_off,
@@ -50,9 +50,18 @@ class Fit(Step):
         return f"{settings.interpolation} interpolation to voxels of {spacing} mm, {way} {size} voxels (z, y, x)"
 
 
-def _fit(scan: Scan, volume_zyx: np.ndarray, settings: FitSettings) -> Fitted:
+def _fit(scan: Scan, place: int, settings: FitSettings) -> Fitted:
+    volume_zyx = scan.image_czyx[place]
     if scan.placement is None:
         return fit(volume_zyx, scan.spacing_mm, settings)
     voxel_from_space_mm = np.linalg.inv(scan.affine) @ scan.placement.scan_from_space_mm
     # the first channel sets the grid of all, so that they stay on one
-    return fit_aligned(volume_zyx, voxel_from_space_mm, scan.placement.centre_mm, settings, scan.image_czyx[0])
+    return fit_aligned(
+        volume_zyx,
+        voxel_from_space_mm,
+        scan.placement.centre_mm,
+        settings,
+        scan.image_czyx[0],
+        scan.placement.warp,
+        modulate=place in scan.modulated,
+    )

@@ -72,7 +72,7 @@ class Tissue(Step):
         scan, found = _found(scan, self.name)
         shares = {"grey": found.grey, "white": found.white, "fluid": found.fluid}[settings.tissue]
         image = _smoothed(shares, scan, settings)
-        return replace(scan, image_czyx=image[None]).noting(
+        return replace(scan, image_czyx=image[None], modulated=(0,) if settings.modulate else ()).noting(
             tissue_means=list(found.means), **{f"{settings.tissue}_ml": _millilitres(shares, scan)}
         )
 
@@ -104,7 +104,9 @@ class Tissues(Step):
         scan, found = _found(scan, self.name)
         shares = (_smoothed(one, scan, settings) for one in (found.grey, found.fluid))
         images, _ = in_units_of_white_matter(scan, on_scan(mni152().white, scan, self.name))
-        return scan.with_channels(np.concatenate([images, np.stack([*shares])])).noting(
+        places = (len(images), len(images) + 1)
+        channels = scan.with_channels(np.concatenate([images, np.stack([*shares])]))
+        return replace(channels, modulated=places if settings.modulate else ()).noting(
             tissue_means=list(found.means),
             grey_ml=_millilitres(found.grey, scan),
             fluid_ml=_millilitres(found.fluid, scan),
@@ -143,7 +145,7 @@ def _millilitres(shares: np.ndarray, scan: Scan) -> float:
 
 
 def _volume_change(scan: Scan) -> float:
-    """Cubic millimetres of the scan in one of the template: of an affine alignment, the same everywhere."""
+    """Cubic millimetres of the scan in one of the template by the matrix, the same everywhere; `fit` knows of warps."""
     assert scan.placement is not None
     return abs(float(np.linalg.det(scan.placement.scan_from_space_mm[:3, :3])))
 
