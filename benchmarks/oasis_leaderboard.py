@@ -2,6 +2,7 @@
 
     python benchmarks/oasis_leaderboard.py --work DIR [--rows NAME ...]
     python benchmarks/oasis_leaderboard.py --work DIR --rated --rows "regions (hippocampal fluid)+age+sex"
+    python benchmarks/oasis_leaderboard.py --work DIR --task sex --rows "linear, T1" "linear, modulated grey matter"
 
 The folds are those of `oasis_ad.py`. Everything is made by the commands a user types: import, plan, regions, train,
 evaluate. Each row has the AUC as mean of folds with its interval over people, of every seed where seeds matter and of
@@ -10,6 +11,9 @@ on training folds; `benchmarks/results/anatomy_study.json` has what was tried. R
 those that were not asked for stay as the file has them. The scans are those described in the data's own README;
 ADNEXT_TEST_DATA names their folder.
 
+With --task sex or age it is the sex of all people, or the age of those without dementia, by linear models of the same
+channels, without columns beside them. Paired differences are then from age+eTIV+nWBV, or from sex+nWBV.
+
 With --rated it is everybody whom clinicians rated, of any age, in five folds: the cohort and the protocol of arXiv
 2603.17304, as far as its people are here. Age alone tells much there, since nobody under 60 has AD.
 """
@@ -17,7 +21,7 @@ With --rated it is everybody whom clinicians rated, of any age, in five folds: t
 import argparse
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,7 +33,8 @@ from pipeline import dataset_folder, run_command, set_options, use_folders
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.studies.baselines import covariates, cross_validate, regions
-from adnext_plugin.evaluation.subjects.predictions import SubjectPredictions, per_subject
+from adnext_plugin.evaluation.subjects.predictions import per_subject
+from adnext_plugin.evaluation.subjects.values import OfSubjects, SubjectValues, values_per_subject
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
 from adnext_plugin.paths import PLANS_NAME, REGION_VOLUME, run_name
@@ -45,6 +50,15 @@ PRESETS = {PLANS_NAME: FOLDER / "oasis_coarse_plan.json", **anatomy_arms.PRESETS
 HIPPOCAMPUS = [f"{name}{REGION_VOLUME}" for name in medial_temporal_volumes() if name.startswith("hippocampus")]
 TOLD = ["age", "sex"]
 RATED = (210, "OasisRated")
+# of each task the columns of simple models, of which the last is what others are compared with
+SIMPLE = {
+    "ad": (["age"], ["nWBV"], TOLD, [*TOLD, "nWBV"]),
+    "sex": (["age"], ["age", "eTIV", "nWBV"]),
+    "age": (["nWBV"], ["sex", "nWBV"]),
+}
+# and its part of the file
+PARTS = {"sex": "sex_of_everyone", "age": "age_of_normal_people"}
+REFERENCE_KEY = "less_" + "_".join([*TOLD, "nWBV"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +69,11 @@ class Row:
     plans: str = PLANS_NAME
     settings: dict[str, Any] = field(default_factory=dict)
     seeds: int = 1
+
+    def of_task(self, task: str) -> "Row":
+        """The row as it is for a task: only AD is told columns beside the image."""
+        told = self.settings.get("covariates")
+        return self if task == "ad" or not told else replace(self, settings={**self.settings, "covariates": []})
 
 
 LINEAR = {"learn_from_selection": True, "covariates": TOLD}
@@ -90,13 +109,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for nnU-Net's three folders")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--rated", action="store_true", help="everybody whom clinicians rated, in five folds")
+    parser.add_argument("--task", choices=SIMPLE, default="ad")
     arguments = parser.parse_args()
+    if arguments.rated and arguments.task != "ad":
+        parser.error("--rated is of AD")
     work = arguments.work.absolute()
     use_folders(work)
-    number, name = RATED if arguments.rated else TASKS["ad"][:2]
+    number, name = RATED if arguments.rated else TASKS[arguments.task][:2]
     dataset = dataset_folder(number, name)
     if not (work / "nnUNet_raw" / dataset).is_dir():
-        _import_rated(work) if arguments.rated else import_task("ad", work)
+        _import_rated(work) if arguments.rated else import_task(arguments.task, work)
     folds = ["--folds", "5"] if arguments.rated else []
     for plans in dict.fromkeys([PLANS_NAME, *(ROWS[row].plans for row in arguments.rows)]):
         words = ["-d", str(number), "--preset", str(PRESETS[plans]), "-p", plans, *folds]
@@ -105,16 +127,18 @@ def main() -> None:
     cohort = Cohort.open(work / "nnUNet_preprocessed" / dataset)
     report = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": {}}
     report |= {"made_by": provenance(), "hardware": {"cpus": os.cpu_count()}}
-    part = report.setdefault("rated_in_five_folds", {"rows": {}}) if arguments.rated else report
+    key = "rated_in_five_folds" if arguments.rated else PARTS.get(arguments.task)
+    part = report if key is None else report.setdefault(key, {"rows": {}})
     part["people"] = len(cohort.subjects)
-    simple = simple_models(cohort)
-    reference = simple["age+sex+nWBV"]
+    simple = simple_models(cohort, arguments.task)
+    reference = simple["+".join(SIMPLE[arguments.task][-1])]
     for row, people in simple.items():
         part["rows"][row] = scored(people, reference)
     for row in arguments.rows:
-        part["rows"][row] = _trained(ROWS[row], str(number), work / "nnUNet_results", cohort, reference)
+        made = ROWS[row].of_task(arguments.task)
+        part["rows"][row] = _trained(made, str(number), work / "nnUNet_results", cohort, reference)
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
-        print(row, json.dumps(part["rows"][row]["auc"]), flush=True)
+        print(row, json.dumps(part["rows"][row]), flush=True)
 
 
 def _import_rated(work: Path) -> None:
@@ -130,14 +154,22 @@ def _import_rated(work: Path) -> None:
     )
 
 
-def simple_models(cohort: Cohort) -> dict[str, SubjectPredictions]:
+def simple_models(cohort: Cohort, task: str) -> dict[str, OfSubjects]:
     """Models of columns, on `train` alone as `adnext_evaluate` has them."""
-    models = {"+".join(one): covariates(cohort, one) for one in (["age"], ["nWBV"], TOLD, [*TOLD, "nWBV"])}
-    models["baseline regions (18)+age+sex"] = regions(cohort, region_columns(cohort.subjects), TOLD)
-    return {name: per_subject(cross_validate(model, cohort), cohort.task) for name, model in models.items()}
+    models = {"+".join(one): covariates(cohort, one) for one in SIMPLE[task]}
+    beside = TOLD if task == "ad" else []
+    models["+".join(["baseline regions (18)", *beside])] = regions(cohort, region_columns(cohort.subjects), beside)
+    return {name: of_people(cross_validate(model, cohort), cohort) for name, model in models.items()}
 
 
-def _trained(row: Row, number: str, results: Path, cohort: Cohort, reference: SubjectPredictions) -> dict:
+def of_people(table: pd.DataFrame, cohort: Cohort) -> OfSubjects:
+    """Predictions of scans as those of people."""
+    if cohort.task.kind == "regression":
+        return values_per_subject(table)
+    return per_subject(table, cohort.task)
+
+
+def _trained(row: Row, number: str, results: Path, cohort: Cohort, reference: OfSubjects) -> dict:
     results = results.with_name(f"{results.name}_{slug(row)}")  # two rows may have one trainer and one plan
     results.mkdir(exist_ok=True)
     os.environ["nnUNet_results"] = str(results)
@@ -150,7 +182,7 @@ def _trained(row: Row, number: str, results: Path, cohort: Cohort, reference: Su
         pd.concat([pd.read_csv(file) for file in sorted(run.glob("fold_*/validation/predictions.csv"))])
         for run in runs_of(results / cohort.name, row)
     ]
-    seeds = [per_subject(table, cohort.task) for table in tables]
+    seeds = [of_people(table, cohort) for table in tables]
     found = scored(seeds[0], reference) | {"trainer": row.trainer, "plans": row.plans, "settings": row.settings}
     if row.seeds > 1:
         found["auc_of_seeds"] = [numbers(estimates(one, resamples_of(one))["auc_mean_of_folds"]) for one in seeds]
@@ -171,13 +203,14 @@ def slug(row: Row) -> str:
     return sha256(repr(row).encode()).hexdigest()[:8]
 
 
-def scored(people: SubjectPredictions, reference: SubjectPredictions) -> dict:
+def scored(people: OfSubjects, reference: OfSubjects) -> dict:
+    """AUC, or years of mean absolute error; and how much better that is than the reference's."""
     resamples = resamples_of(people)
-    is_same = people is reference
-    return {
-        "auc": numbers(estimates(people, resamples)["auc_mean_of_folds"]),
-        "less_age_sex_nWBV": None if is_same else numbers(gain(people, reference, resamples)),
-    }
+    found = estimates(people, resamples)
+    is_age = isinstance(people, SubjectValues)
+    score = {"mae": numbers(found["mae"])} if is_age else {"auc": numbers(found["auc_mean_of_folds"])}
+    gained = None if people is reference else numbers(gain(people, reference, resamples))
+    return {**score, "gain" if is_age or people.classes != ("CN", "AD") else REFERENCE_KEY: gained}
 
 
 def numbers(estimate: Estimate) -> dict:

@@ -65,6 +65,8 @@ class Scan:
     @classmethod
     def of(cls, volume: Volume, mask_file: Path | None = None, further: Sequence[Volume] = ()) -> "Scan":
         """A scan as read from its file, or from several on one grid, of which each becomes a channel."""
+        if not further:
+            return cls(image_czyx=volume.volume_zyx[None], affine=volume.affine, mask_file=mask_file)
         image_czyx = np.stack([volume.volume_zyx, *(other.volume_zyx for other in further)])
         return cls(image_czyx=image_czyx, affine=volume.affine, mask_file=mask_file, images=len(image_czyx))
 

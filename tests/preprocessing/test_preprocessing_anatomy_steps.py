@@ -44,6 +44,20 @@ def test_white_matter_is_one_whatever_the_scanner_made_of_it() -> None:
         np.testing.assert_allclose(found.image_czyx, scan.image_czyx / 100, rtol=1e-5)
 
 
+def test_each_image_has_its_own_unit_of_white_matter_and_a_missing_one_stays_0() -> None:
+    scan = _scan()
+    three = replace(
+        scan, image_czyx=np.concatenate([scan.image_czyx, 5 * scan.image_czyx, 0 * scan.image_czyx]), images=3
+    )
+    found = WhiteMatter().apply(three, None)
+    np.testing.assert_allclose(found.image_czyx[1], found.image_czyx[0], rtol=1e-5)
+    assert not found.image_czyx[2].any() and found.notes["white_matter_intensity"] == pytest.approx(100)
+    tissues = Tissues().apply(three, TissuesSettings())
+    assert tissues.image_czyx.shape[0] == 5 and tissues.modulated == (3, 4)
+    alone = Tissues().apply(scan, TissuesSettings())
+    np.testing.assert_array_equal(tissues.image_czyx[[0, 3, 4]], alone.image_czyx)
+
+
 @pytest.mark.parametrize("fwhm_mm", [0.0, 6.0])
 def test_a_modulated_tissue_keeps_the_volume_that_it_has_in_the_scan(fwhm_mm: float) -> None:
     scan = _scan((1.12, 0.93, 1.05))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from conftest import PRESET, Workspace, toy_brain
 from scipy.special import softmax
 
 from adnext_plugin.cli import explain, export, install, plan_and_preprocess, predict, train
-from adnext_plugin.errors import SettingsError
+from adnext_plugin.errors import ImageError, SettingsError
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.plan import PreprocessingSettings, StepChoice
 from adnext_plugin.preprocessing.chain import channels_of, prepare
+from adnext_plugin.preprocessing.step import Placement, Scan
+from adnext_plugin.preprocessing.steps.fit import Fit, FitSettings
+from adnext_plugin.preprocessing.steps.tissue import Tissue, Tissues, TissueSettings, TissuesSettings
 from adnext_plugin.registry import STEPS
 from adnext_plugin.stored_volumes import read_case
 from adnext_plugin.training.weights import read_checkpoint
@@ -144,3 +148,59 @@ def test_a_case_that_lacks_an_image_is_named_and_not_prepared_by_halves(toy: Wor
         assert plan_and_preprocess.main(["-d", "301", "-np", "1"]) == 2
     told = capsys.readouterr().err
     assert "sub01_M00_0001.nii.gz does not exist; import the dataset again" in told and "17 of 17 cases failed" in told
+
+
+def _two(second_zyx: np.ndarray) -> tuple[Volume, Volume]:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    first = Volume(volume_zyx=toy_brain(1, has_hole=False).T, affine=affine)
+    return first, Volume(volume_zyx=second_zyx.astype(np.float32), affine=affine)
+
+
+@pytest.mark.parametrize("fit", ["resize", "pad_crop"])
+@pytest.mark.parametrize("bias_correction", ["none", "n4"])
+def test_an_image_that_a_person_does_not_have_stays_0(fit: str, bias_correction: str) -> None:
+    first, absent = _two(np.zeros((38, 40, 36)))
+    small = {"input_size_voxels": (16, 16, 16), "spacing_mm": (5.0, 5.0, 5.0), "n4_iterations": (2,)}
+    settings = PreprocessingSettings(fit=fit, bias_correction=bias_correction, **small)  # type: ignore[arg-type]
+    found = prepare(first, settings, further=[absent]).image_czyx
+    assert found.shape == (2, 16, 16, 16) and not found[1].any()
+    np.testing.assert_allclose(found[0], prepare(first, settings).volume_zyx, atol=1e-3)  # sums of N4 differ a little
+
+
+def test_a_second_image_with_a_skull_is_cut_to_the_brain_of_the_first() -> None:
+    brain_zyx = toy_brain(1, has_hole=False).T
+    first, head = _two(np.full(brain_zyx.shape, 50.0) + 10 * np.random.default_rng(0).random(brain_zyx.shape))
+    settings = PreprocessingSettings(input_size_voxels=(40, 42, 38), spacing_mm=(2.0, 2.0, 2.0))
+    image_czyx = prepare(first, settings, further=[head]).image_czyx
+    np.testing.assert_array_equal(image_czyx[1] != 0, image_czyx[0] != 0)
+    whole = prepare(first, replace(settings, brain_extraction="none"), further=[head]).image_czyx
+    assert np.count_nonzero(whole[1]) > 1.2 * np.count_nonzero(image_czyx[1])
+
+
+def test_an_image_that_shows_nothing_of_the_brain_is_refused() -> None:
+    elsewhere = np.zeros((38, 40, 36))
+    elsewhere[0, :3, :3] = 7
+    first, other = _two(elsewhere)
+    for method in ("deepbet", "none"):
+        settings = PreprocessingSettings(brain_extraction=method)  # type: ignore[arg-type]
+        with pytest.raises(ImageError, match=r"image 1 of it .* is 0 wherever the first has its brain"):
+            prepare(first, settings, further=[other])
+
+
+def test_channels_of_an_aligned_scan_stay_on_one_grid_where_brains_are_stretched() -> None:
+    """The second image is a small part of the brain, and must not be stretched to fill the input by itself."""
+    first_zyx, part = np.ones((20, 20, 20), np.float32), np.zeros((20, 20, 20), np.float32)
+    part[8:12, 8:12, 8:12] = 1
+    placement = Placement(scan_from_space_mm=np.eye(4), centre_mm=np.zeros(3))
+    scan = Scan(image_czyx=np.stack([first_zyx, part]), affine=np.eye(4), placement=placement)
+    settings = FitSettings(spacing_mm=(1.0, 1.0, 1.0), input_size_voxels=(20, 20, 20), fit="resize")
+    found = Fit().apply(scan, settings).image_czyx
+    assert np.count_nonzero(found[0] > 0.5) == 20**3
+    assert np.count_nonzero(found[1] > 0.5) == pytest.approx(4**3, rel=0.2)
+
+
+def test_steps_of_anatomy_keep_further_images_or_say_that_they_cannot() -> None:
+    names = ("T1", "FLAIR")
+    assert Tissues().channels(names, TissuesSettings()) == ("T1", "FLAIR", "grey", "fluid")
+    with pytest.raises(SettingsError, match=r"there are T1, FLAIR; use the step 'tissues'"):
+        Tissue().channels(names, TissueSettings())

@@ -48,19 +48,11 @@ def _pulled(volume_zyx: np.ndarray, shifts_mm: np.ndarray) -> np.ndarray:
     return map_coordinates(volume_zyx, places, order=1)
 
 
-def _inverse(shifts_mm: np.ndarray) -> np.ndarray:
-    """Shifts v with v(p) = -u(p + v(p)), by fixed-point iteration."""
-    found = np.zeros_like(shifts_mm)
-    for _ in range(20):
-        found = -np.stack([_pulled(shifts_mm[..., axis], found) for axis in range(3)], axis=-1)
-    return found
-
-
 @pytest.fixture(scope="module")
 def deformed() -> tuple[Volume, np.ndarray]:
-    """A brain whose place p lies at p + shift, and those shifts."""
+    """A brain whose place q shows what the template has at q + shift, and those shifts."""
     shifts_mm = _deformation(5.0)
-    brain_zyx = _pulled(_template_brain(), _inverse(shifts_mm))
+    brain_zyx = _pulled(_template_brain(), shifts_mm)
     return Volume(volume_zyx=np.where(brain_zyx > 5, brain_zyx, 0), affine=GRID), shifts_mm
 
 
@@ -78,18 +70,18 @@ def found(placed: Placed) -> Warped:
 
 
 def test_a_known_smooth_deformation_is_found_within_a_voxel(deformed, found: Warped) -> None:
-    _, true_mm = deformed
+    _, pulled_mm = deformed
     template = mni152()
     # landmarks are where grey meets white matter: elsewhere there is nothing to be found
     edges = gaussian_gradient_magnitude(template.white, 1.0)
-    landmarks = np.argwhere((edges > np.percentile(edges[template.mask], 95)) & template.mask)[::50]
-    places = tuple(landmarks.T)
-    error_mm = np.linalg.norm(found.warp.shifts_mm[places] - true_mm[places], axis=-1)
-    before_mm = np.linalg.norm(true_mm[places], axis=-1)
-    assert len(landmarks) > 100 and np.median(before_mm) > 4
+    landmarks = (edges > np.percentile(edges[template.mask], 95)) & template.mask
+    # what belongs at p was found at q = p + shift, and is at the q for which q + pulled(q) = p
+    there_mm = np.stack([_pulled(pulled_mm[..., axis], found.warp.shifts_mm) for axis in range(3)], axis=-1)
+    error_mm = np.linalg.norm(found.warp.shifts_mm + there_mm, axis=-1)[landmarks]
+    assert np.mean(np.linalg.norm(pulled_mm, axis=-1)[landmarks]) > 4
     assert np.mean(error_mm) < 0.5 * SPACING_MM and np.percentile(error_mm, 95) < SPACING_MM
     assert found.likeness > found.likeness_before + 0.1 and found.likeness > 0.95
-    assert 0.3 < found.change_low < 1 < found.change_high < 3
+    assert 0.5 < found.change_low < 1 < found.change_high < 2
 
 
 def test_the_volume_change_is_that_of_the_shifts() -> None:
@@ -114,11 +106,8 @@ def _aligned(brain: Volume, warp: Warp, stretch: tuple[float, float, float] = (1
     return Scan(image_czyx=brain.volume_zyx[None], affine=matrix @ brain.affine, placement=placement)
 
 
-@pytest.mark.parametrize("spacing_mm", [2.0, 1.5])
-def test_modulated_tissue_keeps_its_native_volume_within_two_per_cent(deformed, found: Warped, spacing_mm) -> None:
-    scan = _aligned(deformed[0], found.warp, (1.08, 0.94, 1.03))
-    size = tuple(int(voxels * 2 / spacing_mm) for voxels in FIT.input_size_voxels)
-    fit = FitSettings(spacing_mm=(spacing_mm,) * 3, input_size_voxels=size)  # type: ignore[arg-type]
+def test_modulated_tissue_keeps_its_native_volume_within_two_per_cent(deformed, found: Warped) -> None:
+    scan, fit, spacing_mm = _aligned(deformed[0], found.warp, (1.12, 0.98, 1.04)), FIT, 2.0
     sums = {}
     for modulate in (True, False):
         tissue = Tissue().apply(scan, TissueSettings(modulate=modulate))
@@ -158,7 +147,7 @@ def test_a_warp_and_the_matrix_are_one_interpolation(deformed, found: Warped) ->
     plain = Fit().apply(replace(scan, placement=replace(scan.placement, warp=None)), FIT).image_czyx[0]
     template = looked_up(_template_brain(), np.linalg.inv(GRID) @ grid, FIT.input_size_voxels)
     closeness = [np.corrcoef(one.ravel(), template.ravel())[0, 1] for one in (plain, prepared)]
-    assert closeness[1] > 0.97 > closeness[0] + 0.02
+    assert closeness[1] > 0.97 and 1 - closeness[1] < 0.6 * (1 - closeness[0])
 
 
 ORIENTATIONS = {
@@ -199,16 +188,17 @@ def test_left_stays_left_however_the_file_is_turned(orientation: str, monkeypatc
     assert place_mm[0] < -15
 
 
-def test_the_alignment_notes_how_well_it_went_and_keeps_the_affine_place(deformed, monkeypatch) -> None:
-    brain, _ = deformed
-    monkeypatch.setattr(warping, "ITERATIONS", (10, 5, 1))
-    scan = Alignment().apply(Scan.of(brain), AlignmentSettings(kind="nonlinear"))
-    assert scan.notes["likeness_after_warp"] > scan.notes["likeness_before_warp"]
-    assert scan.notes["volume_change_low"] < 1 < scan.notes["volume_change_high"]
+def test_the_alignment_notes_how_well_it_went_and_gives_the_same_again(monkeypatch) -> None:
+    monkeypatch.setattr(warping, "ITERATIONS", (5, 2, 1))
+    brain = Volume(volume_zyx=_template_brain(), affine=GRID)
+    one, again = (Alignment().apply(Scan.of(brain), AlignmentSettings(kind="nonlinear")) for _ in range(2))
+    assert one.placement is not None and again.placement is not None
+    assert one.placement.warp is not None and again.placement.warp is not None
+    np.testing.assert_array_equal(one.placement.warp.shifts_mm, again.placement.warp.shifts_mm)
+    assert one.notes["likeness_after_warp"] > one.notes["likeness_before_warp"] > 0.9
+    assert one.notes["volume_change_low"] <= 1 <= one.notes["volume_change_high"]
     quick = Alignment().apply(Scan.of(brain), AlignmentSettings(kind="quick"))
-    assert scan.notes["scan_from_mni_mm"] == quick.notes["scan_from_mni_mm"]
-    again = Alignment().apply(Scan.of(brain), AlignmentSettings(kind="nonlinear"))
-    np.testing.assert_array_equal(again.placement.warp.shifts_mm, scan.placement.warp.shifts_mm)  # type: ignore[union-attr]
+    assert one.notes["scan_from_mni_mm"] == quick.notes["scan_from_mni_mm"]
 
 
 def test_a_warp_that_folds_the_brain_is_refused(placed: Placed, monkeypatch) -> None:
@@ -225,8 +215,9 @@ def test_a_head_is_refused_before_it_is_warped() -> None:
         place_in_mni152(head)
 
 
-def test_a_region_that_lost_grey_matter_has_lost_as_much_after_the_warp() -> None:
+def test_a_region_that_lost_grey_matter_has_lost_as_much_after_the_warp(monkeypatch) -> None:
     """Half a hippocampus that has become fluid: a warp moves it, and its volume change keeps the sum."""
+    monkeypatch.setattr(warping, "ITERATIONS", (20, 10, 2))
     inside = built_in_regions()["hippocampus_left"] > 0.5
     template, numbers = mni152(), {}
     for is_ill in (False, True):

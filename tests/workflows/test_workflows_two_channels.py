@@ -109,8 +109,9 @@ def test_the_second_image_alone_tells_who_is_ill(two: Workspace) -> None:
 def test_networks_and_pre_training_see_both(two: Workspace, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     fast = ["-device", "cpu", "--set", "epochs=1"]
-    assert pretrain.main(["302", "3d_fullres", "-tr", "ADNeXtPretrainer_T", *fast]) == 0
-    (encoder,) = tmp_path.glob(f"{DATASET}/*/fold_all/checkpoint_final.pth")
+    alone = ["--set", "sigmas={}", "--set", "categories=[]"]  # nothing is known of people but their images
+    assert pretrain.main(["302", "3d_fullres", "0", "-tr", "ADNeXtContrastiveTrainer_T", *fast, *alone]) == 0
+    (encoder,) = tmp_path.glob(f"{DATASET}/*/fold_0/checkpoint_final.pth")
     words = ["302", "3d_fullres", "0", "-tr", "ADNeXtTrainer_T", "-pretrained_weights", str(encoder), *fast]
     assert train.main(words) == 0
     (trained,) = tmp_path.glob(f"{DATASET}/ADNeXtTrainer_T__*/fold_0/checkpoint_final.pth")
@@ -163,9 +164,10 @@ def test_a_bundle_answers_for_files_tables_and_trees_alike(two: Workspace, tmp_p
 
 
 def test_a_map_shows_where_the_second_image_differs(two: Workspace) -> None:
-    given = ["--method", "smooth_grad", "--cases", "sub-01", "-device", "cpu", "--checks", "1"]
+    case = pd.read_csv(two.results / RUN / "fold_0" / "validation" / "predictions.csv")["case_id"].iloc[0]
+    given = ["--method", "smooth_grad", "--cases", case, "-device", "cpu", "--checks", "1"]
     assert explain.main(["302", "-tr", "ADNeXtLinearTrainer", *given]) == 0
-    map_zyx = np.abs(read_volume(two.results / RUN / "explanations" / "smooth_grad" / "sub-01.nii.gz").volume_zyx)
+    map_zyx = np.abs(read_volume(two.results / RUN / "explanations" / "smooth_grad" / f"{case}.nii.gz").volume_zyx)
     middle = tuple(slice(size // 2 - 3, size // 2 + 3) for size in map_zyx.shape)
     assert map_zyx[middle].mean() > 2 * map_zyx.mean()
 
@@ -198,6 +200,6 @@ def test_a_missing_image_is_0_in_the_network_and_noted_in_the_table(
     report = read_json(tmp_path / "nnUNet_raw" / DATASET / "import_report.json")
     assert report["channels"] == {"T1": PEOPLE, "FLAIR": PEOPLE - 1}
     preset = two.source / "preset.json"
-    assert plan_and_preprocess.main(["-d", "302", "-np", "1", "--preset", str(preset), "--bias-correction", "n4"]) == 0
+    assert plan_and_preprocess.main(["-d", "302", "-np", "1", "--preset", str(preset)]) == 0
     image_czyx, _ = read_case(tmp_path / "nnUNet_preprocessed" / DATASET / "ADNeXtPlans_3d_fullres", "sub-03")
     assert image_czyx[0].any() and not image_czyx[1].any()
