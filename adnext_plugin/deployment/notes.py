@@ -78,7 +78,7 @@ def card_of(model: ModelDescription) -> str:
     return "\n".join(
         [
             model.in_words,
-            f"Input: one brain scan; every scan: {'; '.join(preparation_in_words(model.plan))}",
+            f"Input: {_images(model)}; every scan: {'; '.join(preparation_in_words(model.plan))}",
             "Output: "
             + (f"probability of {', '.join(model.task.classes)}" if model.task.classes else model.task.column),
             "Intended use: research; it is not a medical device, and no decision about a person may rest on it.",
@@ -88,9 +88,14 @@ def card_of(model: ModelDescription) -> str:
     )
 
 
+def _images(model: ModelDescription) -> str:
+    return "one brain scan" if model.images is None else f"{', '.join(model.images)} of one brain, on one grid"
+
+
 def _plain(notes: ProgramNotes) -> dict[str, str]:
     model, settings = notes.model, notes.model.plan.preprocessing
     python_only = [
+        *(["several images of a person"] if model.images is not None else []),
         *(["bias_correction"] if settings.bias_correction != "none" else []),
         *(["alignment"] if settings.alignment != "none" else []),
         *(step.name for step in settings.steps),

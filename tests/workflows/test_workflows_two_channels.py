@@ -22,6 +22,7 @@ from adnext_plugin.cli import (
     pretrain,
     train,
 )
+from adnext_plugin.deployment.notes import card_of
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import read_json
 from adnext_plugin.images import read_volume
@@ -156,6 +157,7 @@ def test_a_bundle_answers_for_files_tables_and_trees_alike(two: Workspace, tmp_p
     assert "--channel T2: the model takes T1, FLAIR" in capsys.readouterr().err
     # in Python, a tuple for each person
     loaded = adnext_plugin.load_model(two.results / "two", device="cpu")
+    assert "Input: T1, FLAIR of one brain, on one grid" in card_of(loaded.description)
     pair = tuple(nibabel.load(files / f"sub-01_{place:04d}.nii.gz") for place in (0, 1))
     found = loaded.predict([pair, files / "sub-01_0000.nii.gz"], processes=1)["prob_AD"]
     np.testing.assert_allclose(found, by_tree.loc["sub-01", "prob_AD"], atol=1e-6)
