@@ -54,6 +54,7 @@ def import_dataset(
     session: Literal["all", "baseline", "closest"] = "all",
     keep: Sequence[str] = (),
     skip_unlabelled: bool = False,
+    exclude: PathLikes | None = None,
     extra_ids: PathLikes | None = None,
     accept: Sequence[str] = (),
     copy: bool = False,
@@ -92,6 +93,7 @@ def import_dataset(
         session: of each subject all scans, the first in time, or the nearest to a clinical visit.
         keep: further columns of numbers for `subjects.csv`.
         skip_unlabelled: leave scans without a label out, which is else an error.
+        exclude: CSV file of people or sessions to leave out, as `quality.html` saves it.
         extra_ids: CSV file with rows of ids that are one person, of which the first is used.
         accept: doubts about headers that you have looked into: "size", "orientation", "pixdim".
         copy: copy images instead of linking to them.
@@ -147,6 +149,7 @@ def import_dataset(
         coregister=coregister,
         keep=tuple(keep),
         skip_unlabelled=skip_unlabelled,
+        exclude=_path(exclude),
         extra_ids=_path(extra_ids),
         accept=tuple(accept),
         copy=copy,

@@ -104,6 +104,9 @@ def _add_rows(parser: ArgumentParser) -> None:
         "--max-days", type=int, metavar="N", help="join --clinical with the visit nearest in time, at most N days away"
     )
     rows.add_argument(
+        "--exclude", type=Path, metavar="FILE", help="leave people or sessions out: a list saved from quality.html"
+    )
+    rows.add_argument(
         "--keep", default="", metavar="A,B", help="further columns for subjects.csv, of numbers or of words"
     )
 
@@ -138,6 +141,7 @@ def request_of(arguments: Namespace) -> Request:
         coregister=arguments.coregister,
         keep=names_in(arguments.keep),
         skip_unlabelled=arguments.skip_unlabelled,
+        exclude=arguments.exclude,
         extra_ids=arguments.extra_ids,
         accept=tuple(arguments.accept),
         copy=arguments.copy,

@@ -10,6 +10,7 @@ from adnext_plugin.errors import TableError
 from adnext_plugin.importing.cases import Case, make_cases, refuse_two_ids
 from adnext_plugin.importing.channels import MissingChannel, missing_notes, refuse_other_people, settle_missing
 from adnext_plugin.importing.covariates import Covariates
+from adnext_plugin.importing.exclusion import Exclusion, without_excluded
 from adnext_plugin.importing.people.identities import session_key, time_order
 from adnext_plugin.importing.positive_class import in_order
 from adnext_plugin.importing.scans import Scan, Source, require_scans
@@ -29,6 +30,7 @@ class Choice:
     `session`: all sessions of a subject, the first in time, or the one nearest to its clinical visit. `same_people`
     maps the `person_of` of an id to the id to use for that person. `may_have_two_ids`: one person may be there under
     several, since no folds will be made. `missing_channel`: what becomes of scans that lack a channel.
+    `exclusions`: rows of a list of those to leave out, before a session is chosen.
     """
 
     conditions: Sequence[Condition] = ()
@@ -38,6 +40,7 @@ class Choice:
     same_people: Mapping[str, str] = field(default_factory=dict)
     may_have_two_ids: bool = False
     missing_channel: MissingChannel = "refuse"
+    exclusions: Sequence[Exclusion] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,9 @@ def select_cases(source: Source, rule: TargetRule | None, choice: Choice) -> Sel
     scans, left_out = _filtered(source, choice)
     if not scans:
         column = "" if rule is None else f" and the target column {rule.column!r}"
-        raise TableError(f"no scan is left of {len(source.scans)}; check --where{column}")
+        raise TableError(
+            f"no scan is left of {len(source.scans)}; check {'--exclude, ' if choice.exclusions else ''}--where{column}"
+        )
     labelled: Labelled = [(scan, None if rule is None else rule.target_of(scan)) for scan in scans]
     _refuse_contradictions(labelled, source)
     labelled, unused = _without_repeats(labelled, rule) if source.has_repeats else (labelled, [])
@@ -109,6 +114,9 @@ def select_cases(source: Source, rule: TargetRule | None, choice: Choice) -> Sel
 
 def _filtered(source: Source, choice: Choice) -> tuple[list[Scan], dict[str, int]]:
     scans, left_out = list(source.scans), {}
+    if choice.exclusions:
+        scans = without_excluded(scans, choice.exclusions, choice.same_people)
+        left_out["--exclude"] = len(source.scans) - len(scans)
     for condition in choice.conditions:
         passing = [scan for scan in scans if condition.holds(scan.row)]
         left_out[condition.text] = len(scans) - len(passing)

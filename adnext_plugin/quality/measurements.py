@@ -9,7 +9,7 @@ from scipy import ndimage, stats
 
 from adnext_plugin.case_properties import CaseProperties
 from adnext_plugin.errors import ImageError, PathsError
-from adnext_plugin.quality.thumbnails import thumbnail
+from adnext_plugin.quality.thumbnails import thumbnails
 from adnext_plugin.scalp import has_scalp
 from adnext_plugin.stored_volumes import read_case
 
@@ -34,8 +34,8 @@ class Measurements:
     """Numbers of one case. `is_head`: there is a skull around the brain, or more than a brain can be.
 
     `coarse_zyx` is the network's input in a cube of `COARSE_VOXELS`, float16. `stretch_zyx` are the factors by which
-    `resize` has changed the brain's proportions, 1 on average. `thumbnail` is a JPEG file. `of_warp` are figures of a
-    non-linear alignment, where there was one.
+    `resize` has changed the brain's proportions, 1 on average. `planes` are JPEG files: axial, coronal, sagittal.
+    `of_warp` are figures of a non-linear alignment, where there was one.
     """
 
     case: str
@@ -46,7 +46,7 @@ class Measurements:
     stretch_zyx: tuple[float, float, float]
     share_cut_off: float
     coarse_zyx: np.ndarray
-    thumbnail: bytes
+    planes: tuple[bytes, bytes, bytes]
     of_warp: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -73,7 +73,7 @@ def measure_case(job: QualityJob) -> Measurements:
         share_cut_off=properties.share_of_foreground_cut_off,
         coarse_zyx=coarsen(volume_zyx).astype(np.float16),
         of_warp={name: float(properties.notes[name]) for name in WARP_NOTES if name in properties.notes},
-        thumbnail=thumbnail(volume_zyx, job.scan, None if properties.mask is None else Path(properties.mask)),
+        planes=thumbnails(volume_zyx, job.scan, None if properties.mask is None else Path(properties.mask)),
     )
 
 

@@ -20,34 +20,82 @@ SAME_SCAN, SAME_PERSON = 0.9999, 0.97  # correlations of coarse volumes
 FLIP_GAIN = 0.1  # correlation with the mean that another order or direction of the axes has to gain
 BLOCK = 512  # cases compared with all others at once
 
-HEAD = "a head among brains: there is a scalp, or more than a brain can be; extract the brain"
+# reasons are joined by JOINT, which none of them has in it
+JOINT = "; "
+HEAD = "a head among brains: there is a scalp, or more than a brain can be, so extract the brain"
+FLIPPED = "its axes look exchanged or flipped, as by a wrong header"
+SAME = "the same scan as "
+ALIKE = "as like "
 LEFT_TO_RIGHT = ((0, 1, 2), (1, 1, -1))  # a mirror image of a brain is as like the mean as the brain
 
 
 @dataclass(frozen=True)
 class _Number:
-    """A column, how to word it as a reason, which side is suspicious, and how much it counts."""
+    """A column, how to word it as a reason and its kind, which side is suspicious, and how much it counts."""
 
     column: str
+    kind: str
     reason: str
     side: str
     weight: float = 1.0
 
 
 OF_WARP = (
-    _Number("likeness_after_warp", "unlike the template after its warp ({value:.2f}, median {median:.2f})", "low"),
-    _Number("volume_change_low", "its warp shrinks places to {value:.2f} (median {median:.2f})", "low"),
-    _Number("volume_change_high", "its warp swells places to {value:.2f} (median {median:.2f})", "high"),
+    _Number(
+        "likeness_after_warp",
+        "unlike the template",
+        "unlike the template after its warp ({value:.2f}, median {median:.2f})",
+        "low",
+    ),
+    _Number(
+        "volume_change_low", "shrunk by its warp", "its warp shrinks places to {value:.2f} (median {median:.2f})", "low"
+    ),
+    _Number(
+        "volume_change_high",
+        "swollen by its warp",
+        "its warp swells places to {value:.2f} (median {median:.2f})",
+        "high",
+    ),
 )
 NUMBERS = (
-    _Number("likeness", "unlike the mean of the cohort (correlation {value:.2f}, median {median:.2f})", "low"),
-    _Number("symmetry", "left and right differ (correlation {value:.2f}, median {median:.2f})", "low"),
-    _Number("brain_litres", "brain of {value:.2f} litres (median {median:.2f})", "both"),
-    _Number("turn_degrees", "turned by {value:.0f} degrees (median {median:.0f})", "high"),
-    _Number("stretch", "proportions changed by {value:.2f} (median {median:.2f})", "high"),
+    _Number(
+        "likeness",
+        "unlike the cohort's mean",
+        "unlike the mean of the cohort (correlation {value:.2f}, median {median:.2f})",
+        "low",
+    ),
+    _Number(
+        "symmetry",
+        "left and right differ",
+        "left and right differ (correlation {value:.2f}, median {median:.2f})",
+        "low",
+    ),
+    _Number("brain_litres", "unusual volume", "brain of {value:.2f} litres (median {median:.2f})", "both"),
+    _Number("turn_degrees", "turned", "turned by {value:.0f} degrees (median {median:.0f})", "high"),
+    _Number("stretch", "changed proportions", "proportions changed by {value:.2f} (median {median:.2f})", "high"),
     # half: bright vessels or a piece of neck are common and do little harm
-    _Number("skewness", "unusual intensities (skewness {value:.2f}, median {median:.2f})", "both", 0.5),
+    _Number(
+        "skewness",
+        "unusual intensities",
+        "unusual intensities (skewness {value:.2f}, median {median:.2f})",
+        "both",
+        0.5,
+    ),
 )
+
+# the beginning of a reason, and its kind
+KINDS = (
+    (HEAD, "a head, no brain"),
+    (FLIPPED, "axes flipped"),
+    (SAME, "like another case"),
+    (ALIKE, "like another case"),
+    *((number.reason.partition("{")[0], number.kind) for number in (*NUMBERS, *OF_WARP)),
+)
+
+
+def kind_of(reason: str) -> str:
+    """What kind of reason one of `find_suspicious` is, in a few words, for a filter."""
+    return next(kind for beginning, kind in KINDS if reason.startswith(beginning))
 
 
 def find_suspicious(cases: Sequence[Measurements], subject_of: dict[str, str]) -> pd.DataFrame:
@@ -95,7 +143,7 @@ def find_suspicious(cases: Sequence[Measurements], subject_of: dict[str, str]) -
         )
         suspicion[index] += CERTAIN * len(certain)
         reasons[index] = certain + reasons[index]
-    table["suspicion"], table["reasons"] = suspicion, ["; ".join(found) for found in reasons]
+    table["suspicion"], table["reasons"] = suspicion, [JOINT.join(found) for found in reasons]
     return table.sort_values(["suspicion", "case_id"], ascending=[False, True], ignore_index=True)
 
 
@@ -152,17 +200,15 @@ def _flips(volume_zyx: np.ndarray, mean_zyx: np.ndarray) -> list[str]:
     best = max(found.values())
     if best < as_it_is + FLIP_GAIN:
         return []
-    return [
-        f"its axes look exchanged or flipped, as by a wrong header (correlation {best:.2f}, as it is {as_it_is:.2f})"
-    ]
+    return [f"{FLIPPED} (correlation {best:.2f}, as it is {as_it_is:.2f})"]
 
 
 def _duplicates(row: pd.Series, subject_of: dict[str, str]) -> list[str]:
     case, other, correlation = row["case_id"], row["nearest_case"], row["nearest_correlation"]
     if correlation >= SAME_SCAN:
-        return [f"the same scan as {other}"]
+        return [f"{SAME}{other}"]
     if correlation >= SAME_PERSON and subject_of[case] != subject_of[other]:
-        return [f"as like {other} as scans of one person are (correlation {correlation:.3f})"]
+        return [f"{ALIKE}{other} as scans of one person are (correlation {correlation:.3f})"]
     return []
 
 

@@ -14,7 +14,7 @@ EDGE_PIXELS = 112
 OUTLINE_RGB = (255, 176, 0)
 
 
-def thumbnail(volume_zyx: np.ndarray, scan: Path, mask: Path | None) -> bytes:
+def thumbnails(volume_zyx: np.ndarray, scan: Path, mask: Path | None) -> tuple[bytes, bytes, bytes]:
     """Draw a case.
 
     Args:
@@ -23,7 +23,7 @@ def thumbnail(volume_zyx: np.ndarray, scan: Path, mask: Path | None) -> bytes:
         mask: the mask's file.
 
     Returns:
-        A JPEG file: axial, coronal and sagittal plane side by side, patient's left on the left.
+        JPEG files, squares: axial, coronal and sagittal plane, patient's left on the left, the front on the right.
     """
     outline_zyx = volume_zyx != 0
     # z-scored, so that 0 would be grey
@@ -36,13 +36,16 @@ def thumbnail(volume_zyx: np.ndarray, scan: Path, mask: Path | None) -> bytes:
             mask = None
     centre = [int(middle) for middle in ndimage.center_of_mass(outline_zyx)]
     planes = [_plane(shown, outline_zyx if mask is not None else None, axis, centre[axis]) for axis in range(3)]
-    sheet = Image.new("RGB", (EDGE_PIXELS * 3, EDGE_PIXELS))
-    for index, plane in enumerate(planes):
-        plane.thumbnail((EDGE_PIXELS, EDGE_PIXELS))
-        left, top = (EDGE_PIXELS - plane.width) // 2, (EDGE_PIXELS - plane.height) // 2
-        sheet.paste(plane, (EDGE_PIXELS * index + left, top))
+    axial, coronal, sagittal = map(_square, planes)
+    return axial, coronal, sagittal
+
+
+def _square(plane: Image.Image) -> bytes:
+    plane.thumbnail((EDGE_PIXELS, EDGE_PIXELS))
+    square = Image.new("RGB", (EDGE_PIXELS, EDGE_PIXELS))
+    square.paste(plane, ((EDGE_PIXELS - plane.width) // 2, (EDGE_PIXELS - plane.height) // 2))
     stream = io.BytesIO()
-    sheet.save(stream, "JPEG", quality=75)
+    square.save(stream, "JPEG", quality=75)
     return stream.getvalue()
 
 

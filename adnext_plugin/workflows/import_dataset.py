@@ -35,7 +35,8 @@ class Request:
     `where`: conditions that rows must meet, such as "Age>=60". `session`: of each subject all scans, the first in time,
     or the nearest to a clinical visit. `missing_channel`: what becomes of scans that lack an image. `coregister`: move
     the further images of a session to the first one's head. `keep`: further columns of numbers for `subjects.csv`.
-    `skip_unlabelled`: leave scans without a label out. `extra_ids`: a file with rows of ids that are one person.
+    `skip_unlabelled`: leave scans without a label out. `exclude`: a list of people or sessions to leave out,
+    as `quality.html` saves it. `extra_ids`: a file with rows of ids that are one person.
     `accept`: doubts about headers that a person has looked into. `copy`: copy images instead of linking to them.
     `with_masks`: write foreground masks, for nnU-Net's own planning. `dry_run`: write nothing.
     """
@@ -50,6 +51,7 @@ class Request:
     coregister: bool = False
     keep: tuple[str, ...] = ()
     skip_unlabelled: bool = False
+    exclude: Path | None = None
     extra_ids: Path | None = None
     accept: tuple[str, ...] = ()
     copy: bool = False
@@ -147,6 +149,7 @@ def _free_folder(request: Request) -> Path:
 
 
 def _choice(request: Request) -> "Choice":
+    from adnext_plugin.importing.exclusion import read_exclusions
     from adnext_plugin.importing.inclusion import Choice
     from adnext_plugin.importing.people.identities import read_same_people
     from adnext_plugin.importing.tables.cells import Condition
@@ -158,6 +161,7 @@ def _choice(request: Request) -> "Choice":
         keep=request.keep,
         skip_unlabelled=request.skip_unlabelled,
         same_people={} if request.extra_ids is None else read_same_people(request.extra_ids),
+        exclusions=() if request.exclude is None else read_exclusions(request.exclude),
     )
 
 

@@ -68,7 +68,7 @@ def look_at_cases(request: Request, tell: Tell) -> Result:
     folder = preprocessed_dir() / dataset
     plans = require_file(plans_file(folder, request.plans), f"run adnext_plan_and_preprocess -d {dataset}")
     data = folder_of_volumes(folder, plans, CONFIGURATION)
-    _, subjects = read_dataset(folder)
+    task, subjects = read_dataset(folder)
     jobs = _jobs(dataset, data, subjects)
     found = dict(for_each(measure_case, jobs, processes=request.processes, description="Quality"))
     outcomes = [found[index] for index in range(len(jobs))]
@@ -81,7 +81,7 @@ def look_at_cases(request: Request, tell: Tell) -> Result:
     if not cases:
         return Result(table=None, sheet=None, table_file=None, failed=failed)
     table = find_suspicious(cases, dict(zip(subjects["case_id"], subjects["subject_id"], strict=True)))
-    sheet, table_file = write_report(table, cases, dataset, folder / QUALITY_FOLDER)
+    sheet, table_file = write_report(table, cases, subjects, task, folder / QUALITY_FOLDER)
     suspicious = table[table["suspicion"] > 0]
     tell(
         f"{len(suspicious)} of {len(table)} cases of {dataset} stand out; the {min(request.top, len(suspicious))} most"
