@@ -29,6 +29,12 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--output", "-o", type=Path, required=True, help="folder for predictions.csv and .json")
     parser.add_argument(
+        "--bids-derivatives",
+        type=Path,
+        metavar="DIR",
+        help="also write brain masks and answers with sidecars there, as a BIDS derivative",
+    )
+    parser.add_argument(
         "--model",
         "-m",
         type=Path,
@@ -81,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{result.predicted} scans predicted, {result.warned} of them with warnings; {len(result.failed)} failed")
     if result.maps is not None:
         print(f"Maps are in {result.maps}. A map alone proves nothing: adnext_explain checks the method on the run")
+    if result.derivative is not None:
+        print(f"A BIDS derivative is in {result.derivative}")
     print(f"Predictions are in {result.predictions_file}, {result.details_file.name} and {result.page.name}")
     return 2 if result.failed else 0
 
@@ -101,6 +109,7 @@ def _request(arguments: Namespace) -> Request:
         bids_entities=tuple(arguments.entity),
         channels=tuple(arguments.channel),
         backend=arguments.backend,
+        bids_derivatives=arguments.bids_derivatives,
     )
 
 

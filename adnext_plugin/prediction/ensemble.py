@@ -259,6 +259,8 @@ class Ensemble:
             )
             warnings = (*warnings, *empty)
             yield index, PreparedScan(image_czyx=image_czyx, properties=outcome.properties, warnings=warnings)
+            if outcome.properties.mask is not None:  # until here whoever sees the scan may want it
+                Path(outcome.properties.mask).unlink(missing_ok=True)
 
 
 def _incomplete(scan: ScanInput, model: ModelDescription) -> ImageError:

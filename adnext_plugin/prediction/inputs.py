@@ -187,7 +187,7 @@ def _read(
         raise PathsError(
             f"{place} is neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a table ({', '.join(TABLE_SUFFIXES)})"
         )
-    if any((place / name).is_file() for name in BIDS_MARKS):
+    if bids_root(path) is not None:
         suffix, entities = of_bids
         options = BidsOptions(root=place, suffix=suffix, entities=entities)
         source = read_bids_channels(options, channels) if channels else read_bids_source(options)
@@ -221,6 +221,12 @@ def _channels(model: ModelDescription, given: Sequence[str]) -> tuple[Channel, .
             f"--channel {', '.join(channels)}: the model takes {', '.join(names) or 'one image, by --suffix'}"
         )
     return tuple(channels.get(name, Channel(name=name, where=name)) for name in names)
+
+
+def bids_root(path: str) -> Path | None:
+    """The root of the BIDS tree that an input is; None for any other."""
+    place = Path(path)
+    return place if any((place / name).is_file() for name in BIDS_MARKS) else None
 
 
 def _may_be_dataset(path: str) -> bool:

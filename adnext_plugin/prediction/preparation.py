@@ -9,6 +9,8 @@ from adnext_plugin.preprocessing.preprocessor import CaseJob, PreparedCase, prep
 def prepare_scan(job: CaseJob, device: str = "cpu") -> PreparedCase:
     """Extract the brain where the plan has a method for it, then prepare and store the scan.
 
+    The mask is left beside the prepared scan, and named in its properties.
+
     Args:
         job: the scan.
         device: cpu, cuda or mps, for the extraction.
@@ -29,6 +31,7 @@ def prepare_scan(job: CaseJob, device: str = "cpu") -> PreparedCase:
     mask = None if found["left_alone"] else mask_file(folder, job.case)
     try:
         return prepare_case(replace(job, mask=mask))
-    finally:
+    except BaseException:
         if mask is not None:
             mask.unlink()
+        raise

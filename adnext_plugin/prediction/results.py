@@ -59,7 +59,7 @@ def predictions_table(outcomes: Sequence[Outcome], model: ModelDescription) -> p
 
 def reasons(outcomes: Sequence[Outcome]) -> tuple[tuple[str, str], ...]:
     """Why scans failed, each in one line, by case id."""
-    return tuple((scan.case_id, _one_line(outcome)) for scan, outcome in outcomes if isinstance(outcome, AdnextError))
+    return tuple((scan.case_id, one_line(outcome)) for scan, outcome in outcomes if isinstance(outcome, AdnextError))
 
 
 def _who(scan: ScanInput) -> dict[str, str]:
@@ -75,7 +75,7 @@ def _csv_columns(outcome: Prediction | AdnextError, model: ModelDescription) -> 
     classes = model.plan.known_task.classes
     names = [f"prob_{name}" for name in classes] or ["prediction"]
     if isinstance(outcome, AdnextError):
-        return {**dict.fromkeys([*names, "spread"]), "error": _one_line(outcome)}
+        return {**dict.fromkeys([*names, "spread"]), "error": one_line(outcome)}
     answers = dict(zip(names, outcome.answer.tolist(), strict=True))
     called: dict[str, str | float] = {} if outcome.called is None else {"called": classes[outcome.called]}
     if model.threshold is not None:
@@ -93,7 +93,7 @@ def _csv_columns(outcome: Prediction | AdnextError, model: ModelDescription) -> 
 
 def _json_entry(outcome: Prediction | AdnextError, model: ModelDescription) -> dict:
     if isinstance(outcome, AdnextError):
-        return {"error": _one_line(outcome)}
+        return {"error": one_line(outcome)}
     classes = model.plan.known_task.classes
     answer: dict[str, Any]
     if outcome.called is not None:
@@ -115,5 +115,6 @@ def _json_entry(outcome: Prediction | AdnextError, model: ModelDescription) -> d
     }
 
 
-def _one_line(error: AdnextError) -> str:
+def one_line(error: AdnextError) -> str:
+    """Why a scan failed, without line breaks."""
     return " ".join(str(error).split())

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import PathsError, SettingsError
-from adnext_plugin.files import write_json
 from adnext_plugin.workflows.common import Tell
 from adnext_plugin.workflows.predict import Backend, open_ensemble, predict_scans, with_recognised
 from adnext_plugin.workflows.predict import Request as PredictRequest
@@ -65,6 +64,7 @@ def run_bids_app(request: Request, tell: Tell) -> Result:
 
 
 def _participants(request: Request, tell: Tell) -> Result:
+    from adnext_plugin.prediction.derivative import Derivative
     from adnext_plugin.prediction.inputs import read_inputs
     from adnext_plugin.prediction.results import reasons, write_results
 
@@ -88,11 +88,12 @@ def _participants(request: Request, tell: Tell) -> Result:
     kept = [index for index, label in enumerate(labels) if not wanted or label in wanted]
     inputs = replace(inputs, scans=tuple(inputs.scans[index] for index in kept), columns=inputs.columns.iloc[kept])
     tell(f"{description.in_words}; on {opened.runs_on}")
-    request.output_dir.mkdir(parents=True, exist_ok=True)
-    _describe_derivative(request)
-    outcomes = predict_scans(ensemble, inputs, request.output_dir, request.processes)
+    derivative = Derivative(request.output_dir, inputs.scans, description, request.bids_dir)
+    derivative.begin()
+    outcomes = predict_scans(ensemble, inputs, request.output_dir, request.processes, derivative.see)
     if opened.model is not None:
         outcomes = with_recognised(outcomes, inputs, opened.model)
+    derivative.write(outcomes)
     by_label: dict[str, list[Outcome]] = {}
     for scan, outcome in outcomes:
         by_label.setdefault(_label(scan.subject_id), []).append((scan, outcome))
@@ -125,15 +126,3 @@ def _group(request: Request, tell: Tell) -> Result:
 def _label(name: str) -> str:
     """Of a person, who may be named with or without `sub-`."""
     return name.removeprefix("sub-")
-
-
-def _describe_derivative(request: Request) -> None:
-    from importlib.metadata import version
-
-    content = {
-        "Name": "adnext_plugin predictions",
-        "BIDSVersion": "1.9.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "adnext_plugin", "Version": version("adnext_plugin")}],
-    }
-    write_json(content, request.output_dir / "dataset_description.json")

@@ -48,7 +48,8 @@ class Request:
     `columns` (role to column) are for tables, `bids_suffix` and `bids_entities` (KEY=VALUE) are for BIDS trees,
     `channels` (NAME=PATTERN) for either, with a model of several images.
     `backend`: what runs the networks; None for what fits the model: eager for a run or a bundle, else the program's.
-    `explain`: how to map what the networks look at; None for no maps.
+    `explain`: how to map what the networks look at; None for no maps. `bids_derivatives`: a folder for brain masks and
+    answers as a BIDS derivative; None for none.
     """
 
     input: str
@@ -65,13 +66,14 @@ class Request:
     bids_entities: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     backend: Backend | None = None
+    bids_derivatives: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """The files written; how many scans were predicted, with warnings among them; why others failed, by case id.
 
-    `maps`: folder of explanations, None if there are none.
+    `maps`: folder of explanations, `derivative`: folder of the BIDS derivative; None if there are none.
     """
 
     predictions_file: Path
@@ -81,6 +83,7 @@ class Result:
     warned: int
     failed: tuple[tuple[str, str], ...]
     maps: Path | None = None
+    derivative: Path | None = None
 
 
 def predict(request: Request, tell: Tell) -> Result:
@@ -93,8 +96,11 @@ def predict(request: Request, tell: Tell) -> Result:
     """
     if request.output.exists() and not request.output.is_dir():
         raise PathsError(f"-o {request.output} is a file; give a folder")
+    if request.bids_derivatives is not None and request.bids_derivatives.is_file():
+        raise PathsError(f"--bids-derivatives {request.bids_derivatives} is a file; give a folder")
 
-    from adnext_plugin.prediction.inputs import read_inputs
+    from adnext_plugin.prediction.derivative import Derivative
+    from adnext_plugin.prediction.inputs import bids_root, read_inputs
     from adnext_plugin.prediction.results import reasons, write_results
     from adnext_plugin.workflows.new_maps import NewMaps
     from adnext_plugin.workflows.prediction_page import Pictures, write_page
@@ -123,6 +129,11 @@ def predict(request: Request, tell: Tell) -> Result:
         if opened.model is None:
             raise SettingsError(f"--explain: {request.model} is a program; give the run or the bundle it is of")
         maps = NewMaps(request.explain, opened.model, opened.device, request.output / "explanations")
+    derivative = None
+    if request.bids_derivatives is not None:
+        root = bids_root(request.input)
+        derivative = Derivative(request.bids_derivatives, inputs.scans, description, root)
+        derivative.begin()
     request.output.mkdir(parents=True, exist_ok=True)
     pictures = Pictures()
 
@@ -130,11 +141,15 @@ def predict(request: Request, tell: Tell) -> Result:
         pictures.add(scan, prepared, row, found)
         if maps is not None:
             maps.add(scan, prepared, row, found)
+        if derivative is not None:
+            derivative.see(scan, prepared, row, found)
 
     outcomes = predict_scans(ensemble, inputs, request.output, request.processes, see)
     if opened.model is not None:
         outcomes = with_recognised(outcomes, inputs, opened.model)
     write_results(outcomes, description, ensemble.not_checked, request.output)
+    if derivative is not None:
+        derivative.write(outcomes)
     page = write_page(outcomes, description, pictures, request.model, request.output)
     if maps is not None:
         maps.finish()
@@ -147,6 +162,7 @@ def predict(request: Request, tell: Tell) -> Result:
         warned=sum(bool(outcome.warnings) for _, outcome in outcomes if not isinstance(outcome, AdnextError)),
         failed=failed,
         maps=None if maps is None else maps.folder,
+        derivative=request.bids_derivatives,
     )
 
 
