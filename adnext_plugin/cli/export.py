@@ -19,7 +19,11 @@ def build_parser() -> ArgumentParser:
         type=Path,
         help="folder of a cross-validated run, TRAINER__PLANS__CONFIGURATION; or folder or name of an installed bundle",
     )
-    parser.add_argument("--output", "-o", type=Path, required=True, help="the file, e.g. model.zip or model.onnx")
+    parser.add_argument("--output", "-o", type=Path, help="the file, e.g. model.zip or model.onnx")
+    parser.add_argument(
+        "--push", metavar="OWNER/REPO", help="put the bundle on the Hugging Face hub, privately; needs the extra hub"
+    )
+    parser.add_argument("--public", dest="is_public", action="store_true", help="with --push: for everybody to see")
     parser.add_argument(
         "--format",
         choices=SUFFIXES,

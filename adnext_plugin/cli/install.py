@@ -12,9 +12,12 @@ from adnext_plugin.workflows.install import Request, install
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = new_parser("adnext_install", "Check a bundle written by adnext_export and make it ready to predict with.")
-    parser.add_argument("bundle", type=Path, help="the file, e.g. model.zip")
+    parser.add_argument(
+        "bundle", help="the file, e.g. model.zip; or hf://OWNER/REPO[@REVISION], one on the Hugging Face hub"
+    )
     parser.add_argument("--into", type=Path, help=f"folder of installed models (default: {BUNDLES} in nnUNet_results)")
-    parser.add_argument("--name", help="of the model's folder there (default: the file's name without .zip)")
+    parser.add_argument("--name", help="of the model's folder there (default: that of the file or repository)")
+    parser.add_argument("--sha256", help="that the file must have, as adnext_export printed it")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle installed under that name")
     return parser
 

@@ -160,6 +160,10 @@ def _entities(scan: ScanInput) -> dict[str, str]:
 
 
 def _label(text: str) -> str:
+    if not text.isascii():
+        from anyascii import anyascii
+
+        text = anyascii(text)
     return NOT_OF_A_LABEL.sub("", text)
 
 

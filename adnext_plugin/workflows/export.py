@@ -1,6 +1,7 @@
 """A trained model as one file, without anything of any one person in it: to share, or as a program without Python."""
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +11,7 @@ from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.paths import preprocessed_dir, without_links
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import Tell, choose_device
+from adnext_plugin.workflows.hub import BUNDLE, push, require_hub, require_repository
 
 if TYPE_CHECKING:
     from adnext_plugin.prediction.model import Model
@@ -24,20 +26,26 @@ class Request:
 
     `with_ranges`: also say what the training scans look like, for which their preprocessed dataset is needed. `device`:
     cpu, cuda or mps, for measuring them; None for a GPU where there is one. `format`: None for what the file's ending
-    says. `folds`: of the model's networks, None for all there are. `weights`: int8 rounds
-    them, for a smaller file of ONNX.
+    says. `folds`: of the model's networks, None for all there are. `weights`: int8 rounds them, for a smaller file of
+    ONNX. `push`: OWNER/REPO on the Hugging Face hub, where the bundle goes, too; with it `output` may be None.
+    `is_public`: the repository, if it is made now.
     """
 
     run: Path
-    output: Path
+    output: Path | None = None
     with_ranges: bool = True
     overwrite: bool = False
     device: str | None = None
     format: Format | None = None
     folds: tuple[str, ...] | None = None
     weights: WeightsKind = "float32"
+    push: str | None = None
+    is_public: bool = False
 
     def __post_init__(self) -> None:
+        self._check_push()
+        if self.output is None:
+            return
         known = [name for name, suffix in SUFFIXES.items() if suffix == self.output.suffix]
         if self.format is None and not known:
             endings = ", ".join(f"{suffix} ({name})" for name, suffix in SUFFIXES.items())
@@ -50,23 +58,40 @@ class Request:
         if self.weights != "float32" and self.chosen_format != "onnx":
             raise SettingsError(f"--weights {self.weights}: only programs in ONNX have such; give --format onnx")
 
+    def _check_push(self) -> None:
+        if self.push is None:
+            if self.output is None:
+                raise SettingsError("give -o FILE, or --push OWNER/REPO, or both")
+            if self.is_public:
+                raise SettingsError("--public goes with --push OWNER/REPO")
+            return
+        require_repository(self.push)
+        if self.chosen_format != "zip" or self.weights != "float32":
+            raise SettingsError("--push: bundles go to the hub, no programs; leave out --format and --weights")
+
     @property
     def chosen_format(self) -> Format:
         """The format given, or that of the file's ending."""
         if self.format is not None:
             return self.format
+        if self.output is None:
+            return "zip"
         return next(name for name, suffix in SUFFIXES.items() if suffix == self.output.suffix)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The file; `largest_difference` of a probability between a program and the model, None for a bundle."""
+    """The file; `largest_difference` of a probability between a program and the model, None for a bundle.
 
-    bundle: Path
+    `pushed`: where on the hub the bundle is, with its commit. `bundle` is None where it is there alone.
+    """
+
+    bundle: Path | None
     networks: int
     bytes: int
     sha256: str
     largest_difference: float | None = None
+    pushed: str | None = None
 
 
 def export(request: Request, tell: Tell) -> Result:
@@ -78,9 +103,17 @@ def export(request: Request, tell: Tell) -> Result:
         SettingsError: the run learned no task, or its preparation needs Python.
         ExportError: a network cannot be written as a program, or the program answers otherwise.
     """
-    if request.output.exists() and not request.overwrite:
-        raise PathsError(f"{request.output} exists; choose another name, or give --overwrite")
+    if request.push is not None:
+        require_hub()
+    if request.output is not None:
+        if request.output.exists() and not request.overwrite:
+            raise PathsError(f"{request.output} exists; choose another name, or give --overwrite")
+        return _export(request, request.output, tell)
+    with tempfile.TemporaryDirectory(prefix="adnext_") as folder:
+        return replace(_export(request, Path(folder) / BUNDLE, tell), bundle=None)
 
+
+def _export(request: Request, output: Path, tell: Tell) -> Result:
     from adnext_plugin.images import file_sha256
 
     model = _model(request)
@@ -88,25 +121,30 @@ def export(request: Request, tell: Tell) -> Result:
     if request.chosen_format == "zip":
         from adnext_plugin.prediction.bundle import write_bundle
 
-        write_bundle(model, request.output)
+        write_bundle(model, output)
     else:
         from adnext_plugin.deployment.writers import write_program
 
-        largest = write_program(model, request.chosen_format, request.output, request.weights)
+        largest = write_program(model, request.chosen_format, output, request.weights)
     result = Result(
-        bundle=request.output,
+        bundle=output,
         networks=len(model.folds),
-        bytes=request.output.stat().st_size,
-        sha256=file_sha256(request.output),
+        bytes=output.stat().st_size,
+        sha256=file_sha256(output),
         largest_difference=largest,
     )
-    tell(f"{result.networks} networks are in {result.bundle}, {result.bytes / 2**20:.1f} MiB")
+    where = output if request.output is not None else BUNDLE
+    tell(f"{result.networks} networks are in {where}, {result.bytes / 2**20:.1f} MiB")
     if largest is not None:
         tell(f"Its answers differ from the model's by {largest:.1e} at most, on made-up scans")
     if request.weights != "float32":
         tell("Its weights are rounded: compare its AUC with the model's on scans that neither was trained on")
     tell(f"SHA-256 {result.sha256}")
-    return result
+    if request.push is None:
+        return result
+    pushed = push(output, result.sha256, model.description, request.push, is_public=request.is_public)
+    tell(f"It is on the hub as {pushed}")
+    return replace(result, pushed=pushed)
 
 
 def _model(request: Request) -> "Model":

@@ -131,13 +131,13 @@ def test_scans_with_names_of_their_own_get_labels_and_two_of_one_name_are_refuse
     assert names == [
         "sub-OAS10061MR1/anat/sub-OAS10061MR1_x.json",
         "sub-7/anat/sub-7_acq-x_x.json",
-        "sub-caf3/anat/sub-caf3_x.json",
+        "sub-cafe3/anat/sub-cafe3_x.json",
     ]
     both = [ScanInput(case_id="a_1", image=Path("a_1.nii")), ScanInput(case_id="A1", image=Path("A1.nii"))]
     with pytest.raises(SettingsError, match=r"a_1\.nii and A1\.nii would both be sub-A1"):
         Derivative(tmp_path / "e", both, model, None)
     with pytest.raises(SettingsError, match="has no name that a label could be made of"):
-        Derivative(tmp_path / "e", [ScanInput(case_id="李明", image=Path("李明.nii"))], model, None)
+        Derivative(tmp_path / "e", [ScanInput(case_id="_", image=Path("_.nii"))], model, None)
     assert not (tmp_path / "e").exists()
 
 
