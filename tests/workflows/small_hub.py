@@ -56,7 +56,9 @@ class Hub(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{sha1(content).hexdigest()}"', "X-Repo-Commit": commit}
         return self._send(200, content, "application/octet-stream", headers)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        """The same without the file."""
+        self.do_GET()
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
