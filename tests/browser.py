@@ -19,7 +19,6 @@ OPTIONS = (
     "--no-sandbox",
     "--no-first-run",
     "--proxy-server=127.0.0.1:9",  # the browser's own calls home go nowhere
-    "--proxy-bypass-list=<-loopback>",
 )
 NO_GPU = ("--disable-gpu",)
 WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
