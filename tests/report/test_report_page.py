@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from browser import needs_chromium, run
 from conftest import Workspace, empty_workspace
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
@@ -230,6 +231,57 @@ def _seen_by_a_browser(page: str, folder: Path, width: int) -> tuple[set[str], s
     done = subprocess.run([CHROMIUM, *options, "--dump-dom", str(copy)], capture_output=True, text=True, check=True)
     shown, requested, too_wide = re.search(r"<title>seen ([^<;]*);([^<;]*);(-?\d+)</title>", done.stdout).groups()
     return set(shown.split(",")), set(filter(None, requested.split(","))), int(too_wide)
+
+
+@needs_chromium
+def test_a_printed_report_has_every_cell_of_every_table_whole_and_legible(report_of, tmp_path: Path) -> None:
+    page = report_of("two").page
+    path, printed = tmp_path / "report.html", tmp_path / "report.pdf"
+    path.write_text(page)
+    run(tmp_path, 1280, "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={printed}", path.as_uri())
+    pieces, (width, height) = _pieces_of(printed)
+    text = _squeezed("".join(piece.text for piece in pieces))
+    cells = [
+        _squeezed(html.unescape(re.sub("<[^>]+>", "", cell)))
+        for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", page, re.DOTALL)
+    ]
+    assert len(cells) > 200 and [cell for cell in cells if cell not in text] == []
+    # a page that is too wide is made smaller as a whole, and what even so does not fit is cut off at its right
+    assert min(piece.points for piece in pieces) >= 7
+    assert all(0 < piece.x < width - 20 and 0 < piece.y < height for piece in pieces)
+    assert "Contents" not in text  # links of a screen
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Letters on paper, where they begin, and their size in points."""
+
+    text: str
+    x: float
+    y: float
+    points: float
+
+
+def _pieces_of(path: Path) -> tuple[list[_Piece], tuple[float, float]]:
+    """All letters of a PDF, and the size of its pages in points."""
+    pypdf = pytest.importorskip("pypdf")
+    pieces = []
+
+    def visit(text: str, cm: list[float], tm: list[float], _font: object, size: float) -> None:
+        if text.strip():
+            a, b, c, d, e, f = cm
+            x, y = a * tm[4] + c * tm[5] + e, b * tm[4] + d * tm[5] + f
+            pieces.append(_Piece(text=text, x=x, y=y, points=abs(size * tm[3] * d)))
+
+    reader = pypdf.PdfReader(path)
+    for page in reader.pages:
+        page.extract_text(visitor_text=visit)
+    box = reader.pages[0].mediabox
+    return pieces, (float(box.width), float(box.height))
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def test_regions_that_were_measured_are_a_baseline_and_a_section(tmp_path: Path, capsys) -> None:
