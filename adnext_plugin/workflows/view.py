@@ -1,5 +1,6 @@
 """A look at scans in a browser: what lies over them and what was predicted, from this machine alone."""
 
+import threading
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,8 @@ def _serve(viewed: "Viewed", request: Request, tell: Tell) -> None:
     with ViewServer(viewed, request.port) as server:
         tell(f"{len(viewed.cases)} cases are at {server.address}, for this machine alone; Ctrl-C ends it")
         if request.open_browser:
-            webbrowser.open(server.address)
+            # beside the server, since a browser without windows takes the terminal until it is closed
+            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:  # as one ends it
