@@ -70,14 +70,14 @@ def _row(
 ) -> dict[str, Any]:
     """What the template shows of a case."""
     reasons = [part for part in row["reasons"].split(JOINT) if part]
-    what = "within the brain's mask, fluid included" if row["has_mask"] else "that is not background"
+    what = "within the brain's mask, fluid included" if row["has_mask"] else "all that is not background"
     return {
         **row,
         "reasons": reasons,
         "kinds": list(dict.fromkeys(map(kind_of, reasons))),
         "group": person[task.column] if task.classes else "",
         "planes": [base64.b64encode(picture).decode() for picture in pictures[row["case_id"]]],
-        "volume": f"{row['brain_litres']:.2f} litres {what}",
+        "volume": f"{row['brain_litres']:.2f} litres ({what})",
         "line": _csv_line([*(str(person[name]) for name in ID_COLUMNS), row["reasons"]]),
     }
 

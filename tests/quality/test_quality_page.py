@@ -132,5 +132,5 @@ def test_a_page_has_a_choice_of_classes_where_there_are_some(kind: str, tmp_path
     sheet, _ = write_report(table, cases, subjects, task, tmp_path / "Dataset001_X" / "quality")
     page = sheet.read_text()
     assert ('id="group"' in page) == (kind == "classes") and "CN<" not in page.replace("data-", "")
-    assert "1.23 litres within the brain&#39;s mask" in page and "1.23 litres that is not background" in page
+    assert "1.23 litres (within the brain&#39;s mask" in page and "1.23 litres (all that is not background)" in page
     assert page.count("the same scan as") >= 2
