@@ -24,7 +24,7 @@ NO_GPU = ("--disable-gpu",)
 WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 
 
-def seen(page: str, folder: Path, script: str, width: int = 1280, options: tuple[str, ...] = NO_GPU) -> Any:
+def seen(page: str, folder: Path, script: str, size: str = "1280,900", options: tuple[str, ...] = NO_GPU) -> Any:
     """What a script returns that runs in a page once it is loaded.
 
     The page's content security policy holds, but that it also allows this script.
@@ -33,7 +33,7 @@ def seen(page: str, folder: Path, script: str, width: int = 1280, options: tuple
         page: HTML.
         folder: for a copy of the page, and what the browser keeps.
         script: the body of an asynchronous function; what it returns must be JSON.
-        width: of the window, in pixels.
+        size: of the window in pixels, "WIDTH,HEIGHT".
         options: further options of the browser.
     """
     code = (
@@ -44,14 +44,14 @@ def seen(page: str, folder: Path, script: str, width: int = 1280, options: tuple
     allowed = re.sub(r"script-src ", f"script-src 'sha256-{digest}' ", page, count=1)
     copy = folder / "seen.html"
     copy.write_text(allowed.replace("</body>", f"<script>{code}</script></body>"), encoding="utf-8")
-    dumped = run(folder, width, *options, "--virtual-time-budget=20000", "--dump-dom", copy.as_uri())
+    dumped = run(folder, size, *options, "--virtual-time-budget=20000", "--dump-dom", copy.as_uri())
     found = re.search(r"<title>said (.*?)</title>", dumped, re.DOTALL)
     assert found, dumped[-2000:]
     return json.loads(html.unescape(found[1]))
 
 
-def run(folder: Path, width: int, *options: str) -> str:
+def run(folder: Path, size: str, *options: str) -> str:
     """Run the browser and give what it prints."""
     assert CHROMIUM is not None
-    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900", *options]
+    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--window-size={size}", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout

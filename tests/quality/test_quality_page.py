@@ -49,7 +49,7 @@ def test_cases_are_filtered_turned_and_listed_in_a_browser_and_the_list_is_exclu
 ) -> None:
     assert quality.main(["-d", "301", "-np", "1"]) == 0
     page = (toy.preprocessed / "Dataset301_Toy" / "quality" / "quality.html").read_text()
-    said = seen(page, tmp_path, LOOK.replace("TICKED", "['sub05_M00', 'sub00_M12']"), width=390)
+    said = seen(page, tmp_path, LOOK.replace("TICKED", "['sub05_M00', 'sub00_M12']"), size="390,800")
     assert said["cases"] == said["shown"] == 17 and said["patients"] == 8 and said["href"] == ""
     assert said["reasons"] == page.count('class="case suspicious"')
     assert said["before"] == [True, "none"] and said["after"] == [False, "matrix(-1, 0, 0, 1, 0, 0)"]

@@ -238,7 +238,7 @@ def test_a_printed_report_has_every_cell_of_every_table_whole_and_legible(report
     page = report_of("two").page
     path, printed = tmp_path / "report.html", tmp_path / "report.pdf"
     path.write_text(page)
-    run(tmp_path, 1280, "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={printed}", path.as_uri())
+    run(tmp_path, "1280,900", "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={printed}", path.as_uri())
     pieces, (width, height) = _pieces_of(printed)
     text = _squeezed("".join(piece.text for piece in pieces))
     cells = [
