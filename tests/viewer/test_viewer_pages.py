@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import WEBGL, needs_chromium, run, seen
-from conftest import Trained, toy_brain, write_scan
+from conftest import Workspace, toy_brain, write_scan
 from PIL import Image
 
+from adnext_plugin.case_properties import CaseProperties, write_case_properties
 from adnext_plugin.cli import view
 from adnext_plugin.csv_files import write_csv
 from adnext_plugin.errors import PathsError
+from adnext_plugin.files import write_json
 from adnext_plugin.viewer.cases import Layer, Viewed, ViewedCase, as_nifti
 from adnext_plugin.viewer.server import ViewServer
 from adnext_plugin.workflows.view_cases import cases_of
@@ -47,31 +49,57 @@ LOOK = """
 """
 
 
-def _run_with_map(trained: Trained) -> tuple[Path, pd.DataFrame]:
-    """A run that was explained, as far as a viewer sees."""
-    table = pd.read_csv(trained.run / "crossval_results" / "predictions.csv")
-    scan = nibabel.load(trained.workspace.raw / "Dataset301_Toy" / "imagesTr" / f"{table['case_id'][0]}_0000.nii.gz")
-    found = np.zeros(scan.shape, np.float32)
-    found[20:30, 15:25, 15:25] = 0.7
-    folder = trained.run / "explanations" / "grad_cam"
-    folder.mkdir(parents=True)
-    nibabel.save(nibabel.Nifti1Image(found, scan.affine), folder / f"{table['case_id'][0]}.nii.gz")
-    return trained.run, table
+@pytest.fixture
+def run_folder(fresh: Workspace) -> Path:
+    """An evaluated run of two people as far as a viewer sees; the first was explained, and had a skull."""
+    dataset, names = "Dataset301_Toy", ("sub00", "sub01")
+    brain = toy_brain(0, has_hole=True)
+    for index, name in enumerate(names):
+        scan = toy_brain(index, has_hole=index == 0)
+        write_scan(fresh.raw / dataset / "imagesTr" / f"{name}_0000.nii.gz", scan)
+    folder = fresh.results / dataset / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres"
+    write_scan(folder / "explanations" / "grad_cam" / "sub00.nii.gz", np.where(brain > 100, 0.7, 0).astype(np.float32))
+    rows = {"case_id": names, "subject_id": names, "session_id": "", "fold": [0, 3], "target": ["CN", "AD"]}
+    rows |= {"logit_CN": [0.1, 0.2], "prob_CN": [0.75, 0.126], "logit_AD": [0.3, 0.4], "prob_AD": [0.25, 0.874]}
+    (folder / "crossval_results").mkdir()
+    write_csv(pd.DataFrame(rows), folder / "crossval_results" / "predictions.csv")
+    (folder / "plans.json").write_text("{}")
+    prepared = fresh.preprocessed / dataset
+    mask = write_scan(prepared / "brain_masks" / "deepbet" / "sub00.nii.gz", (brain > 0).astype(np.float32))
+    write_json({"configurations": {"3d_fullres": {"data_identifier": "x"}}}, prepared / "ADNeXtPlans.json")
+    (prepared / "x").mkdir()
+    properties = CaseProperties(
+        fit="pad_crop",
+        brain_litres=1.0,
+        ras_shape_voxels=(38, 40, 36),
+        ras_affine=((2.0, 0, 0, 0), (0, 2.0, 0, 0), (0, 0, 2.0, 0), (0, 0, 0, 1.0)),
+        spacing_mm=(2.0, 2.0, 2.0),
+        foreground_box=((0, 38), (0, 40), (0, 36)),
+        resampled_shape_voxels=(38, 40, 36),
+        share_of_foreground_cut_off=0.0,
+        key="x",
+        mask=str(mask),
+    )
+    write_case_properties(properties, prepared / "x" / "sub00.pkl")
+    return folder
 
 
 @needs_chromium
-def test_a_browser_draws_scans_of_a_run_with_their_maps_and_says_what_was_predicted(trained: Trained, tmp_path) -> None:
-    place, table = _run_with_map(trained)
-    one, other = table["case_id"][0], table["case_id"][1]
+def test_a_browser_draws_scans_of_a_run_with_their_maps_and_says_what_was_predicted(run_folder: Path, tmp_path) -> None:
     page = tmp_path / "page.html"
-    assert view.main([str(place), "--cases", one, other, "-o", str(page)]) == 0
+    assert view.main([str(run_folder), "-o", str(page)]) == 0
     picture = tmp_path / "window.png"
     options = (*WEBGL, f"--screenshot={picture}")
     said = seen(page.read_text(), tmp_path, LOOK, WINDOW, options)
     assert said["first"] == said["second"] == "ready" and said["asked"] == [] and said["missing"] == ""
-    assert said["layers"] == ["map grad_cam"] and said["case"] == other
-    assert said["told"]["true"] == table["target"][0] and said["toldNext"]["true"] == table["target"][1]
-    assert float(said["told"]["probability of AD"]) == pytest.approx(table["prob_AD"][0], abs=5e-3)
+    assert said["layers"] == ["brain mask", "map grad_cam"] and said["case"] == "sub01"
+    assert said["told"] == {
+        "held out in fold": "0",
+        "true": "CN",
+        "probability of CN": "0.75",
+        "probability of AD": "0.25",
+    }
+    assert said["toldNext"]["true"] == "AD" and said["toldNext"]["probability of AD"] == "0.874"
     grey = _of_canvas(picture)
     # three planes of a brain on black
     assert 0.05 < (grey > 60).mean() < 0.9 and grey.std() > 20
@@ -184,20 +212,20 @@ def test_predictions_are_viewed_with_their_maps_and_what_is_gone_is_said(tmp_pat
     assert other.missing == (f"The scan is not there: {tmp_path / 'b.nii.gz'}",)
 
 
-def test_what_cannot_be_viewed_is_one_line(trained: Trained, tmp_path: Path, capsys) -> None:
+def test_what_cannot_be_viewed_is_one_line(run_folder: Path, tmp_path: Path, capsys) -> None:
     scan = write_scan(tmp_path / "scan.nii.gz", toy_brain(0, has_hole=False))
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(scan.read_bytes()[:3000])
     page = tmp_path / "page.html"
     page.write_text("mine")
-    run_folder, new = str(trained.run), ["-o", str(tmp_path / "new.html")]
+    run_name, new = str(run_folder), ["-o", str(tmp_path / "new.html")]
     for words, message in (
         ([str(tmp_path / "none")], "is neither a scan nor the folder of a run"),
         ([str(tmp_path)], "is neither a scan nor the folder of a run"),
         ([str(bad)], "bad.nii.gz cannot be read"),
         ([str(scan), "--mask", str(bad)], "bad.nii.gz cannot be read"),
-        ([run_folder, "--mask", str(scan)], "--mask and --map lie over a scan"),
-        ([run_folder, "--cases", "sub99", *new], "--cases sub99: there is no such case"),
+        ([run_name, "--mask", str(scan)], "--mask and --map lie over a scan"),
+        ([run_name, "--cases", "sub99", *new], "--cases sub99: there is no such case"),
         ([str(scan), "-o", str(page)], "page.html exists; choose another name, or give --overwrite"),
         ([str(scan), "-o", str(tmp_path / "page.pdf")], "the name of a page ends in .html"),
         ([str(scan), "--port", "99999"], "--port 99999: a port is 0 to 65535"),
@@ -206,6 +234,6 @@ def test_what_cannot_be_viewed_is_one_line(trained: Trained, tmp_path: Path, cap
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert message in line
     assert page.read_text() == "mine" and not (tmp_path / "new.html").exists()
-    (trained.run / "crossval_results" / "predictions.csv").unlink()
-    assert view.main([run_folder]) == 2
+    (run_folder / "crossval_results" / "predictions.csv").unlink()
+    assert view.main([run_name]) == 2
     assert "evaluate the run first, by adnext_evaluate" in capsys.readouterr().err

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_deployment_programs import TINY_VIT, made_model
 
 from adnext_plugin.cli import export, install
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.images import file_sha256
+from adnext_plugin.prediction.bundle import write_bundle
 from adnext_plugin.workflows.hub import HubPlace
 from adnext_plugin.workflows.install import Request
 
@@ -40,29 +42,38 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         process.wait()
 
 
-def test_a_model_is_pushed_privately_and_installed_elsewhere_by_its_commit(hub: str, trained, tmp_path, capsys) -> None:
-    assert export.main([str(trained.run), "--push", "lab/ad-model", "-device", "cpu"]) == 0
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model that is installed here, in a folder of its own."""
+    bundle = tmp_path / "made.zip"
+    write_bundle(made_model(TINY_VIT, 32), bundle)
+    assert install.main([str(bundle), "--into", str(tmp_path / "here")]) == 0
+    return tmp_path / "here" / "made"
+
+
+def test_a_model_is_pushed_privately_and_installed_elsewhere_by_its_commit(
+    hub: str, model: Path, tmp_path: Path, capsys
+) -> None:
+    assert export.main([str(model), "--push", "lab/ad-model"]) == 0
     said = capsys.readouterr().out
     (digest,) = re.findall(r"SHA-256 (\w{64})", said)
     (place,) = re.findall(r"hf://lab/ad-model@[0-9a-f]{40}", said)
-    assert digest == file_sha256(trained.bundle)  # the same model gives the same bytes
+    assert digest == file_sha256(tmp_path / "made.zip")  # the same model gives the same bytes
     with urllib.request.urlopen(f"{hub}/private") as answer:
         assert json.load(answer) == {"lab/ad-model": True}
     with urllib.request.urlopen(f"{hub}/lab/ad-model/resolve/main/README.md") as answer:
         page = answer.read().decode()
-    assert digest in page and "adnext_install hf://lab/ad-model" in page and str(trained.run) not in page
+    assert digest in page and "adnext_install hf://lab/ad-model" in page and str(tmp_path) not in page
 
     assert install.main([place, "--into", str(tmp_path / "models"), "--sha256", digest.upper()]) == 0
     said = capsys.readouterr().out
     assert f"model.zip of lab/ad-model, commit {place.rpartition('@')[2]}" in said and f"SHA-256 {digest}" in said
     installed = tmp_path / "models" / "ad-model"
-    assert install.main([str(trained.bundle), "--into", str(tmp_path / "models"), "--name", "local"]) == 0
-    local = tmp_path / "models" / "local"
     assert {file.name: file_sha256(file) for file in installed.iterdir()} == {
-        file.name: file_sha256(file) for file in local.iterdir()
+        file.name: file_sha256(file) for file in model.iterdir()
     }
     # a second time the page, which somebody may have written on, stays
-    assert export.main([str(trained.run), "--push", "lab/ad-model", "-device", "cpu", "--folds", "0"]) == 0
+    assert export.main([str(model), "--push", "lab/ad-model", "--folds", "0"]) == 0
     assert install.main(["hf://lab/ad-model", "--into", str(tmp_path / "models"), "--name", "one"]) == 0
     assert len(list((tmp_path / "models" / "one").glob("fold_*"))) == 1
     # what was fetched is there without the hub
@@ -76,8 +87,10 @@ def test_a_model_is_pushed_privately_and_installed_elsewhere_by_its_commit(hub: 
     assert "error: hf://lab/other: " in capsys.readouterr().err
 
 
-def test_what_is_not_there_or_not_meant_is_one_line_and_leaves_nothing(hub: str, trained, tmp_path, capsys) -> None:
-    assert export.main([str(trained.run), "--push", "lab/m", "-device", "cpu", "--without-ranges"]) == 0
+def test_what_is_not_there_or_not_meant_is_one_line_and_leaves_nothing(
+    hub: str, model: Path, tmp_path: Path, capsys
+) -> None:
+    assert export.main([str(model), "--push", "lab/m"]) == 0
     into = ["--into", str(tmp_path / "models")]
     capsys.readouterr()
     for place, words, message in (
@@ -93,7 +106,7 @@ def test_what_is_not_there_or_not_meant_is_one_line_and_leaves_nothing(hub: str,
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert re.search(message, line), line
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
-    assert export.main([str(trained.run), "--push", "locked/m", "-device", "cpu", "--without-ranges"]) == 2
+    assert export.main([str(model), "--push", "locked/m"]) == 2
     assert "hf://locked/m: " in capsys.readouterr().err
 
 
