@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -281,7 +282,8 @@ def _pieces_of(path: Path) -> tuple[list[_Piece], tuple[float, float]]:
 
 
 def _squeezed(text: str) -> str:
-    return "".join(text.split())
+    """Without blanks, and with letters that printers join taken apart."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
 
 
 def test_regions_that_were_measured_are_a_baseline_and_a_section(tmp_path: Path, capsys) -> None:
