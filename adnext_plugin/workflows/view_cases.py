@@ -153,14 +153,12 @@ def _said(row: dict[str, str]) -> Iterator[tuple[str, str]]:
 def _mask(run: RunFolder, dataset: str, case: str) -> Path | None:
     """The brain of a scan, where it had to be found and its mask is still there."""
     from adnext_plugin.case_properties import read_case_properties
-    from adnext_plugin.plan import configuration_of, data_identifier, read_plans
+    from adnext_plugin.plan import folder_of_volumes
     from adnext_plugin.stored_volumes import properties_file
 
     try:
         plans = plans_file(preprocessed_dir() / dataset, run.plans)
-        images = plans.parent / data_identifier(
-            configuration_of(read_plans(plans), run.configuration, str(plans)), str(plans)
-        )
+        images = folder_of_volumes(plans.parent, plans, run.configuration)
         mask = read_case_properties(properties_file(images, case)).mask
     except AdnextError:
         return None
