@@ -43,7 +43,8 @@ def seen(page: str, folder: Path, script: str, size: str = "1280,900", options: 
     digest = base64.b64encode(sha256(code.encode()).digest()).decode()
     allowed = re.sub(r"script-src ", f"script-src 'sha256-{digest}' ", page, count=1)
     copy = folder / "seen.html"
-    copy.write_text(allowed.replace("</body>", f"<script>{code}</script></body>"), encoding="utf-8")
+    before, end, after = allowed.rpartition("</body>")  # a script of the page may have that text, too
+    copy.write_text(f"{before}<script>{code}</script>{end}{after}", encoding="utf-8")
     dumped = run(folder, size, *options, "--virtual-time-budget=20000", "--dump-dom", copy.as_uri())
     found = re.search(r"<title>said (.*?)</title>", dumped, re.DOTALL)
     assert found, dumped[-2000:]

@@ -68,7 +68,7 @@ class Hub(BaseHTTPRequestHandler):
         if name.startswith("locked/"):
             return self._refuse(403, "Forbidden")
         if name in REPOSITORIES:
-            return self._refuse(409, "Conflict")
+            return self._send(409, json.dumps({"url": f"{self._base}/{name}"}).encode(), "application/json", {})
         private = wanted.get("private", wanted.get("visibility") == "private")
         REPOSITORIES[name] = {"private": private, "commits": []}
         return self._json({"url": f"{self._base}/{name}", "name": name})

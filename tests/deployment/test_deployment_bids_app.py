@@ -118,6 +118,7 @@ def test_masks_and_answers_are_a_bids_derivative_with_sidecars(
     assert answer["Probabilities"]["AD"] == pytest.approx(float(table.loc["sub-10", "prob_AD"]))
     assert not any(str(tmp_path) in path.read_text() for path in folder.rglob("*.json"))
     # and the tree is still one of four scans
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     assert import_dataset.main(["9", "All", "--bids", str(dataset), "--unlabelled", "--dry-run", "-np", "1"]) == 0
     assert "cases                             4" in capsys.readouterr().out
 

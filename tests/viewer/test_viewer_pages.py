@@ -42,6 +42,7 @@ LOOK = """
     said.second = await ready()
     said.case = document.getElementById('case').selectedOptions[0].textContent
     said.toldNext = told()
+    said.status = document.getElementById("status").textContent
     said.missing = document.getElementById('missing').textContent
     const asked = performance.getEntriesByType('resource').map(entry => entry.name)
     said.asked = asked.filter(name => !/^(data|blob):/.test(name))
@@ -91,7 +92,12 @@ def test_a_browser_draws_scans_of_a_run_with_their_maps_and_says_what_was_predic
     picture = tmp_path / "window.png"
     options = (*WEBGL, f"--screenshot={picture}")
     said = seen(page.read_text(), tmp_path, LOOK, WINDOW, options)
-    assert said["first"] == said["second"] == "ready" and said["asked"] == [] and said["missing"] == ""
+    assert (
+        said["status"] == ""
+        and said["first"] == said["second"] == "ready"
+        and said["asked"] == []
+        and said["missing"] == ""
+    )
     assert said["layers"] == ["brain mask", "map grad_cam"] and said["case"] == "sub01"
     assert said["told"] == {
         "held out in fold": "0",
