@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch._inductor.exc import InvalidCxxCompiler
 
+from adnext_plugin.deployment.constants import with_masks_drawn
 from adnext_plugin.deployment.kinds import ProgramFormat, WeightsKind
 from adnext_plugin.deployment.notes import ProgramNotes, card_of, package_version
 from adnext_plugin.deployment.parity import TOLERANCE, require_parity
@@ -96,7 +97,7 @@ def weights_sha256(fold: FoldModel) -> str:
     return sha256(safetensors.torch.save(weights)).hexdigest()
 
 
-def exported_program(program: Program, example: tuple[torch.Tensor, ...]) -> tuple[Exported, bool]:
+def exported_program(program: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> tuple[Exported, bool]:
     """The program as a graph of ordinary operators, and whether it takes any number of scans at once.
 
     Raises:
@@ -194,7 +195,9 @@ def _write_torchscript(program: Program, model: Model, file: Path, _: WeightsKin
 def _write_aoti(program: Program, model: Model, file: Path, _: WeightsKind) -> None:
     from torch._inductor import aoti_compile_and_package
 
-    exported, takes_any_batch = exported_program(program, example_of(program))
+    example = example_of(program)
+    exported, takes_any_batch = exported_program(program, example)
+    exported = with_masks_drawn(exported, lambda module: exported_program(module, example)[0])
     texts = notes_of(program, model, "aoti", takes_any_batch=takes_any_batch).texts()
     # threads are chosen where the program runs, not where it is compiled
     options = {"aot_inductor.metadata": texts, "cpp.dynamic_threads": True}
