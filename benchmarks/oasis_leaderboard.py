@@ -33,8 +33,8 @@ from pipeline import dataset_folder, run_command, set_options, use_folders
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.studies.baselines import covariates, cross_validate, regions
-from adnext_plugin.evaluation.subjects.predictions import per_subject
-from adnext_plugin.evaluation.subjects.values import OfSubjects, SubjectValues, values_per_subject
+from adnext_plugin.evaluation.studies.crossval import of_subjects
+from adnext_plugin.evaluation.subjects.values import OfSubjects, SubjectValues
 from adnext_plugin.evaluation.uncertainty.bootstrap import Estimate
 from adnext_plugin.evaluation.uncertainty.intervals import estimates, gain, resamples_of
 from adnext_plugin.paths import PLANS_NAME, REGION_VOLUME, run_name
@@ -159,14 +159,7 @@ def simple_models(cohort: Cohort, task: str) -> dict[str, OfSubjects]:
     models = {"+".join(one): covariates(cohort, one) for one in SIMPLE[task]}
     beside = TOLD if task == "ad" else []
     models["+".join(["baseline regions (18)", *beside])] = regions(cohort, region_columns(cohort.subjects), beside)
-    return {name: of_people(cross_validate(model, cohort), cohort) for name, model in models.items()}
-
-
-def of_people(table: pd.DataFrame, cohort: Cohort) -> OfSubjects:
-    """Predictions of scans as those of people."""
-    if cohort.task.kind == "regression":
-        return values_per_subject(table)
-    return per_subject(table, cohort.task)
+    return {name: of_subjects(cross_validate(model, cohort), cohort.task) for name, model in models.items()}
 
 
 def _trained(row: Row, number: str, results: Path, cohort: Cohort, reference: OfSubjects) -> dict:
@@ -182,7 +175,7 @@ def _trained(row: Row, number: str, results: Path, cohort: Cohort, reference: Of
         pd.concat([pd.read_csv(file) for file in sorted(run.glob("fold_*/validation/predictions.csv"))])
         for run in runs_of(results / cohort.name, row)
     ]
-    seeds = [of_people(table, cohort) for table in tables]
+    seeds = [of_subjects(table, cohort.task) for table in tables]
     found = scored(seeds[0], reference) | {"trainer": row.trainer, "plans": row.plans, "settings": row.settings}
     if row.seeds > 1:
         found["auc_of_seeds"] = [numbers(estimates(one, resamples_of(one))["auc_mean_of_folds"]) for one in seeds]
@@ -190,7 +183,7 @@ def _trained(row: Row, number: str, results: Path, cohort: Cohort, reference: Of
         mean = tables[0].assign(
             **{name: sum(table[name].to_numpy() for table in tables) / len(tables) for name in shares}
         )
-        found["mean_of_seeds"] = scored(per_subject(mean, cohort.task), reference)
+        found["mean_of_seeds"] = scored(of_subjects(mean, cohort.task), reference)
     return found
 
 

@@ -32,11 +32,6 @@ class Channel:
     name: str
     where: str
 
-    @property
-    def has_column(self) -> str:
-        """The column that says who has it."""
-        return f"{HAS}{self.name}"
-
 
 def parse_channels(items: Sequence[str]) -> tuple[Channel, ...]:
     """Read `T1=T1w`, `FLAIR` as channels; one without "=" is called as what it is found by.

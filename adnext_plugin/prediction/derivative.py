@@ -48,7 +48,7 @@ class Derivative:
         self.folder = folder
         self._model, self._root = model, root
         self._stems = _stems(scans)
-        self._masks: dict[ScanInput, Path] = {}
+        self._with_mask: set[ScanInput] = set()
 
     def begin(self) -> None:
         """Say what the folder is."""
@@ -75,7 +75,7 @@ class Derivative:
         mask = self._file(scan, MASK, ".nii.gz")
         with replacing(mask) as temporary:
             shutil.copyfile(properties.mask, temporary)
-        self._masks[scan] = mask
+        self._with_mask.add(scan)
         content = {
             "Type": "Brain",
             "Sources": self._sources(scan),
@@ -85,17 +85,13 @@ class Derivative:
         }
         write_json(content, self._file(scan, MASK, ".json"))
 
-    def write(self, outcomes: Sequence[Outcome]) -> tuple[Path, ...]:
-        """Write what was predicted of every scan, or why it was not; gives the files of predictions."""
-        files = []
+    def write(self, outcomes: Sequence[Outcome]) -> None:
+        """Write what was predicted of every scan, or why it was not."""
         for scan, outcome in outcomes:
-            if isinstance(outcome, AdnextError):  # no mask of an earlier prediction stands beside it
+            if scan not in self._with_mask:  # no mask of an earlier prediction stands beside it
                 for ending in (".nii.gz", ".json"):
                     self._file(scan, MASK, ending).unlink(missing_ok=True)
-            path = self._file(scan, ANSWER, ".json")
-            write_json(self._answer(scan, outcome), path)
-            files.append(path)
-        return tuple(files)
+            write_json(self._answer(scan, outcome), self._file(scan, ANSWER, ".json"))
 
     def _answer(self, scan: ScanInput, outcome: Prediction | AdnextError) -> dict[str, Any]:
         task = self._model.plan.known_task

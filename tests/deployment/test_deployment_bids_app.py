@@ -16,6 +16,7 @@ from adnext_plugin.deployment.writers import write_program
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.images import read_volume
 from adnext_plugin.prediction.derivative import Derivative
+from adnext_plugin.prediction.ensemble import Prediction
 from adnext_plugin.prediction.inputs import ScanInput, of_files
 from adnext_plugin.preprocessing.brains import brain_networks
 from adnext_plugin.preprocessing.brains.brain_masks import within_mask
@@ -140,6 +141,19 @@ def test_scans_with_names_of_their_own_get_labels_and_two_of_one_name_are_refuse
     with pytest.raises(SettingsError, match="has no name that a label could be made of"):
         Derivative(tmp_path / "e", [ScanInput(case_id="_", image=Path("_.nii"))], model, None)
     assert not (tmp_path / "e").exists()
+
+
+def test_no_mask_of_an_earlier_prediction_stands_beside_an_answer_without_one(tmp_path: Path) -> None:
+    scan = ScanInput(case_id="sub-7_T1w", image=tmp_path / "sub-7_T1w.nii.gz")
+    derivative = Derivative(tmp_path / "d", [scan], made_model(TINY_VIT, 32).description, None)
+    folder = tmp_path / "d" / "sub-7" / "anat"
+    folder.mkdir(parents=True)
+    for ending in (".nii.gz", ".json"):
+        (folder / f"sub-7_desc-brain_mask{ending}").touch()
+    answer = np.array([0.25, 0.75])
+    found = Prediction(answer=answer, spread=np.zeros(2), outputs={}, called=1, feature_distance=None, warnings=())
+    derivative.write([(scan, found)])
+    assert [path.name for path in folder.iterdir()] == ["sub-7_desc-adnext_prediction.json"]
 
 
 def test_a_file_in_the_place_of_the_derivative_is_named(dataset: Path, tmp_path: Path, capsys) -> None:
