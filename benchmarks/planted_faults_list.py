@@ -232,8 +232,8 @@ OF_DATA = (
     ),
     _fault(
         "a share is drawn from all parts",
-        'rows = subjects[subjects["case_id"].isin(cases)]\n    people = _people(rows, task)\n    shuffled',
-        "rows = subjects\n    people = _people(rows, task)\n    shuffled",
+        'rows = subjects[subjects["case_id"].isin(cases)]\n    people = people_of(rows, task)\n    shuffled',
+        "rows = subjects\n    people = people_of(rows, task)\n    shuffled",
         f"{DATA}a_share_is_of_the_training_part_and_that_large",
     ),
     _fault(
