@@ -45,7 +45,7 @@ def seen(page: str, folder: Path, script: str, size: str = "1280,900", options: 
     copy = folder / "seen.html"
     before, end, after = allowed.rpartition("</body>")  # a script of the page may have that text, too
     copy.write_text(f"{before}<script>{code}</script>{end}{after}", encoding="utf-8")
-    dumped = run(folder, size, *options, "--virtual-time-budget=20000", "--dump-dom", copy.as_uri())
+    dumped = run(folder, size, "--virtual-time-budget=20000", *options, "--dump-dom", copy.as_uri())
     found = re.search(r"<title>said (.*?)</title>", dumped, re.DOTALL)
     assert found, dumped[-2000:]
     return json.loads(html.unescape(found[1]))
@@ -55,4 +55,4 @@ def run(folder: Path, size: str, *options: str) -> str:
     """Run the browser and give what it prints."""
     assert CHROMIUM is not None
     command = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--window-size={size}", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout

@@ -4,13 +4,12 @@ import json
 import math
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from sklearn.metrics import log_loss, mean_absolute_error, roc_auc_score
 from torch import nn
@@ -96,12 +95,16 @@ def test_the_figure_of_progress_counts_epochs_from_1_and_calls_nothing_held_out_
     tmp_path, monkeypatch
 ) -> None:
     drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), Path(path).touch()))
+    print_png = FigureCanvasAgg.print_png
+    monkeypatch.setattr(
+        FigureCanvasAgg, "print_png", lambda canvas, path: (drawn.append(canvas.figure), print_png(canvas, path))
+    )
     log = RunLogger({"auc": "AUC"}, "selection")
     for epoch in (0, 1):
         for key in ("train_losses", "val_losses", "val_auc", "lrs"):
             log.log(key, 0.5, epoch)
     log.plot_progress_png(str(tmp_path))
+    assert (tmp_path / "progress.png").read_bytes().startswith(b"\x89PNG")
     (figure,) = drawn
     named = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
     assert named == [["training", "selection"], ["AUC, selection"], ["learning rate"]]
