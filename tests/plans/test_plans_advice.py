@@ -17,12 +17,12 @@ def test_few_subjects_or_no_gpu_call_for_the_small_recipe(learn_from: int, threa
 
 def test_time_is_told_without_a_gpu_and_a_coarser_grid_where_it_is_long() -> None:
     coarse = advice(220, threads=2, **OASIS)
-    # 220 scans, 40 epochs, 4 folds, 129,024 voxels of 0.33 µs, two threads
-    assert "On this CPU, 4 folds of it take about 12 minutes." in coarse
-    assert "about 3 hours" in advice(220, threads=2, voxels=2_097_152, epochs=40, folds=4)
+    # 220 scans, 40 epochs, 4 folds, 129,024 voxels of 0.9 µs, two threads
+    assert "On this CPU, 4 folds of it take about 34 minutes." in coarse
+    assert "about 9 hours" in advice(220, threads=2, voxels=2_097_152, epochs=40, folds=4)
     assert "twice the --spacing" in advice(900, threads=2, voxels=2_097_152, epochs=40, folds=4)
-    assert "half the --input-size, as --preset coarse has them, about 25 minutes" in advice(
+    assert "half the --input-size, as --preset coarse has them, about 69 minutes" in advice(
         220, threads=2, voxels=2_097_152, epochs=40, folds=4
     )
-    assert "coarse" not in advice(120, threads=4, voxels=2_097_152, epochs=20, folds=4)
+    assert "coarse" not in advice(60, threads=4, voxels=2_097_152, epochs=20, folds=4)
     assert "about" not in advice(220, threads=None, **OASIS)
