@@ -3,6 +3,7 @@
 import errno
 import logging
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,6 +22,8 @@ from adnext_plugin.headers import Doubt, header_doubts, nan_background
 
 # it prints what it works around in a header, and once more what it raises
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+# a change of ten years ago, told at every call
+warnings.filterwarnings("ignore", "The behavior of affine_transform with a 1-D array", UserWarning)
 
 # beyond these a header is damaged, and believing it would take any amount of memory
 MOST_VOXELS = 1 << 30
@@ -139,10 +142,13 @@ def looked_up(
     box = _reached(values_zyx != 0, matrix, shape)
     if box is not None:
         starts = [part.start for part in box]
+        turn = matrix[:3, :3]
+        edges = np.diag(turn)
         ndimage.affine_transform(
             values_zyx.astype(np.float32),
-            matrix[:3, :3],
-            matrix[:3, :3] @ starts + matrix[:3, 3],
+            # along the axes in a third less time; the nearest voxel is chosen one way, whether or not a grid is turned
+            edges.copy() if order == 1 and (turn == np.diag(edges)).all() else turn,
+            turn @ starts + matrix[:3, 3],
             output=found[box],
             output_shape=found[box].shape,
             order=order,
