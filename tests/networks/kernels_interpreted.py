@@ -135,10 +135,7 @@ def repeats() -> list[float]:
 
 
 def compiled() -> list[float]:
-    """By how much a block's loss and gradient change when it is compiled, all of it as one graph.
-
-    In this program rather than in the test's, because torch.compile cannot read code that coverage is counted of.
-    """
+    """By how much a block's loss and gradient change when it is compiled, all of it as one graph."""
     depthwise, norm, activation = DepthwiseConv3d(4, 3), ChannelNorm(4), GeluResponseNorm(4)
 
     def block(x: torch.Tensor) -> torch.Tensor:  # as on a GPU

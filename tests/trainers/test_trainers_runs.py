@@ -442,8 +442,6 @@ def test_nnunets_comparisons_of_segmentations_fail_and_leave_results_as_they_are
 def test_a_compiled_network_is_saved_begun_with_and_continued_as_a_plain_one(toy, monkeypatch, tmp_path) -> None:
     trainer = _trainer(monkeypatch, epochs=2)
     trainer.on_train_start()
-    # where the counters of a coverage tool stand in the code, the compiler falls back to running it as it is
-    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", True)
     trainer.network = torch.compile(trainer.network, backend="eager")
     trainer.run_epoch()
     latest = Path(trainer.output_folder) / "checkpoint_latest.pth"

@@ -1,7 +1,5 @@
 """Networks whose kernels are launched together: the same results, and no trace of recording or of its failure."""
 
-import os
-
 import pytest
 import torch
 from torch import nn
@@ -13,13 +11,6 @@ from adnext_plugin.training.launching import LaunchedNetwork, launch_of
 COMPILE = torch.compile
 
 INPUTS = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture
-def compiler() -> None:
-    """torch's compiler cannot read code in which the counters of a coverage tool stand."""
-    if "SLIPCOVER_ENABLED" in os.environ:
-        pytest.skip("coverage is counted")
 
 
 def _network() -> nn.Module:
@@ -39,7 +30,7 @@ def _steps(network: nn.Module, call) -> list[torch.Tensor]:
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 @pytest.mark.parametrize("launch", ["eager", "graphs", "compile"])
-def test_steps_are_those_of_the_network_itself_and_random_numbers_too(monkeypatch, compiler, launch) -> None:
+def test_steps_are_those_of_the_network_itself_and_random_numbers_too(monkeypatch, launch) -> None:
     monkeypatch.setattr(torch, "compile", lambda module, **_: COMPILE(module, backend="aot_eager"))
     plain, network, lines = _network(), _network(), []
     expected = _steps(plain, plain)
@@ -54,7 +45,7 @@ def test_steps_are_those_of_the_network_itself_and_random_numbers_too(monkeypatc
 
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
-def test_other_shapes_and_what_is_judged_go_to_the_network_itself(monkeypatch, compiler) -> None:
+def test_other_shapes_and_what_is_judged_go_to_the_network_itself(monkeypatch) -> None:
     compiled = []
 
     def counted(module, **_):
