@@ -1,6 +1,8 @@
 """Weights that come with the package are whole, predict and begin runs, and the audit knows their people."""
 
 import json
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -179,3 +181,9 @@ def test_names_that_there_are_not_are_refused_in_one_line(toy: Workspace, tmp_pa
         assert main(arguments) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "no built-in weights builtin:brian_age" in line and "brain_age" in line.replace("brian_age", "")
+
+
+def test_what_training_needs_alone_is_not_loaded_to_predict() -> None:
+    code = f"import sys\nimport adnext_plugin\nadnext_plugin.load_model({NAME!r}, device='cpu')\n"
+    code += "assert not {'monai', 'nnunetv2'} & set(sys.modules)"  # seconds of a start
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Random changes to images that are trained on, by name, and the cut of those that are predicted.
+"""Random changes to images that are trained on, by name.
 
 An augmentation is what a function without arguments returns that is registered in the entry-point group
 `adnext.augmentations`: a list of MONAI transforms of one image (C, Z, Y, X). It must draw from the random states that
@@ -9,7 +9,7 @@ wrapped in a transform that is `Randomizable` and seeds them from its own state 
 from collections.abc import Sequence
 
 import torch
-from monai.transforms import CenterSpatialCrop, RandSpatialCrop
+from monai.transforms import RandSpatialCrop
 
 from adnext_plugin.named_transforms import named_transforms
 from adnext_plugin.on_device.change import SeededChange
@@ -39,17 +39,3 @@ class Augmentation:
     def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
         """Return a changed copy of an image (C, Z, Y, X); equal seeds give equal changes."""
         return self._change(image_czyx, seed)
-
-
-class CentreCrop:
-    """Cuts the middle out of an image (C, Z, Y, X), whatever the seed."""
-
-    runs_on_device = True
-
-    def __init__(self, crop_voxels: Sequence[int]) -> None:
-        self._crop = CenterSpatialCrop(crop_voxels)
-
-    def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
-        """Return the cut."""
-        cut = self._crop(image_czyx)
-        return cut.as_tensor() if hasattr(cut, "as_tensor") else cut

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from adnext_plugin.data.centre import centre
 from adnext_plugin.deployment.notes import ANSWER, CALLED, COVARIATES, DISTANCES, IMAGE, OUTPUTS, SPREAD
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.with_covariates import network_of_images
@@ -99,7 +100,7 @@ class _Fold(nn.Module):
         self.means = self.deviations = None
         if scale is not None:
             self.means, self.deviations = list(scale.means), list(scale.deviations)
-        self.cut = _centre(size_voxels, fold.input_size_voxels)
+        self.cut = centre(size_voxels, fold.input_size_voxels)
         self.distance = _Distance(fold.features) if fold.features is not None else None
         self.seen: list[torch.Tensor] = []
         if self.distance is not None:
@@ -150,9 +151,3 @@ class _Distance(nn.Module):
 
     def forward(self, features_bd: torch.Tensor) -> torch.Tensor:
         return torch.linalg.vector_norm((features_bd - self.mean) @ self.whiten.T, dim=1)
-
-
-def _centre(have: tuple[int, int, int], want: tuple[int, int, int]) -> tuple[slice, ...]:
-    """The middle of an image, as `CentreCrop` cuts it."""
-    starts = [max(size // 2 - cut // 2, 0) for size, cut in zip(have, want, strict=True)]
-    return tuple(slice(start, start + cut) for start, cut in zip(starts, want, strict=True))

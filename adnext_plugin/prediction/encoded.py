@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from adnext_plugin.data.augmentation import CentreCrop
+from adnext_plugin.data.centre import CentreCrop
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.networks.features import encoder_of, pool_of
 from adnext_plugin.progress import progress_bar

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from adnext_plugin.data.augmentation import CentreCrop
+from adnext_plugin.data.centre import CentreCrop
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.explanations.method import ExplainedNetwork
 from adnext_plugin.networks.with_covariates import network_of_images

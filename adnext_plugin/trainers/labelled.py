@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from adnext_plugin.batch import Batch, Change
-from adnext_plugin.data.augmentation import Augmentation, CentreCrop
+from adnext_plugin.data.augmentation import Augmentation
+from adnext_plugin.data.centre import CentreCrop
 from adnext_plugin.data.loading import Loader
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_planned_network

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from adnext_plugin.data.augmentation import Augmentation, CentreCrop
+from adnext_plugin.data.augmentation import Augmentation
+from adnext_plugin.data.centre import CentreCrop
 from adnext_plugin.data.loading import CaseDataset, EpochLoader, EpochSampler
 from adnext_plugin.data.resident import ResidentLoader, fits
 from adnext_plugin.data.store import CaseStore

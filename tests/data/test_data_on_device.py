@@ -12,8 +12,9 @@ from conftest import CountedOperations
 from monai.transforms import Compose, RandAffine, RandFlip, RandGaussianSharpen, RandScaleIntensity
 
 from adnext_plugin.batch import runs_on_device
-from adnext_plugin.data.augmentation import Augmentation, CentreCrop
+from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.augmentations.nnunet import FromBatchgenerators
+from adnext_plugin.data.centre import CentreCrop
 from adnext_plugin.named_transforms import named_transforms
 from adnext_plugin.on_device.change import SeededChange
 from adnext_plugin.on_device.fields import FieldsOfDevice

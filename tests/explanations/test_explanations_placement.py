@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from adnext_plugin.data.augmentation import CentreCrop
+from adnext_plugin.data.centre import CentreCrop
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.demo.phantom import Anatomy, make_phantom
 from adnext_plugin.errors import SettingsError
