@@ -13,9 +13,9 @@ from adnext_plugin.images import Volume, read_volume
 MOST_APART = 0.1  # of a voxel's shortest edge: what rounding in a header can move a corner by
 
 
-def channel_file(folder: Path, case: str, index: int = 0) -> Path:
+def channel_file(folder: Path, case: str, index: int = 0, ending: str = ".nii.gz") -> Path:
     """Where an image of a case lies, by its place among the channels."""
-    return folder / f"{case}_{index:04d}.nii.gz"
+    return folder / f"{case}_{index:04d}{ending}"
 
 
 def channel_files(folder: Path, case: str, channels: int) -> tuple[Path, ...]:

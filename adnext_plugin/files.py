@@ -30,6 +30,26 @@ def require_file(path: Path, remedy: str) -> Path:
     return path
 
 
+def refuse_existing(path: Path, overwrite: bool, instead: str = "choose another name") -> None:
+    """Make sure that nothing is at a path, or may be overwritten; `instead` is the other remedy.
+
+    Raises:
+        PathsError: there is something.
+    """
+    if path.exists() and not overwrite:
+        raise PathsError(f"{path} exists; {instead}, or give --overwrite")
+
+
+def refuse_file(folder: Path, option: str = "") -> None:
+    """Make sure that what is to be a folder is none yet, or one; `option` is what named it.
+
+    Raises:
+        PathsError: it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise PathsError(f"{option} {folder} is a file; give a folder".lstrip())
+
+
 def not_fetched(path: Path) -> str:
     """Why a file has no content yet, and how to get it, to follow its name; "" where it has, or is not there at all.
 

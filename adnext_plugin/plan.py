@@ -9,6 +9,13 @@ from typing import Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
+from adnext_plugin.choices import (
+    AlignmentChoice,
+    BiasCorrectionChoice,
+    BrainExtractionChoice,
+    FitWay,
+    Interpolation,
+)
 from adnext_plugin.errors import SettingsError, nearest_names
 from adnext_plugin.files import read_object
 from adnext_plugin.names import require_file_name
@@ -45,18 +52,18 @@ class PreprocessingSettings:
 
     spacing_mm: tuple[float, float, float] = (1.75, 1.75, 1.75)
     input_size_voxels: tuple[int, int, int] = (128, 128, 128)
-    fit: Literal["resize", "pad_crop"] = "pad_crop"  # stretch the foreground box to the cube, or keep true size
-    interpolation: Literal["linear", "cubic"] = "linear"  # cubic is more faithful to the scan, linear never overshoots
+    fit: FitWay = "pad_crop"  # stretch the foreground box to the cube, or keep true size
+    interpolation: Interpolation = "linear"  # cubic is more faithful to the scan, linear never overshoots
     clip_percentiles: tuple[float, float] | None = (0.5, 99.5)  # of the foreground; None leaves intensities alone
     # of scans with a skull; those without are left alone
-    brain_extraction: Literal["none", "deepbet", "hdbet", "mask_files"] = "deepbet"
+    brain_extraction: BrainExtractionChoice = "deepbet"
     brain_mask_files: str | None = None  # folder, or pattern with {case_id}, {subject_id}, {session_id}
     hdbet_folds: int = 5  # how many of HD-BET's five networks are averaged
     hdbet_mirroring: bool = True  # average each over the eight mirrorings of the scan
-    bias_correction: Literal["none", "n4"] = "none"
+    bias_correction: BiasCorrectionChoice = "none"
     n4_shrink_factor: int = 4
     n4_iterations: tuple[int, ...] = (50, 50, 50, 50)  # at most, per level of the field's control points
-    alignment: Literal["none", "rigid", "affine", "quick", "nonlinear"] = "none"  # to MNI152
+    alignment: AlignmentChoice = "none"  # to MNI152
     z_score: bool = True  # of the foreground, each scan by itself; off where a further step sets the scale
     steps: tuple[StepChoice, ...] = ()  # further ones; of several with one place, in the order given
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from adnext_plugin.choices import CapsPipeline, DateOrder, MissingChannel, SessionChoice
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import ImageError
 from adnext_plugin.paths import PLANS_NAME
@@ -13,8 +14,6 @@ from adnext_plugin.workflows import plan_and_preprocess as planning
 from adnext_plugin.workflows.import_source import SourceChoice, TargetChoice
 
 if TYPE_CHECKING:
-    from adnext_plugin.importing.sources.bids import CapsPipeline
-    from adnext_plugin.importing.tables.cells import DateOrder
     from adnext_plugin.plan import Plan
 
 PathLikes = str | PathLike[str]
@@ -32,16 +31,16 @@ def import_dataset(
     image_pattern: str | None = None,
     suffix: str = "T1w",
     channels: Mapping[str, str] | None = None,
-    missing_channel: Literal["refuse", "leave-out", "zero"] = "refuse",
+    missing_channel: MissingChannel = "refuse",
     coregister: bool = False,
     derivative: str | None = None,
     entities: Mapping[str, str] | None = None,
-    caps_pipeline: "CapsPipeline" = "t1-linear",
+    caps_pipeline: CapsPipeline = "t1-linear",
     clinical: Sequence[PathLikes] = (),
     max_days: int | None = None,
     columns: Mapping[str, str] | None = None,
     missing: Sequence[str] = (),
-    date_order: "DateOrder | None" = None,
+    date_order: DateOrder | None = None,
     covariate_map: Mapping[str, Mapping[str, str]] | None = None,
     target: str | None = None,
     classes: Mapping[str, Sequence[str]] | None = None,
@@ -51,7 +50,7 @@ def import_dataset(
     regress: str | None = None,
     unlabelled: bool = False,
     where: Sequence[str] = (),
-    session: Literal["all", "baseline", "closest"] = "all",
+    session: SessionChoice = "all",
     keep: Sequence[str] = (),
     skip_unlabelled: bool = False,
     exclude: PathLikes | None = None,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_device_argument
-from adnext_plugin.environment import usable_cpus
+from adnext_plugin.cli.image_options import add_bids_arguments, add_channel_argument
+from adnext_plugin.cli.runs import add_device_argument, add_processes_argument
 from adnext_plugin.workflows.bids_app import Level, Request, run_bids_app
 from adnext_plugin.workflows.predict import Backend
 
@@ -29,19 +29,13 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--participant-label", "--participant_label", nargs="+", default=[], help="labels, with or without sub-"
     )
-    parser.add_argument("--suffix", default="T1w", help="BIDS suffix of the images (default: T1w)")
-    parser.add_argument(
-        "--channel",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=SUFFIX",
-        help="how names of images end, of a model that takes several (default: as it calls them)",
+    add_bids_arguments(parser)
+    add_channel_argument(
+        parser, "how names of images end, of a model that takes several (default: as it calls them)", "SUFFIX"
     )
-    parser.add_argument("--entity", nargs="+", default=[], metavar="KEY=VALUE", help="BIDS entities, e.g. acq=mprage")
     parser.add_argument("--backend", choices=get_args(Backend), help="what runs the networks, as in adnext_predict")
     add_device_argument(parser)
-    parser.add_argument("--processes", "-np", type=int, default=min(4, usable_cpus()), help="default: %(default)s")
+    add_processes_argument(parser, 4)
     return parser
 
 

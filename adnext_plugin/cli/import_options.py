@@ -2,14 +2,17 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import get_args
 
+from adnext_plugin.choices import CapsPipeline, MissingChannel, SessionChoice
 from adnext_plugin.cli.command import new_parser
+from adnext_plugin.cli.image_options import add_bids_arguments, add_channel_argument
 from adnext_plugin.cli.import_reading import add_reading_options
-from adnext_plugin.environment import usable_cpus
+from adnext_plugin.cli.runs import add_processes_argument
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.names import names_in
-from adnext_plugin.workflows.import_dataset import MISSING_CHANNEL, SESSIONS, Request
-from adnext_plugin.workflows.import_source import CAPS_PIPELINES, COLUMN_ROLES, SourceChoice, TargetChoice
+from adnext_plugin.workflows.import_dataset import Request
+from adnext_plugin.workflows.import_source import COLUMN_ROLES, SourceChoice, TargetChoice
 
 
 def build_parser() -> ArgumentParser:
@@ -34,30 +37,23 @@ def _add_source(parser: ArgumentParser) -> None:
     source.add_argument("--loni", type=Path, metavar="CSV", help="LONI's list of images; their tree is --images")
     source.add_argument("--images", type=Path, help="folder that the images' paths start from (default: the table's)")
     source.add_argument("--image-pattern", help="path of a row's image, e.g. 'images/{ID}.nii.gz'; may have * and ?")
-    source.add_argument(
-        "--channel",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=PATTERN",
-        help="several images of a session, the T1-weighted first: T1=T1w FLAIR=FLAIR (ends of BIDS names), columns of "
-        "files or patterns of paths of a table, parts of LONI's Description",
+    add_channel_argument(
+        source,
+        "several images of a session, the T1-weighted first: T1=T1w FLAIR=FLAIR (ends of BIDS names), columns of files "
+        "or patterns of paths of a table, parts of LONI's Description",
     )
     source.add_argument(
         "--missing-channel",
-        default=MISSING_CHANNEL[0],
-        choices=MISSING_CHANNEL,
+        default="refuse",
+        choices=get_args(MissingChannel),
         help="scans that lack an image: stop (default), leave them out, or put 0 in its place and note it",
     )
     source.add_argument(
         "--coregister", action="store_true", help="move the further images of a session to the first (rigid)"
     )
-    source.add_argument("--suffix", default="T1w", help="BIDS suffix of the images (default: T1w)")
+    add_bids_arguments(source)
     source.add_argument("--derivative", metavar="NAME", help="take the images from derivatives/NAME of the BIDS tree")
-    source.add_argument(
-        "--entity", nargs="+", default=[], metavar="KEY=VALUE", help="BIDS entities, e.g. acq=mprage space=none"
-    )
-    source.add_argument("--caps-pipeline", default=CAPS_PIPELINES[0], choices=CAPS_PIPELINES)
+    source.add_argument("--caps-pipeline", default="t1-linear", choices=get_args(CapsPipeline))
     source.add_argument(
         "--clinical",
         type=Path,
@@ -96,8 +92,8 @@ def _add_rows(parser: ArgumentParser) -> None:
     )
     rows.add_argument(
         "--session",
-        default=SESSIONS[0],
-        choices=SESSIONS,
+        default="all",
+        choices=get_args(SessionChoice),
         help="of each subject all scans (default), the first in time, or the nearest to a clinical visit",
     )
     rows.add_argument(
@@ -119,7 +115,7 @@ def _add_writing(parser: ArgumentParser) -> None:
     how.add_argument("--link", action="store_true", help="link to the images (default)")
     write.add_argument("--with-masks", action="store_true", help="write foreground masks, for nnU-Net's own planning")
     write.add_argument("--overwrite", action="store_true", help="replace a dataset of this name")
-    write.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
+    add_processes_argument(write)
 
 
 def request_of(arguments: Namespace) -> Request:

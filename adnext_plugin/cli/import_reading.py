@@ -1,6 +1,9 @@
 """The options of `adnext_import` that say how cells of tables and headers of images are to be read."""
 
 from argparse import ArgumentParser
+from typing import get_args
+
+from adnext_plugin.choices import DateOrder
 
 
 def add_reading_options(parser: ArgumentParser) -> None:
@@ -16,7 +19,7 @@ def add_reading_options(parser: ArgumentParser) -> None:
     )
     reading.add_argument(
         "--date-format",
-        choices=("day-first", "month-first"),
+        choices=get_args(DateOrder),
         help="how 5/6/2010 is to be read where no date of its column tells",
     )
     reading.add_argument(

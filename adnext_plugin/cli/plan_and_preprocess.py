@@ -3,11 +3,17 @@
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from adnext_plugin.choices import (
+    AlignmentChoice,
+    BiasCorrectionChoice,
+    BrainExtractionChoice,
+    FitWay,
+    Interpolation,
+)
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_device_argument
-from adnext_plugin.environment import usable_cpus
+from adnext_plugin.cli.runs import add_device_argument, add_processes_argument
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
 from adnext_plugin.workflows.plan_and_preprocess import (
@@ -32,24 +38,22 @@ def build_parser() -> ArgumentParser:
         help="default, coarse, paper, hcp, t1_mni, gm_modulated, medial_temporal, tissues, or a JSON file "
         "(default: default)",
     )
-    parser.add_argument("--fit", choices=["pad_crop", "resize"], help="keep true size, or stretch the brain's box")
-    parser.add_argument("--interpolation", choices=["linear", "cubic"], help="default: linear")
+    parser.add_argument("--fit", choices=get_args(FitWay), help="keep true size, or stretch the brain's box")
+    parser.add_argument("--interpolation", choices=get_args(Interpolation), help="default: linear")
     parser.add_argument("--input-size", type=int, nargs=3, metavar=("Z", "Y", "X"), help="network input, voxels")
     parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="voxel size, mm")
     parser.add_argument(
         "--brain-extraction",
-        choices=["none", "deepbet", "hdbet", "mask_files"],
+        choices=get_args(BrainExtractionChoice),
         help="for scans with a skull; those without are left alone (default: the preset's, deepbet)",
     )
     parser.add_argument("--brain-masks", metavar="WHERE", help="folder or pattern with {case_id} of your own masks")
     parser.add_argument("--hdbet-folds", type=int, metavar="N", help="networks of HD-BET to average (default: 5)")
     parser.add_argument("--no-hdbet-mirroring", action="store_true", help="8 times faster, a little less exact")
-    parser.add_argument("--bias-correction", choices=["none", "n4"], help="default: none")
-    parser.add_argument(
-        "--alignment", choices=["none", "rigid", "affine", "quick", "nonlinear"], help="to MNI152 (default: none)"
-    )
+    parser.add_argument("--bias-correction", choices=get_args(BiasCorrectionChoice), help="default: none")
+    parser.add_argument("--alignment", choices=get_args(AlignmentChoice), help="to MNI152 (default: none)")
     parser.add_argument("--plans", "-p", "-overwrite_plans_name", default=PLANS_NAME, help="name of the plans file")
-    parser.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
+    add_processes_argument(parser)
     parser.add_argument(
         "--executor",
         default=PROCESSES,

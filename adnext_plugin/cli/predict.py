@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.runs import add_device_argument, read_settings
-from adnext_plugin.environment import usable_cpus
+from adnext_plugin.cli.image_options import add_bids_arguments, add_channel_argument
+from adnext_plugin.cli.runs import add_device_argument, add_processes_argument, read_settings
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.workflows.explanation_files import FILMS
 from adnext_plugin.workflows.predict import Backend, Explain, Request, predict
@@ -50,7 +50,7 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--folds", "-f", nargs="+", help="networks to use (default: all there are)")
     add_device_argument(parser)
-    parser.add_argument("--processes", "-np", type=int, default=min(4, usable_cpus()), help="default: %(default)s")
+    add_processes_argument(parser, 4)
     maps = parser.add_argument_group("maps of what the networks look at")
     maps.add_argument("--explain", metavar="METHOD", help="also write a map of every scan; adnext_list explanations")
     maps.add_argument("--explain-set", action="append", default=[], metavar="KEY=VALUE", help="settings of the method")
@@ -63,18 +63,10 @@ def build_parser() -> ArgumentParser:
         source.add_argument(
             f"--{role}-column", help=f"the table's column of {role}; usual names are found by themselves"
         )
-    source.add_argument(
-        "--channel",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=PATTERN",
-        help="where the images are of a model that takes several (default: columns or suffixes of the same names)",
+    add_channel_argument(
+        source, "where the images are of a model that takes several (default: columns or suffixes of the same names)"
     )
-    source.add_argument("--suffix", default="T1w", help="BIDS suffix of the images (default: T1w)")
-    source.add_argument(
-        "--entity", nargs="+", default=[], metavar="KEY=VALUE", help="BIDS entities, e.g. acq=mprage space=none"
-    )
+    add_bids_arguments(source)
     return parser
 
 

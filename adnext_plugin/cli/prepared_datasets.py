@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from adnext_plugin.environment import usable_cpus
 from adnext_plugin.paths import PLANS_NAME, dataset_folder_name, preprocessed_dir
 
 
@@ -35,11 +34,6 @@ def add_datasets_arguments(parser: ArgumentParser) -> None:
     """Add the datasets and the name of their plans."""
     parser.add_argument("--dataset", "-d", nargs="+", required=True, help="dataset numbers or names")
     parser.add_argument("--plans", "-p", default=PLANS_NAME, help="name of the plans file")
-
-
-def add_processes_argument(parser: ArgumentParser) -> None:
-    """Add how many cases to look at at once."""
-    parser.add_argument("--processes", "-np", type=int, default=min(8, usable_cpus()), help="default: %(default)s")
 
 
 def look_at_each(requests: Sequence[RequestType], look: Callable[[RequestType], Looked]) -> int:

@@ -4,7 +4,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from adnext_plugin.cli.command import command, new_parser
-from adnext_plugin.cli.prepared_datasets import add_datasets_arguments, add_processes_argument, look_at_each
+from adnext_plugin.cli.prepared_datasets import add_datasets_arguments, look_at_each
+from adnext_plugin.cli.runs import add_processes_argument
 from adnext_plugin.workflows.quality import Request, look_at_cases
 
 

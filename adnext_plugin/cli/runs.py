@@ -1,10 +1,11 @@
 """How commands are told of a trained run and of a device."""
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Sequence
 from typing import Any
 
+from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.names import names_in
 from adnext_plugin.paths import CONFIGURATION, PLANS_NAME
@@ -68,6 +69,11 @@ def add_device_argument(parser: ArgumentParser, purpose: str = "") -> None:
     parser.add_argument(
         "--device", "-device", choices=["cuda", "cpu", "mps"], help=f"{purpose}default: cuda where there is a GPU"
     )
+
+
+def add_processes_argument(options: ArgumentParser | _ArgumentGroup, most: int = 8) -> None:
+    """Add how many scans to work on at once; by default as many as there are processors, but no more than `most`."""
+    options.add_argument("--processes", "-np", type=int, default=min(most, usable_cpus()), help="default: %(default)s")
 
 
 def read_settings(items: Sequence[str], what_to_do: str) -> dict[str, Any]:

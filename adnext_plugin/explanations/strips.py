@@ -1,7 +1,5 @@
 """Strips of slices side by side, which a page shows one at a time."""
 
-import base64
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +7,7 @@ from PIL import Image
 
 from adnext_plugin.explanations.slices import Overlay
 from adnext_plugin.explanations.thresholds import PLANES
+from adnext_plugin.pictures import jpeg_uri
 
 STEP_VOXELS = 2  # between slices of a strip; of the template 4 mm
 QUALITY = 82
@@ -44,12 +43,10 @@ def _strip(name: str, axis: int, shown_zyxc: np.ndarray, values_zyx: np.ndarray)
     places = range(first, shown_zyxc.shape[axis], STEP_VOXELS)
     slices = [np.take(shown_zyxc, place, axis=axis)[::-1] for place in places]
     sums = values_zyx.sum(axis=tuple(other for other in range(3) if other != axis))
-    stream = io.BytesIO()
-    Image.fromarray(np.concatenate(slices, axis=1).astype(np.uint8)).save(stream, "JPEG", quality=QUALITY)
     height, width = slices[0].shape[:2]
     return Strip(
         plane=name,
-        uri=f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}",
+        uri=jpeg_uri(Image.fromarray(np.concatenate(slices, axis=1).astype(np.uint8)), QUALITY),
         slices=len(slices),
         shown=int(np.argmax(sums[list(places)])),
         width=width,

@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from adnext_plugin.choices import MissingChannel
 from adnext_plugin.errors import SettingsError, TableError
 from adnext_plugin.importing.scans import Scan, Source
 from adnext_plugin.people import person_of
 
 Labelled = list[tuple[Scan, str | float | None]]
-MissingChannel = Literal["refuse", "leave-out", "zero"]
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*", re.ASCII)
 HAS = "has_"  # and a channel's name: the column of subjects.csv that says whether a case has it
 # ids in names of files that say by themselves whose they are

@@ -12,12 +12,12 @@ from adnext_plugin.importing.sources.bids_names import BidsName
 from adnext_plugin.importing.sources.loni import image_id_of
 from adnext_plugin.importing.tables.cells import as_number, is_missing
 from adnext_plugin.importing.tables.kinds import Table, read_table
+from adnext_plugin.importing.tables.reading import TABLE_SUFFIXES
 
 LABEL_NAMES = ("diagnosis", "dx", "group", "label", "class", "dx_bl", "diagnosis_sc")
 MAX_CLASSES = 8  # a text column with more values is hardly a label
 FILES_LOOKED_AT = 20_000
 TARGETS_BY_LIKELIHOOD = ("--from-cdr", "--target age", "--unlabelled")  # after a column that looks like a label
-TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 NUMBER_AND_NAME = "adnext_import 101 NAME"
 
 

@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Literal
 
+from adnext_plugin.choices import MissingChannel, SessionChoice
 from adnext_plugin.errors import TableError
 from adnext_plugin.importing.cases import Case, make_cases, refuse_two_ids
-from adnext_plugin.importing.channels import MissingChannel, missing_notes, refuse_other_people, settle_missing
+from adnext_plugin.importing.channels import missing_notes, refuse_other_people, settle_missing
 from adnext_plugin.importing.covariates import Covariates
 from adnext_plugin.importing.exclusion import Exclusion, without_excluded
 from adnext_plugin.importing.people.identities import session_key, time_order
@@ -20,7 +20,6 @@ from adnext_plugin.importing.targets import TargetRule
 SHOWN = 5  # how many offenders a message lists
 RARE = 5  # a misspelt class has so many times fewer scans than the one that is meant
 Labelled = list[tuple[Scan, str | float | None]]
-SessionChoice = Literal["all", "baseline", "closest"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,7 @@ import pandas as pd
 from nibabel.spatialimages import SpatialImage
 
 from adnext_plugin.channel_files import channel_file
-from adnext_plugin.errors import PathsError
-from adnext_plugin.files import link_or_copy, replacing_folder, write_json
+from adnext_plugin.files import link_or_copy, refuse_existing, replacing_folder, write_json
 from adnext_plugin.images import foreground, read_volume
 from adnext_plugin.importing.cases import Case
 from adnext_plugin.importing.channels import HAS
@@ -50,8 +49,7 @@ def write_dataset(
     Raises:
         PathsError: the dataset exists, or the disk is full.
     """
-    if folder.exists() and not overwrite:
-        raise PathsError(f"{folder} exists; choose another number or name, or give --overwrite")
+    refuse_existing(folder, overwrite, "choose another number or name")
     with replacing_folder(folder) as temporary:
         (temporary / "imagesTr").mkdir()
         for case in cases:

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 
 from adnext_plugin.errors import AdnextError, BundleError, PathsError, SettingsError
-from adnext_plugin.files import read_json, replacing, replacing_folder, write_json
+from adnext_plugin.files import read_json, refuse_existing, replacing, replacing_folder, write_json
 from adnext_plugin.images import file_sha256
 from adnext_plugin.networks.weight_names import without_wrappers
 from adnext_plugin.partial_files import partial_folder
@@ -89,8 +89,7 @@ def install_bundle(path: Path, folder: Path, *, overwrite: bool) -> Model:
         PathsError: the folder exists.
         BundleError: the archive is refused, with the reason.
     """
-    if folder.exists() and not overwrite:
-        raise PathsError(f"{folder} exists; choose another place with --name or --into, or give --overwrite")
+    refuse_existing(folder, overwrite, "choose another place with --name or --into")
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise PathsError(f"{folder} exists and is no installed bundle, so --overwrite will not replace it")
     with replacing_folder(folder) as temporary:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adnext_plugin.channel_files import channel_file
 from adnext_plugin.csv_files import read_csv
 from adnext_plugin.errors import PathsError, SettingsError
 from adnext_plugin.files import not_fetched, read_object, require_file
@@ -23,9 +24,10 @@ from adnext_plugin.importing.image_files import (
 )
 from adnext_plugin.importing.inclusion import Choice, select_cases
 from adnext_plugin.importing.scans import Source
-from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_channels, read_bids_source
+from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
 from adnext_plugin.importing.sources.bids_names import BidsName, parse_entities
 from adnext_plugin.importing.sources.table import TableOptions, read_table_source
+from adnext_plugin.importing.tables.reading import TABLE_SUFFIXES
 from adnext_plugin.paths import (
     BLOCK,
     DATASET_FILE,
@@ -43,7 +45,6 @@ from adnext_plugin.subjects import ID_COLUMNS
 from adnext_plugin.task import task_of
 
 IMPORTED = ("age", "sex", "site")  # covariates that importing finds by their usual names
-TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 BIDS_MARKS = ("participants.tsv", "dataset_description.json")
 CHANNEL = "_0000"  # ends the names of nnU-Net's raw images
 CHANNELS = re.compile(r"(.+)_\d{4}", re.ASCII)
@@ -190,7 +191,7 @@ def _read(
     if bids_root(path) is not None:
         suffix, entities = of_bids
         options = BidsOptions(root=place, suffix=suffix, entities=entities)
-        source = read_bids_channels(options, channels) if channels else read_bids_source(options)
+        source = read_bids_source(options, channels)
         left_out = (*source.rows_without_image, *source.images_without_row)
         return _of_source(source, columns, left_out, names)
     if not place.is_dir():
@@ -273,8 +274,8 @@ def _files_of_case(image: Path, channels: int) -> tuple[Path, ...]:
     stem, ending = image.name[: -len(suffix)], image.name[-len(suffix) :]
     numbered = CHANNELS.fullmatch(stem)
     case = numbered[1] if numbered else stem
-    first = image if not numbered else image.with_name(f"{case}_0000{ending}")
-    return (first, *(image.with_name(f"{case}_{place:04d}{ending}") for place in range(1, channels)))
+    first, *others = (channel_file(image.parent, case, place, ending) for place in range(channels))
+    return (first if numbered else image, *others)
 
 
 def _named(case: str, image: Path) -> ScanInput:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
+from adnext_plugin import html_pages
 from adnext_plugin.csv_files import write_csv, written
 from adnext_plugin.files import replacing
 from adnext_plugin.paths import QUALITY_FILE
@@ -44,9 +43,8 @@ def write_report(
     pictures = {case.case: case.planes for case in cases}
     people = subjects.set_index("case_id", drop=False)
     rows = [_row(row, people.loc[row["case_id"]], task, pictures) for row in table.to_dict("records")]
-    loader = PackageLoader("adnext_plugin", "quality")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    script, _, _ = loader.get_source(environment, "sheet.js.j2")
+    environment = html_pages.templates("quality")
+    script = html_pages.script(environment, "sheet.js.j2")
     page = environment.get_template("sheet.html.j2").stream(
         dataset=folder.parent.name,
         rows=rows,
@@ -56,9 +54,8 @@ def write_report(
         header=_csv_line(EXCLUDE_COLUMNS),
         # ticks are remembered for these cases, not for others of a dataset of the same name
         key=sha256("\n".join(sorted(row["case_id"] for row in rows)).encode()).hexdigest()[:16],
-        script=Markup(script),
-        # the only script that a browser may run
-        digest=base64.b64encode(sha256(script.encode()).digest()).decode(),
+        script=script,
+        digest=html_pages.digest(script),
     )
     with replacing(sheet) as temporary:
         page.dump(str(temporary), encoding="utf-8")

@@ -1,6 +1,5 @@
 """Small pictures of a case: three planes through the middle of the brain, with the outline of its mask."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from scipy import ndimage
 
 from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume, read_volume, reorient_to_ras
+from adnext_plugin.pictures import fitted_size, in_squares, jpeg
 
 EDGE_PIXELS = 112
 OUTLINE_RGB = (255, 176, 0)
@@ -36,17 +36,8 @@ def thumbnails(volume_zyx: np.ndarray, scan: Path, mask: Path | None) -> tuple[b
             mask = None
     centre = [int(middle) for middle in ndimage.center_of_mass(outline_zyx)]
     planes = [_plane(shown, outline_zyx if mask is not None else None, axis, centre[axis]) for axis in range(3)]
-    axial, coronal, sagittal = map(_square, planes)
+    axial, coronal, sagittal = (jpeg(in_squares([plane], EDGE_PIXELS)) for plane in planes)
     return axial, coronal, sagittal
-
-
-def _square(plane: Image.Image) -> bytes:
-    plane.thumbnail((EDGE_PIXELS, EDGE_PIXELS))
-    square = Image.new("RGB", (EDGE_PIXELS, EDGE_PIXELS))
-    square.paste(plane, ((EDGE_PIXELS - plane.width) // 2, (EDGE_PIXELS - plane.height) // 2))
-    stream = io.BytesIO()
-    square.save(stream, "JPEG", quality=75)
-    return stream.getvalue()
 
 
 def _plane(shown: Volume, mask_zyx: np.ndarray | None, axis: int, index: int) -> Image.Image:
@@ -55,8 +46,7 @@ def _plane(shown: Volume, mask_zyx: np.ndarray | None, axis: int, index: int) ->
     low, high = np.percentile(slice_rows, (0.5, 99.5))
     grey = np.clip((slice_rows - low) / max(high - low, 1e-6), 0, 1) * 255
     rows_mm, columns_mm = np.multiply(slice_rows.shape, np.delete(shown.spacing_mm, axis))
-    scale = EDGE_PIXELS / max(rows_mm, columns_mm)
-    size = (max(1, round(columns_mm * scale)), max(1, round(rows_mm * scale)))
+    size = fitted_size(rows_mm, columns_mm, EDGE_PIXELS)
     picture = np.asarray(Image.fromarray(grey.astype(np.uint8)).resize(size).convert("RGB")).copy()
     if mask_zyx is not None:
         mask_rows = np.take(mask_zyx, index, axis=axis)[::-1].astype(np.uint8) * 255

@@ -1,13 +1,12 @@
 """The section of a report that shows brains: mean brains, and people of whom the network is most sure."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from adnext_plugin.pictures import fitted_size, in_squares, jpeg_uri
 from adnext_plugin.report.page import PageFigure, Section
 
 EDGE_PIXELS = 160
@@ -80,7 +79,7 @@ def brains(pictures: BrainPictures | None) -> Section | None:
 
 def picture_of(volume_zyx: np.ndarray) -> str:
     """Axial, coronal and sagittal plane through the middle of a brain, side by side, as a data URI."""
-    return _uri(_planes(grey(volume_zyx)))
+    return jpeg_uri(_planes(grey(volume_zyx)), QUALITY)
 
 
 def grey(volume_zyx: np.ndarray) -> np.ndarray:
@@ -105,7 +104,7 @@ def _difference(means: Sequence[tuple[str, int, np.ndarray]]) -> PageFigure:
     shown = np.where(inside[..., None], colours, 0).astype(np.uint8)
     return PageFigure(
         key="difference",
-        uri=_uri(_planes(shown)),
+        uri=jpeg_uri(_planes(shown), QUALITY),
         caption=f"Mean of {second} minus mean of {first}: red where {second} is brighter, blue where it is darker. "
         "No test, only means.",
         text=f"Difference of the mean brains of {second} and {first}.",
@@ -119,23 +118,12 @@ def _planes(shown_zyxc: np.ndarray) -> Image.Image:
         round(float(np.average(np.arange(size), weights=_along(inside, axis))))
         for axis, size in enumerate(inside.shape)
     ]
-    sheet = Image.new("RGB", (3 * EDGE_PIXELS, EDGE_PIXELS))
-    for axis in range(3):
-        plane = Image.fromarray(np.take(shown_zyxc, middle[axis], axis=axis)[::-1].copy())
-        scale = EDGE_PIXELS / max(plane.size)
-        plane = plane.resize((max(1, round(plane.width * scale)), max(1, round(plane.height * scale))))
-        left, top = axis * EDGE_PIXELS + (EDGE_PIXELS - plane.width) // 2, (EDGE_PIXELS - plane.height) // 2
-        sheet.paste(plane, (left, top))
-    return sheet
+    planes = [Image.fromarray(np.take(shown_zyxc, middle[axis], axis=axis)[::-1].copy()) for axis in range(3)]
+    resized = [plane.resize(fitted_size(plane.height, plane.width, EDGE_PIXELS)) for plane in planes]
+    return in_squares(resized, EDGE_PIXELS)
 
 
 def _along(inside: np.ndarray, axis: int) -> np.ndarray:
     """How many voxels are inside at each place of an axis; all alike where none is."""
     found = inside.sum(axis=tuple(other for other in range(3) if other != axis))
     return found if found.any() else np.ones_like(found)
-
-
-def _uri(picture: Image.Image) -> str:
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

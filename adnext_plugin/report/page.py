@@ -1,11 +1,8 @@
 """What a report page is made of, and its rendering into one file that asks nobody for anything."""
 
-import base64
 from dataclasses import dataclass
-from hashlib import sha256
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from adnext_plugin import html_pages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +72,8 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML with its style and figures inside; of scripts the one that leafs, where there is a volume."""
-    loader = PackageLoader("adnext_plugin.report")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    script = ""
-    if any(section.viewers for section in page.sections):
-        script, _, _ = loader.get_source(environment, "viewer.js.j2")
-    # the only script that a browser may run
-    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html.j2").render(page=page, script=Markup(script), digest=digest)
+    environment = html_pages.templates("report")
+    leafs = any(section.viewers for section in page.sections)
+    script = html_pages.script(environment, "viewer.js.j2") if leafs else ""
+    digest = html_pages.digest(script)
+    return environment.get_template("report.html.j2").render(page=page, script=script, digest=digest)

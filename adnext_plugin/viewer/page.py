@@ -1,15 +1,13 @@
 """The viewer's page: NiiVue, which comes with the package, and what it is to show."""
 
-import base64
 import json
 from collections.abc import Callable
-from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from adnext_plugin import html_pages
 from adnext_plugin.viewer.cases import Viewed
 
 # what gives the page a volume: {"data": base64} or {"url": address}, by numbers of case and layer
@@ -29,19 +27,18 @@ def view_page(viewed: Viewed, place: Place, niivue_url: str | None = None) -> st
         place: where the page finds each volume.
         niivue_url: where it finds NiiVue; None to write it into the page.
     """
-    loader = PackageLoader("adnext_plugin.viewer")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    script, _, _ = loader.get_source(environment, "view.js.j2")
+    environment = html_pages.templates("viewer")
+    script = html_pages.script(environment, "view.js.j2")
     program = niivue() if niivue_url is None else ""
     scripts = [script, program] if program else [script]
     return environment.get_template("view.html.j2").render(
         viewed=viewed,
         facts=Markup(_in_script(_facts(viewed, place))),
-        script=Markup(script),
+        script=script,
         program=Markup(program),
         niivue_url=niivue_url or "",
         # the only scripts that a browser may run, and the only addresses that it may ask
-        allowed=" ".join([f"'{_digest(code)}'" for code in scripts] + (["'self'"] if niivue_url else [])),
+        allowed=" ".join([f"'{html_pages.digest(code)}'" for code in scripts] + (["'self'"] if niivue_url else [])),
     )
 
 
@@ -63,7 +60,3 @@ def _facts(viewed: Viewed, place: Place) -> list[dict[str, Any]]:
 def _in_script(content: Any) -> str:
     """JSON that can stand in a script element: no name in it ends that."""
     return json.dumps(content).replace("<", "\\u003c")
-
-
-def _digest(code: str) -> str:
-    return f"sha256-{base64.b64encode(sha256(code.encode()).digest()).decode()}"

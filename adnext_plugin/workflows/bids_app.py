@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import PathsError, SettingsError
+from adnext_plugin.files import refuse_file
 from adnext_plugin.workflows.common import Tell
 from adnext_plugin.workflows.predict import Backend, open_ensemble, predict_scans, with_recognised
 from adnext_plugin.workflows.predict import Request as PredictRequest
@@ -58,8 +59,7 @@ def run_bids_app(request: Request, tell: Tell) -> Result:
     """
     if not request.bids_dir.is_dir():
         raise PathsError(f"{request.bids_dir} is no folder; give the root of a BIDS dataset")
-    if request.output_dir.exists() and not request.output_dir.is_dir():
-        raise PathsError(f"{request.output_dir} is a file; give a folder")
+    refuse_file(request.output_dir)
     return _participants(request, tell) if request.level == "participant" else _group(request, tell)
 
 

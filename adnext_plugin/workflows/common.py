@@ -82,6 +82,16 @@ def note_reason(dataset_folder: Path, what: str, reason: str) -> None:
         log.write(line)
 
 
+def require_processes(processes: int) -> None:
+    """Make sure that somebody works.
+
+    Raises:
+        SettingsError: nobody does.
+    """
+    if processes < 1:
+        raise SettingsError(f"-np must be at least 1, got {processes}")
+
+
 def require_resamples(resamples: int) -> int:
     """A number of bootstrap resamples that 95 % intervals can be read from.
 

@@ -1,6 +1,6 @@
 """Within an import: the further images of all cases are moved to their first, and a page shows how."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,6 @@ class CaseMove:
 
     case_id: str
     channel: str
-    first: Path
     moved: "Moved"
 
 
@@ -40,37 +39,28 @@ def coregister_cases(
 
     folder = raw_dir() / CACHE
     folder.mkdir(parents=True, exist_ok=True)
-    places = [
-        (number, place)
-        for number, case in enumerate(cases)
-        for place, image in enumerate(case.scan.further)
-        if image is not None
-    ]
     jobs = [
-        CoregistrationJob(first=cases[number].scan.image, moving=moving, folder=folder)
-        for number, place in places
-        if (moving := cases[number].scan.further[place]) is not None
+        CoregistrationJob(first=case.scan.image, moving=tuple(filter(None, case.scan.further)), folder=folder)
+        for case in cases
     ]
     outcomes = dict(for_each(coregister, jobs, processes=processes, description="Co-registration"))
     problems = [str(outcome) for _, outcome in sorted(outcomes.items()) if isinstance(outcome, AdnextError)]
     if problems:
         raise ImageError("\n".join(problems))
-    found: Mapping[tuple[int, int], Moved] = {
-        where: outcome for index, where in enumerate(places) if not isinstance(outcome := outcomes[index], AdnextError)
-    }
-    new = sum(one.is_new for one in found.values())
-    tell(f"{len(found)} images moved to the first of their case, {len(found) - new} of them before")
-    moved_cases = tuple(_with_moved(case, number, found) for number, case in enumerate(cases))
-    moves = [
-        CaseMove(
-            case_id=cases[number].case_id,
-            channel=channels[place + 1],
-            first=cases[number].scan.image,
-            moved=found[number, place],
-        )
-        for number, place in places
-    ]
-    return moved_cases, moves
+    found = {number: iter(moved) for number, moved in outcomes.items() if not isinstance(moved, AdnextError)}
+    moved_cases, moves = [], []
+    for number, case in enumerate(cases):
+        further = [None if image is None else next(found[number]) for image in case.scan.further]
+        images = tuple(None if moved is None else moved.image for moved in further)
+        moved_cases.append(replace(case, scan=replace(case.scan, further=images)))
+        moves += [
+            CaseMove(case_id=case.case_id, channel=channel, moved=moved)
+            for channel, moved in zip(channels[1:], further, strict=True)
+            if moved is not None
+        ]
+    new = sum(one.moved.is_new for one in moves)
+    tell(f"{len(moves)} images moved to the first of their case, {len(moves) - new} of them before")
+    return tuple(moved_cases), moves
 
 
 def write_coregistration(moves: Sequence[CaseMove], dataset: Path) -> Path:
@@ -78,17 +68,9 @@ def write_coregistration(moves: Sequence[CaseMove], dataset: Path) -> Path:
     import pandas as pd
 
     from adnext_plugin.csv_files import write_csv
-    from adnext_plugin.quality.coregistration_sheet import Shown, write_sheet
+    from adnext_plugin.quality.picture_sheet import write_sheet
 
     table = pd.DataFrame([{"case_id": one.case_id, "channel": one.channel, **asdict(one.moved.move)} for one in moves])
     write_csv(table, dataset / FOLDER / TABLE)
-    shown = [Shown(first=one.first, moved=one.moved.image) for one in moves]
-    return write_sheet(table, shown, dataset / FOLDER / SHEET, dataset.name)
-
-
-def _with_moved(case: "Case", number: int, found: "Mapping[tuple[int, int], Moved]") -> "Case":
-    further = tuple(
-        found[number, place].image if (number, place) in found else image
-        for place, image in enumerate(case.scan.further)
-    )
-    return replace(case, scan=replace(case.scan, further=further))
+    pictures = [one.moved.picture for one in moves]
+    return write_sheet("coregistration.html.j2", table, pictures, dataset / FOLDER / SHEET, dataset=dataset.name)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from adnext_plugin.deployment.kinds import SUFFIXES as PROGRAM_SUFFIXES
 from adnext_plugin.deployment.kinds import ProgramFormat, WeightsKind
-from adnext_plugin.errors import PathsError, SettingsError
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.files import refuse_existing
 from adnext_plugin.paths import preprocessed_dir, without_links
 from adnext_plugin.run_folder import RunFolder
 from adnext_plugin.workflows.common import Tell, choose_device
@@ -106,8 +107,7 @@ def export(request: Request, tell: Tell) -> Result:
     if request.push is not None:
         require_hub()
     if request.output is not None:
-        if request.output.exists() and not request.overwrite:
-            raise PathsError(f"{request.output} exists; choose another name, or give --overwrite")
+        refuse_existing(request.output, request.overwrite)
         return _export(request, request.output, tell)
     with tempfile.TemporaryDirectory(prefix="adnext_") as folder:
         return replace(_export(request, Path(folder) / BUNDLE, tell), bundle=None)

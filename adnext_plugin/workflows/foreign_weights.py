@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adnext_plugin.errors import PathsError, SettingsError, WeightsError
+from adnext_plugin.errors import SettingsError, WeightsError
+from adnext_plugin.files import refuse_existing
 from adnext_plugin.workflows.common import Tell, say_nothing
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ def import_weights(request: Request, tell: Tell = say_nothing) -> Result:
         UnknownNameError: there is no such source.
         WeightsError: the file is damaged, can only be read unsafely, or covers less than 95 % of an encoder.
     """
-    if request.output.exists() and not request.overwrite:
-        raise PathsError(f"{request.output} exists; choose another name, or give --overwrite")
+    refuse_existing(request.output, request.overwrite)
 
     from adnext_plugin.images import file_sha256
     from adnext_plugin.records import to_json

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adnext_plugin.builtin.weights import card_of, is_builtin, model_folder, weights_file
-from adnext_plugin.errors import PathsError, SettingsError, WeightsError
+from adnext_plugin.errors import SettingsError, WeightsError
 from adnext_plugin.workflows.common import Tell, say_nothing
 
 if TYPE_CHECKING:
@@ -54,12 +54,11 @@ def write_hub_folder(request: Request, tell: Tell = say_nothing) -> Result:
         WeightsError: the checkpoint is damaged, or does not say of which network it is.
         SettingsError: the package huggingface_hub is not installed.
     """
-    from adnext_plugin.files import replacing_folder, write_json
+    from adnext_plugin.files import refuse_existing, replacing_folder, write_json
     from adnext_plugin.training.adaptation import CHECKPOINT_FILE, PLAN_FILE, adaptation_plan
     from adnext_plugin.training.checkpoints import write_checkpoint
 
-    if request.folder.exists() and not request.overwrite:
-        raise PathsError(f"{request.folder} exists; choose another name, or give --overwrite")
+    refuse_existing(request.folder, request.overwrite)
     known = _builtin(request.weights) if is_builtin(request.weights) else _of_run(Path(request.weights), request)
     network, is_whole = _network(known, request.weights)
     theirs = adaptation_plan(known.plan, known.dataset)

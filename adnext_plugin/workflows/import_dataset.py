@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adnext_plugin.choices import MissingChannel, SessionChoice
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import PathsError, SettingsError
+from adnext_plugin.files import refuse_existing
 from adnext_plugin.paths import raw_dir
 from adnext_plugin.workflows.common import Tell
 from adnext_plugin.workflows.import_source import (
@@ -18,14 +20,10 @@ from adnext_plugin.workflows.import_source import (
 )
 
 if TYPE_CHECKING:
-    from adnext_plugin.importing.channels import MissingChannel
-    from adnext_plugin.importing.inclusion import Choice, Selection, SessionChoice
+    from adnext_plugin.importing.inclusion import Choice, Selection
     from adnext_plugin.importing.scans import Source
     from adnext_plugin.importing.targets import TargetRule
     from adnext_plugin.task import Task
-
-SESSIONS: "tuple[SessionChoice, ...]" = ("all", "baseline", "closest")
-MISSING_CHANNEL: "tuple[MissingChannel, ...]" = ("refuse", "leave-out", "zero")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +44,8 @@ class Request:
     source: SourceChoice
     target: TargetChoice
     where: tuple[str, ...] = ()
-    session: "SessionChoice" = "all"
-    missing_channel: "MissingChannel" = "refuse"
+    session: SessionChoice = "all"
+    missing_channel: MissingChannel = "refuse"
     coregister: bool = False
     keep: tuple[str, ...] = ()
     skip_unlabelled: bool = False
@@ -143,8 +141,7 @@ def _free_folder(request: Request) -> Path:
     others = [path for path in folder.parent.glob(f"Dataset{request.number:03d}_*") if path != folder]
     if others:
         raise PathsError(f"number {request.number} belongs to {others[0].name} already; choose another")
-    if folder.exists() and not (request.overwrite or request.dry_run):
-        raise PathsError(f"{folder} exists; choose another number or name, or give --overwrite")
+    refuse_existing(folder, request.overwrite or request.dry_run, "choose another number or name")
     return folder
 
 

@@ -5,15 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adnext_plugin.choices import CapsPipeline, DateOrder
 from adnext_plugin.errors import SettingsError
 
 if TYPE_CHECKING:
     from adnext_plugin.importing.scans import Source
-    from adnext_plugin.importing.sources.bids import CapsPipeline
-    from adnext_plugin.importing.tables.cells import CellRules, DateOrder
+    from adnext_plugin.importing.tables.cells import CellRules
     from adnext_plugin.importing.targets import TargetRule
 
-CAPS_PIPELINES: "tuple[CapsPipeline, ...]" = ("t1-linear", "t1-volume")
 COLUMN_ROLES = ("file", "subject", "session", "date", "age", "sex", "site")
 
 
@@ -38,11 +37,11 @@ class SourceChoice:
     suffix: str = "T1w"
     derivative: str | None = None
     entities: tuple[str, ...] = ()
-    caps_pipeline: "CapsPipeline" = "t1-linear"
+    caps_pipeline: CapsPipeline = "t1-linear"
     clinical: tuple[Path, ...] = ()
     max_days: int | None = None
     missing: tuple[str, ...] = ()
-    date_order: "DateOrder | None" = None
+    date_order: DateOrder | None = None
     covariate_map: tuple[tuple[str, ...], ...] = ()
     columns: Mapping[str, str | None] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
@@ -137,7 +136,7 @@ def cell_rules(choice: SourceChoice) -> "CellRules":
 
 def _read_images(choice: SourceChoice, columns: Mapping[str, str | None], rules: "CellRules") -> "Source":
     from adnext_plugin.importing.channels import parse_channels
-    from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_channels, read_bids_source
+    from adnext_plugin.importing.sources.bids import BidsOptions, read_bids_source
     from adnext_plugin.importing.sources.bids_names import parse_entities
     from adnext_plugin.importing.sources.loni import by_channel, read_loni_source
     from adnext_plugin.importing.sources.table import TableOptions, read_table_source
@@ -168,7 +167,7 @@ def _read_images(choice: SourceChoice, columns: Mapping[str, str | None], rules:
         columns={} if choice.clinical else columns,
         rules=rules,
     )
-    return read_bids_channels(options, channels) if channels else read_bids_source(options)
+    return read_bids_source(options, channels)
 
 
 def target_rule(choice: TargetChoice) -> "TargetRule | None":

@@ -23,7 +23,7 @@ from adnext_plugin.paths import (
     raw_dir,
     results_dir,
 )
-from adnext_plugin.workflows.common import Tell, choose_device
+from adnext_plugin.workflows.common import Tell, choose_device, require_processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +58,7 @@ class Request:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        if self.processes < 1:
-            raise SettingsError(f"-np must be at least 1, got {self.processes}")
+        require_processes(self.processes)
         require_file_name(self.plans, "the name of plans (-p)")
         if self.scheme is not None and not self.splits:
             raise SettingsError("--no-splits draws no folds; leave out what says how to draw them")

@@ -9,6 +9,7 @@ from adnext_plugin.builtin.weights import PREFIX, card_of, is_builtin, model_fol
 from adnext_plugin.deployment.kinds import SUFFIXES, ProgramFormat
 from adnext_plugin.environment import usable_cpus
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError
+from adnext_plugin.files import refuse_file
 from adnext_plugin.partial_files import partial_folder
 from adnext_plugin.paths import BUNDLES, preprocessed_dir, results_dir, without_links
 from adnext_plugin.run_folder import RunFolder
@@ -94,10 +95,9 @@ def predict(request: Request, tell: Tell) -> Result:
         WeightsError, BundleError: the model is damaged.
         SettingsError: the model needs what is not known, or there is no such fold or device.
     """
-    if request.output.exists() and not request.output.is_dir():
-        raise PathsError(f"-o {request.output} is a file; give a folder")
-    if request.bids_derivatives is not None and request.bids_derivatives.is_file():
-        raise PathsError(f"--bids-derivatives {request.bids_derivatives} is a file; give a folder")
+    refuse_file(request.output, "-o")
+    if request.bids_derivatives is not None:
+        refuse_file(request.bids_derivatives, "--bids-derivatives")
 
     from adnext_plugin.prediction.derivative import Derivative
     from adnext_plugin.prediction.inputs import bids_root, read_inputs

@@ -17,7 +17,7 @@ from adnext_plugin.paths import (
     raw_dir,
 )
 from adnext_plugin.plan import folder_of_volumes
-from adnext_plugin.workflows.common import Tell
+from adnext_plugin.workflows.common import Tell, require_processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +35,9 @@ class Request:
     processes: int = field(default_factory=lambda: min(8, usable_cpus()))
 
     def __post_init__(self) -> None:
-        if self.top < 0 or self.processes < 1:
-            raise SettingsError(f"--top {self.top} and -np {self.processes}: at least 0 and 1 are needed")
+        if self.top < 0:
+            raise SettingsError(f"--top must be at least 0, got {self.top}")
+        require_processes(self.processes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,13 +16,14 @@ from adnext_plugin.paths import (
     preprocessed_dir,
     raw_dir,
 )
-from adnext_plugin.workflows.common import Tell
+from adnext_plugin.workflows.common import Tell, require_processes
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from adnext_plugin.preprocessing.anatomy.measure import MeasuredRegions, RegionsJob
 
+SHEET = "regions.html"
 FOLDER = "regions"  # of a preprocessed dataset: a record and a picture of each case, and the sheet
 REMEDY = "run adnext_plan_and_preprocess"
 
@@ -44,8 +45,7 @@ class Request:
     def __post_init__(self) -> None:
         if (self.atlas is None) != (self.labels is None):
             raise SettingsError("--atlas and --labels need each other: a file of numbers, and what each is called")
-        if self.processes < 1:
-            raise SettingsError(f"-np {self.processes}: at least 1 is needed")
+        require_processes(self.processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def measure_all(request: Request, tell: Tell) -> Result:
     from adnext_plugin.parallel import for_each
     from adnext_plugin.preprocessing.anatomy.measure import measure_regions
     from adnext_plugin.preprocessing.anatomy.regions import regions_of_atlas
-    from adnext_plugin.quality.regions_sheet import write_sheet
+    from adnext_plugin.quality.picture_sheet import write_sheet
 
     dataset = dataset_folder_name(request.dataset, [preprocessed_dir()])
     folder = preprocessed_dir() / dataset
@@ -94,7 +94,9 @@ def measure_all(request: Request, tell: Tell) -> Result:
         return Result(table_file=None, sheet=None, measured=0, new=0, failed=failed)
     table = _table(found)
     write_csv(table, folder / REGIONS_FILE)
-    sheet = write_sheet(table, folder / FOLDER, dataset, failed)
+    home = folder / FOLDER
+    pictures = [home / f"{case}.jpg" for case in table["case_id"]]
+    sheet = write_sheet("regions.html.j2", table, pictures, home / SHEET, dataset=dataset, failed=failed)
     return Result(table_file=folder / REGIONS_FILE, sheet=sheet, measured=len(found), new=new, failed=failed)
 
 

@@ -129,12 +129,14 @@ def _case(place: str, case_id: str, run: RunFolder, dataset_folder: Path, table:
 
 def _image(dataset: str, case_id: str, content: Mapping[str, Any]) -> Path:
     """A case's first channel in the raw dataset."""
+    from adnext_plugin.channel_files import channel_file
+
     folder = raw_dir() / dataset
     listed = content.get("dataset")
     if isinstance(listed, Mapping) and case_id in listed:
         path = Path(listed[case_id]["images"][0])
         return path if path.is_absolute() else folder / path
-    return folder / "imagesTr" / f"{case_id}_0000{content['file_ending']}"
+    return channel_file(folder / "imagesTr", case_id, ending=content["file_ending"])
 
 
 def _made_by(run: RunFolder) -> Sequence[tuple[str, str]]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adnext_plugin.errors import PathsError, SettingsError
-from adnext_plugin.files import replacing
+from adnext_plugin.errors import SettingsError
+from adnext_plugin.files import refuse_existing, replacing
 from adnext_plugin.workflows.common import Tell
 from adnext_plugin.workflows.view_cases import cases_of, only
 
@@ -59,8 +59,8 @@ def view(request: Request, tell: Tell) -> Result:
         UnknownNameError: there is no such case.
         SettingsError: there are too many cases for one file.
     """
-    if request.output is not None and request.output.exists() and not request.overwrite:
-        raise PathsError(f"{request.output} exists; choose another name, or give --overwrite")
+    if request.output is not None:
+        refuse_existing(request.output, request.overwrite)
     viewed = cases_of(request.place, request.masks, request.maps)
     if request.cases:
         viewed = only(viewed, request.cases)

@@ -99,8 +99,10 @@ def _of_run(run: RunFolder) -> "Viewed":
 
 
 def _of_held_out(row: dict[str, str], run: RunFolder, dataset: str) -> "ViewedCase":
+    from adnext_plugin.channel_files import channel_file
+
     case = require_file_name(row["case_id"], "the name of a case")
-    scan = raw_dir() / dataset / "imagesTr" / f"{case}_0000.nii.gz"
+    scan = channel_file(raw_dir() / dataset / "imagesTr", case)
     mask = _mask(run, dataset, case)
     return _case(row, case, scan, mask, sorted(run.explanations("").glob(f"*/{case}.nii.gz")))
 

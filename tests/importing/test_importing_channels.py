@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from adnext_plugin.choices import MissingChannel
 from adnext_plugin.errors import AdnextError, PathsError, SettingsError, TableError
-from adnext_plugin.importing.channels import MissingChannel, parse_channels
+from adnext_plugin.importing.channels import parse_channels
 from adnext_plugin.importing.inclusion import Choice, Selection, select_cases
 from adnext_plugin.importing.scans import Source
+from adnext_plugin.importing.sources import bids_tables
 from adnext_plugin.importing.tables.cells import Condition
 from adnext_plugin.workflows.import_source import SourceChoice, TargetChoice, check_choices, read_source
 
@@ -59,6 +61,21 @@ def test_images_of_one_session_of_a_bids_tree_belong_together(tree) -> None:
     assert "1 sessions have FLAIR without T1 and were passed over, the first sub-C ses-1" in source.notes
     # a channel without "=" is called as what it is found by
     assert _read(["T1w", "FLAIR"], bids=root).channels == ("T1w", "FLAIR")
+
+
+def test_tables_of_a_bids_tree_are_read_once_for_all_channels(tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = _bids("sub-A_ses-1_T1w", "sub-A_ses-1_FLAIR", "sub-A_ses-1_T2w")
+    tables = {
+        "sub-A/sub-A_sessions.tsv": "session_id\tmmse\nses-1\t29\n",
+        "sub-A/ses-1/sub-A_ses-1_scans.tsv": "filename\tacq_time\nanat/sub-A_ses-1_T1w.nii.gz\t2020-05-06\n",
+    }
+    root = tree({**images, **tables})
+    read: list[str] = []
+    read_rows = bids_tables.read_rows
+    monkeypatch.setattr(bids_tables, "read_rows", lambda path: (read.append(path.name), read_rows(path))[1])
+    source = _read([T1, FLAIR, "T2=T2w"], bids=root)
+    assert source.scans[0].row["mmse"] == "29" and len(source.scans[0].further) == 2
+    assert sorted(read) == ["participants.tsv", "sub-A_ses-1_scans.tsv", "sub-A_sessions.tsv"]
 
 
 def test_ends_of_names_choose_among_images_of_a_channel(tree) -> None:

@@ -11,12 +11,14 @@ import pytest
 from conftest import PRESET, Workspace, toy_brain
 from scipy.special import softmax
 
+from adnext_plugin.choices import FitWay, Interpolation
 from adnext_plugin.cli import explain, export, install, plan_and_preprocess, predict, train
 from adnext_plugin.errors import ImageError, SettingsError
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.plan import PreprocessingSettings, StepChoice
 from adnext_plugin.preprocessing.chain import channels_of, prepare
+from adnext_plugin.preprocessing.grid.warp import Warp
 from adnext_plugin.preprocessing.step import Placement, Scan
 from adnext_plugin.preprocessing.steps.fit import Fit, FitSettings
 from adnext_plugin.preprocessing.steps.tissue import Tissue, Tissues, TissueSettings, TissuesSettings
@@ -197,6 +199,36 @@ def test_channels_of_an_aligned_scan_stay_on_one_grid_where_brains_are_stretched
     found = Fit().apply(scan, settings).image_czyx
     assert np.count_nonzero(found[0] > 0.5) == 20**3
     assert np.count_nonzero(found[1] > 0.5) == pytest.approx(4**3, rel=0.2)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+@pytest.mark.parametrize("fit", ["resize", "pad_crop"])
+@pytest.mark.parametrize("is_aligned", [True, False])
+def test_a_case_of_many_channels_is_what_each_would_be_beside_the_first(
+    interpolation: Interpolation, fit: FitWay, is_aligned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    image_czyx = generator.uniform(0.5, 2, (4, 21, 18, 24)).astype(np.float32)
+    image_czyx[1, :5] = 0
+    shifts_mm = generator.normal(0, 1, (12, 12, 12, 3)).astype(np.float32)
+    warp = Warp(shifts_mm=shifts_mm, affine=np.diag([4.0, 4.0, 4.0, 1.0]))
+    placement = Placement(scan_from_space_mm=np.diag([1.1, 0.9, 1.0, 1.0]), centre_mm=np.full(3, 11.0), warp=warp)
+    scan = Scan(image_czyx=image_czyx, affine=np.eye(4), placement=placement if is_aligned else None, modulated=(2, 3))
+    settings = FitSettings(
+        spacing_mm=(1.5, 1.7, 1.2), input_size_voxels=(16, 14, 20), fit=fit, interpolation=interpolation
+    )
+    # what the warp says of the grid is looked up once a case, however many channels it has
+    asked: list[int] = []
+    shifts_on = Warp.shifts_on
+    monkeypatch.setattr(Warp, "shifts_on", lambda *given: (asked.append(1), shifts_on(*given))[1])
+    whole = Fit().apply(scan, settings)
+    assert len(asked) == is_aligned
+    for place in (1, 2, 3):
+        pair = replace(scan, image_czyx=image_czyx[[0, place]], modulated=(1,) if place in scan.modulated else ())
+        alone = Fit().apply(pair, settings)
+        np.testing.assert_array_equal(alone.image_czyx, whole.image_czyx[[0, place]])
+        assert alone.notes == whole.notes
+        np.testing.assert_array_equal(alone.affine, whole.affine)
 
 
 def test_steps_of_anatomy_keep_further_images_or_say_that_they_cannot() -> None:

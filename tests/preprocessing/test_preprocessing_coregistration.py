@@ -1,5 +1,6 @@
 """Images of a session are moved to the first: by how much is known, failures are named, nothing is done twice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -13,7 +14,7 @@ from adnext_plugin.errors import ImageError
 from adnext_plugin.files import read_json
 from adnext_plugin.images import Volume, looked_up, read_volume
 from adnext_plugin.preprocessing.anatomy.template import GRID, mni152
-from adnext_plugin.preprocessing.coregistration import moved_to
+from adnext_plugin.preprocessing.coregistration import CoregistrationJob, Fixed, coregister, moved_to
 
 STEP = 2  # every other voxel of the template's grid: 4 mm
 AFFINE = GRID @ np.diag([STEP, STEP, STEP, 1.0])
@@ -44,13 +45,13 @@ def _moved(flair_zyx: np.ndarray, moving_from_first_mm: np.ndarray) -> Volume:
 def test_a_head_that_moved_between_two_images_is_moved_back() -> None:
     first, flair_zyx = _pair()
     true = _move((6, -4, 8), (7, -5, 6))
-    moved_zyx, move = moved_to(first, _moved(flair_zyx, true))
+    moved_zyx, move = moved_to(Fixed(volume=first), _moved(flair_zyx, true))
     expected = flair_zyx[(slice(None, None, STEP),) * 3]
     assert moved_zyx.shape == first.volume_zyx.shape
     assert np.corrcoef(moved_zyx.ravel(), expected.ravel())[0, 1] > 0.97
     assert move.turn_degrees == pytest.approx(np.degrees(Rotation.from_matrix(true[:3, :3]).magnitude()), abs=1)
     assert move.likeness > move.likeness_before + 0.02 and move.shared > 0.95
-    again, same = moved_to(first, _moved(flair_zyx, true))
+    again, same = moved_to(Fixed(volume=first), _moved(flair_zyx, true))
     np.testing.assert_array_equal(again, moved_zyx)
     assert same == move
 
@@ -59,7 +60,7 @@ def test_an_image_that_shows_little_of_the_head_is_refused() -> None:
     first, flair_zyx = _pair()
     flair_zyx[30:] = 0
     with pytest.raises(ImageError, match=r"it shows \d+% of the head, of 50% at least"):
-        moved_to(first, Volume(volume_zyx=flair_zyx, affine=GRID))
+        moved_to(Fixed(volume=first), Volume(volume_zyx=flair_zyx, affine=GRID))
 
 
 def _write(path: Path, volume: Volume) -> Path:
@@ -99,6 +100,36 @@ def test_an_import_moves_images_once_and_shows_how(fresh: Workspace, capsys) -> 
     assert "2 images moved to the first of their case, 1 of them before" in capsys.readouterr().out
     np.testing.assert_array_equal(read_volume(cache[0]).volume_zyx, before_zyx)
     assert read_json(dataset / "dataset.json")["channel_names"] == {"0": "T1", "1": "FLAIR"}
+
+
+def test_images_of_one_case_are_moved_in_one_go_and_each_that_cannot_be_is_named(tmp_path: Path) -> None:
+    first, flair_zyx = _pair()
+    half_zyx = flair_zyx.copy()
+    half_zyx[30:] = 0
+    images = {
+        "T1": first,
+        "FLAIR": _moved(flair_zyx, _move((2, 0, -3), (4, 3, 0))),
+        "T2": Volume(volume_zyx=half_zyx, affine=GRID),
+        "PD": Volume(volume_zyx=half_zyx * 2, affine=GRID),
+    }
+    path = {name: _write(tmp_path / f"{name}.nii.gz", volume) for name, volume in images.items()}
+    folder = tmp_path / "moved"
+    folder.mkdir()
+    job = CoregistrationJob(first=path["T1"], moving=(path["T2"], path["FLAIR"], path["PD"]), folder=folder)
+    with pytest.raises(ImageError) as refused:
+        coregister(job)
+    assert [line.split(" cannot be moved to ")[0] for line in str(refused.value).splitlines()] == [
+        str(path["T2"]),
+        str(path["PD"]),
+    ]
+    # the one that could be is there, with its picture; a picture that is lost is drawn again
+    job = replace(job, moving=(path["FLAIR"],))
+    (found,) = coregister(job)
+    assert not found.is_new
+    picture = found.picture.read_bytes()
+    found.picture.unlink()
+    (again,) = coregister(job)
+    assert again.is_new and again.move == found.move and again.picture.read_bytes() == picture
 
 
 def test_one_image_needs_no_options_of_several(fresh: Workspace, capsys) -> None:

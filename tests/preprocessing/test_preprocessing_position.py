@@ -77,6 +77,6 @@ def test_the_spacing_limits_the_detail_of_a_stretched_brain_too() -> None:
     # a chessboard of single voxels, stretched to more voxels than it has, holds nothing that 3 mm could show
     board = np.indices((30, 30, 30)).sum(axis=0) % 2 * 2.0 - 1
     settings = PreprocessingSettings(spacing_mm=(3.0, 3.0, 3.0), input_size_voxels=(40, 40, 40), fit="resize")
-    fitted = fit(board, (1.0, 1.0, 1.0), settings)
-    assert fitted.volume_zyx.shape == (40, 40, 40) and fitted.resampled_shape_voxels == (10, 10, 10)
-    assert np.abs(fitted.volume_zyx[4:-4, 4:-4, 4:-4]).max() < 0.02
+    fitted = fit(board[None], (1.0, 1.0, 1.0), settings)
+    assert fitted.image_czyx.shape == (1, 40, 40, 40) and fitted.resampled_shape_voxels == (10, 10, 10)
+    assert np.abs(fitted.image_czyx[0, 4:-4, 4:-4, 4:-4]).max() < 0.02

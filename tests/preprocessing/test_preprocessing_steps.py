@@ -122,7 +122,7 @@ def test_an_aligned_grid_that_is_not_turned_gives_the_same_as_products_of_matric
     settings = PreprocessingSettings(
         input_size_voxels=(7, 9, 11), spacing_mm=(3.0, 3.0, 3.0), interpolation=interpolation
     )
-    aligned = fit_aligned(brain, np.eye(4), np.array([16.0, 13.0, 10.0]), settings).volume_zyx
+    (aligned,) = fit_aligned(brain[None], np.eye(4), np.array([16.0, 13.0, 10.0]), settings).image_czyx
     straight = resample(brain, (1.0, 1.0, 1.0), (3.0, 3.0, 3.0), interpolation)
     # around the scan one sees 0, the other what is nearest
     inside = (slice(2, -2),) * 3

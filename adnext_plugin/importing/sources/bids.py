@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
+from adnext_plugin.choices import CapsPipeline
 from adnext_plugin.errors import PathsError
 from adnext_plugin.importing.channels import Channel, join_channels
 from adnext_plugin.importing.image_files import images_in, no_images, subfolders
@@ -18,7 +18,6 @@ from adnext_plugin.importing.tables.dates import DateColumn
 from adnext_plugin.importing.tables.kinds import USUAL_NAMES
 from adnext_plugin.importing.tables.reading import find_column
 
-CapsPipeline = Literal["t1-linear", "t1-volume"]
 # folders of a session; "*" for the group whose template brains were brought to
 CAPS_FOLDERS: dict[CapsPipeline, tuple[str, ...]] = {
     "t1-linear": ("t1_linear",),
@@ -46,38 +45,45 @@ class BidsOptions:
     channel: str = ""  # that the images are to be, for messages
 
 
-def read_bids_channels(options: BidsOptions, channels: Sequence[Channel]) -> Source:
-    """As `read_bids_source`, with an image of each channel in a scan; the first must be there.
-
-    Raises:
-        PathsError, TableError: as `read_bids_source`.
-        SettingsError: a channel does not say how names end.
-    """
-    sources = {}
-    for channel in channels:
-        entities, suffix = parse_end(channel.where)
-        sources[channel.name] = read_bids_source(
-            replace(options, suffix=suffix, entities={**options.entities, **entities}, channel=channel.name)
-        )
-    return join_channels(sources)
-
-
-def read_bids_source(options: BidsOptions) -> Source:
+def read_bids_source(options: BidsOptions, channels: Sequence[Channel] = ()) -> Source:
     """Find the images and the rows that describe them.
 
+    Args:
+        options: which tree, and which of its images.
+        channels: several images of a session, each by how names end; the first must be there.
+
     Raises:
+        SettingsError: a channel does not say how names end.
         PathsError: no such folder, or not one image.
         TableError: a table is damaged or names a subject twice, or a session has images that differ in more than a
             repeat.
     """
+    choices = [_of_channel(options, channel) for channel in channels] or [options]
     if options.root is not None and not options.root.is_dir():
         raise PathsError(f"{options.root} is not a folder; give the root of a BIDS tree")
     root = options.root or options.caps
     assert root is not None, "either a tree or a CAPS folder"
     images_root = _images_root(options)
-    groups = _images(options, images_root)
+    groups = [_images(choice, images_root) for choice in choices]
     tables = BidsTables(root, _folders([root, images_root]), options.rules)
-    sidecars = BidsSidecars([root for root in (options.root, images_root) if root], options.suffix)
+    roots = [root for root in (options.root, images_root) if root]
+    sources = [
+        _source(choice, tables, BidsSidecars(roots, choice.suffix), found)
+        for choice, found in zip(choices, groups, strict=True)
+    ]
+    if not channels:
+        return sources[0]
+    return join_channels({channel.name: source for channel, source in zip(channels, sources, strict=True)})
+
+
+def _of_channel(options: BidsOptions, channel: Channel) -> BidsOptions:
+    entities, suffix = parse_end(channel.where)
+    return replace(options, suffix=suffix, entities={**options.entities, **entities}, channel=channel.name)
+
+
+def _source(
+    options: BidsOptions, tables: BidsTables, sidecars: BidsSidecars, groups: Mapping[tuple[str, str], list[BidsName]]
+) -> Source:
     scans, without_row, unused, reasons = [], [], [], []
     for (subject, session), names in groups.items():
         rows = {name.path: tables.row_of(subject, session, name.path) for name in names}
@@ -92,7 +98,7 @@ def read_bids_source(options: BidsOptions) -> Source:
     scans = [replace(scan, row=row) for scan, row in zip(scans, _same_columns(scans), strict=True)]
     columns = _columns(scans, options)
     return Source(
-        scans=tuple(_with_moments(scans, columns, root, options.rules)),
+        scans=tuple(_with_moments(scans, columns, tables.root, options.rules)),
         rows_without_image=tuple(tables.unmatched(groups)),
         images_without_row=tuple(without_row),
         unused_images=tuple(unused),
@@ -141,7 +147,7 @@ def _images(options: BidsOptions, root: Path) -> dict[tuple[str, str], list[Bids
     groups = {}
     for subject in subfolders(root, "sub-"):
         for folder, session in [(subject, ""), *((path, path.name) for path in subfolders(subject, "ses-"))]:
-            paths = [path for place in _places(folder, inner) for path in images_in(place)]
+            paths = [path for part in inner for place in sorted(folder.glob(part)) for path in images_in(place)]
             names = matching(paths, options.suffix, options.entities)
             if names:
                 groups[subject.name, session] = names
@@ -153,12 +159,6 @@ def _images(options: BidsOptions, root: Path) -> dict[tuple[str, str], list[Bids
             expected += f" {options.root / 'participants.tsv'} does not exist either, as it should in a BIDS tree"
         raise no_images(root, expected)
     return groups
-
-
-def _places(folder: Path, inner: Sequence[str]) -> Iterator[Path]:
-    for place in inner:
-        parent, star, _ = place.partition("/group-*")
-        yield from subfolders(folder / parent, "group-") if star else [folder / place]
 
 
 def _columns(scans: list[Scan], options: BidsOptions) -> dict[str, str | None]:

@@ -4,12 +4,11 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from adnext_plugin.choices import DateOrder
 from adnext_plugin.errors import SettingsError, TableError, nearest_names
 
 Row = Mapping[str, str]
-DateOrder = Literal["day-first", "month-first"]
 
 # BIDS; what pandas and spreadsheets write. Numbers that stand for "not known" are those of a study (`CellRules`)
 MISSING = {

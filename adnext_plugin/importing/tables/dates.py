@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from adnext_plugin.importing.tables.cells import DateOrder, is_missing
+from adnext_plugin.choices import DateOrder
+from adnext_plugin.importing.tables.cells import is_missing
 
 _TIME = r"(?:[T _].*)?"
 YEAR_FIRST = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})" + _TIME, re.ASCII | re.DOTALL)

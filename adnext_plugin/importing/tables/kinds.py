@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adnext_plugin.choices import DateOrder
 from adnext_plugin.errors import TableError
 from adnext_plugin.importing.people.identities import session_months
-from adnext_plugin.importing.tables.cells import NO_RULES, CellRules, DateOrder, is_missing, known_number
+from adnext_plugin.importing.tables.cells import NO_RULES, CellRules, is_missing, known_number
 from adnext_plugin.importing.tables.dates import DateColumn
 from adnext_plugin.importing.tables.encoding import encoding_note
 from adnext_plugin.importing.tables.reading import NO_COLUMN, WORKBOOKS, find_column, other_sheets, read_rows

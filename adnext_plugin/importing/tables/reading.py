@@ -14,6 +14,7 @@ from adnext_plugin.importing.tables.encoding import decoded
 
 SEPARATORS = (",", ";", "\t")
 NO_COLUMN = "none"
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")  # of files that are taken for tables without having been named as such
 WORKBOOKS = (".xlsx", ".xlsm")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)

@@ -14,12 +14,10 @@ from adnext_plugin.errors import ImageError, PathsError
 from adnext_plugin.files import read_json, replacing, write_json
 from adnext_plugin.images import file_sha256, read_volume, reorient_to_ras
 from adnext_plugin.paths import REGION_VOLUME
-from adnext_plugin.preprocessing.anatomy.evenness import evened
 from adnext_plugin.preprocessing.anatomy.picture import picture
 from adnext_plugin.preprocessing.anatomy.placing import place_in_mni152
 from adnext_plugin.preprocessing.anatomy.regions import VOXEL_ML, built_in_regions, regions_of_atlas, volumes_of
 from adnext_plugin.preprocessing.anatomy.template import mni152
-from adnext_plugin.preprocessing.anatomy.tissues import tissues_of
 from adnext_plugin.preprocessing.anatomy.warping import WARP_VERSION, warp_to_mni152, warped
 from adnext_plugin.preprocessing.brains.brain_masks import within_mask
 from adnext_plugin.preprocessing.brains.stripped import reason_to_leave_alone
@@ -95,8 +93,7 @@ def _measured(job: RegionsJob) -> tuple[dict[str, float], bytes]:
     else:
         regions = built_in_regions()
     placed, template = place_in_mni152(brain), mni152()
-    even_zyx = evened(placed.volume_zyx)
-    tissues = tissues_of(even_zyx, template.mask, template.wide_mask, template.white)
+    even_zyx, tissues = placed.even_zyx, placed.tissues
     template_ml = float(np.count_nonzero(template.mask)) * VOXEL_ML
     numbers = {
         "overlap": float(placed.overlap),

@@ -1,12 +1,12 @@
 """A picture of one case, by which alignment and tissues are judged at a glance."""
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from adnext_plugin.pictures import jpeg
 from adnext_plugin.preprocessing.anatomy.template import GRID, SPACING_MM, mni152
 from adnext_plugin.preprocessing.anatomy.tissues import Tissues
 
@@ -45,6 +45,4 @@ def picture(volume_zyx: np.ndarray, tissues: Tissues, regions: Mapping[str, np.n
         planes.append(drawn)
     height = max(len(plane) for plane in planes)
     padded = [np.pad(plane, ((0, height - len(plane)), (0, 0), (0, 0))) for plane in planes]
-    stream = io.BytesIO()
-    Image.fromarray(np.concatenate(padded, axis=1)).save(stream, "JPEG", quality=75)
-    return stream.getvalue()
+    return jpeg(Image.fromarray(np.concatenate(padded, axis=1)))

@@ -1,6 +1,7 @@
 """Where a brain lies in MNI152 space, whether it is there already, and whether what was found can be believed."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -8,7 +9,9 @@ from scipy.ndimage import gaussian_filter
 from adnext_plugin.errors import ImageError
 from adnext_plugin.images import Volume
 from adnext_plugin.preprocessing.alignment import align_to_mni152
+from adnext_plugin.preprocessing.anatomy.evenness import evened
 from adnext_plugin.preprocessing.anatomy.template import GRID, SHAPE_ZYX, SPACING_MM, mni152
+from adnext_plugin.preprocessing.anatomy.tissues import Tissues, tissues_of
 from adnext_plugin.preprocessing.grid.geometry import fit_aligned
 from adnext_plugin.preprocessing.steps.fit import FitSettings
 
@@ -43,6 +46,21 @@ class Placed:
     def head_size(self) -> float:
         """Cubic millimetres of the scan in one of the template."""
         return abs(float(np.linalg.det(self.scan_from_mni_mm[:3, :3])))
+
+    @cached_property
+    def even_zyx(self) -> np.ndarray:
+        """The brain without the slow change of brightness across it (`evenness.py`)."""
+        return evened(self.volume_zyx)
+
+    @cached_property
+    def tissues(self) -> Tissues:
+        """Of the even brain.
+
+        Raises:
+            ImageError: it is no T1-weighted brain.
+        """
+        template = mni152()
+        return tissues_of(self.even_zyx, template.mask, template.wide_mask, template.white)
 
 
 def place_in_mni152(brain: Volume) -> Placed:
@@ -96,7 +114,7 @@ def least_covered_half(volume_zyx: np.ndarray) -> tuple[str, float]:
 
 def _placed(brain: Volume, scan_from_mni_mm: np.ndarray, *, was_there: bool) -> Placed:
     voxel_from_mni_mm = np.linalg.inv(brain.affine) @ scan_from_mni_mm
-    volume_zyx = fit_aligned(brain.volume_zyx, voxel_from_mni_mm, CENTRE_MM, GRID_SETTINGS).volume_zyx
+    (volume_zyx,) = fit_aligned(brain.volume_zyx[None], voxel_from_mni_mm, CENTRE_MM, GRID_SETTINGS).image_czyx
     template, inside = mni152(), volume_zyx > 0
     both = np.count_nonzero(inside & template.mask)
     return Placed(

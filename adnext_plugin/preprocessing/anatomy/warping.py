@@ -16,10 +16,9 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from adnext_plugin.errors import ImageError
 from adnext_plugin.itk_threads import one_itk_thread
-from adnext_plugin.preprocessing.anatomy.evenness import evened
 from adnext_plugin.preprocessing.anatomy.placing import Placed
 from adnext_plugin.preprocessing.anatomy.template import GRID, SHAPE_ZYX, SPACING_MM, mni152
-from adnext_plugin.preprocessing.anatomy.tissues import Tissues, tissues_of
+from adnext_plugin.preprocessing.anatomy.tissues import Tissues
 from adnext_plugin.preprocessing.grid.warp import Warp
 
 WARP_VERSION = 1  # to be raised whenever a scan gets another warp than before
@@ -76,8 +75,7 @@ def warp_to_mni152(placed: Placed) -> Warped:
     Raises:
         ImageError: it is no T1-weighted brain, or the warp cannot be believed.
     """
-    template = mni152()
-    tissues = tissues_of(evened(placed.volume_zyx), template.mask, template.wide_mask, template.white)
+    template, tissues = mni152(), placed.tissues
     fixed_zyx = _contrast(template.grey, template.white, tissues.means)
     moving_zyx = _contrast(tissues.grey, tissues.white, tissues.means)
     warp = Warp(shifts_mm=_demons(fixed_zyx, moving_zyx), affine=GRID)

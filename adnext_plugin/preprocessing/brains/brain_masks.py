@@ -157,6 +157,15 @@ def within_mask(volume: Volume, mask: Path) -> Volume:
     """The scan with 0 wherever its mask is 0.
 
     Raises:
+        ImageError: as `mask_of`.
+    """
+    return Volume(volume_zyx=np.where(mask_of(volume, mask), volume.volume_zyx, 0), affine=volume.affine)
+
+
+def mask_of(volume: Volume, mask: Path) -> np.ndarray:
+    """Where the brain of a scan is, (Z, Y, X) of bool.
+
+    Raises:
         ImageError: the mask is unusable, empty, or lies on another grid than the scan.
     """
     brain = read_volume(mask)
@@ -165,7 +174,7 @@ def within_mask(volume: Volume, mask: Path) -> Volume:
             f"{mask} has shape {brain.volume_zyx.shape} (z, y, x), the scan {volume.volume_zyx.shape}, or it has "
             "another affine; bring the mask onto the scan's grid"
         )
-    return Volume(volume_zyx=np.where(brain.volume_zyx > 0, volume.volume_zyx, 0), affine=volume.affine)
+    return brain.volume_zyx > 0
 
 
 def _write_mask(mask: Volume, affine: np.ndarray, path: Path) -> None:

@@ -7,41 +7,41 @@ a cubic spline costs no more than linear interpolation.
 
 import functools
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import ThreadpoolController
 
+from adnext_plugin.choices import Interpolation
+
 DEGREES = {"linear": 1, "cubic": 3}
-Interpolation = Literal["linear", "cubic"]
 
 
 def sample(
-    volume_zyx: np.ndarray,
+    volumes_zyx: np.ndarray,
     shape_voxels: Sequence[int],
     step: np.ndarray,
     detail: np.ndarray,
     interpolation: Interpolation,
 ) -> np.ndarray:
-    """Values on a grid about the volume's centre.
+    """Values on a grid about the centre of a volume, or of several.
 
     Args:
-        volume_zyx: floating point; beyond its edge counts the nearest voxel.
-        shape_voxels: of the result.
+        volumes_zyx: (..., Z, Y, X), floating point; beyond its edge counts the nearest voxel.
+        shape_voxels: of the result, z, y, x.
         step: between the grid's points, in voxels of the volume, z, y, x.
         detail: length in voxels of the finest detail wanted; a Gaussian removes what is finer.
         interpolation: linear, or by the cubic spline through all voxels. The spline overshoots beside sharp edges;
             where linear interpolation finds nothing but 0, so does it.
 
     Returns:
-        Of the volume's type.
+        Of the volumes' type.
     """
-    geometry = list(zip(volume_zyx.shape, shape_voxels, step, detail, strict=True))
-    sampled_zyx = _multiply(volume_zyx, [axis_weights(*axis, DEGREES[interpolation]) for axis in geometry])
+    geometry = list(zip(volumes_zyx.shape[-3:], shape_voxels, step, detail, strict=True))
+    sampled_zyx = _multiply(volumes_zyx, [axis_weights(*axis, DEGREES[interpolation]) for axis in geometry])
     if interpolation == "linear":
         return sampled_zyx
-    support_zyx = (volume_zyx != 0).astype(volume_zyx.dtype)
+    support_zyx = (volumes_zyx != 0).astype(volumes_zyx.dtype)
     inside_zyx = _multiply(support_zyx, [axis_weights(*axis, DEGREES["linear"]) for axis in geometry])
     return np.where(inside_zyx > 0, sampled_zyx, 0)
 
@@ -83,12 +83,13 @@ def blur_voxels(detail: np.ndarray | float, degree: int) -> np.ndarray | float:
     return excess / 2 if degree == DEGREES["linear"] else np.sqrt(excess * (excess + 2) / 12)
 
 
-def _multiply(volume_zyx: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
-    z, y, x = (matrix.astype(volume_zyx.dtype) for matrix in weights)
+def _multiply(volumes_zyx: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+    z, y, x = (matrix.astype(volumes_zyx.dtype) for matrix in weights)
+    *others, size_z, size_y, size_x = volumes_zyx.shape
     # with one thread: cases run side by side already, and repeated runs must agree to the bit
     with _threads().limit(limits=1):
-        along_z = (z @ volume_zyx.reshape(len(volume_zyx), -1)).reshape(len(z), *volume_zyx.shape[1:])
-        return (y @ along_z) @ x.T
+        along_z = z @ volumes_zyx.reshape(*others, size_z, size_y * size_x)
+        return (y @ along_z.reshape(*others, len(z), size_y, size_x)) @ x.T
 
 
 @functools.cache

@@ -1,8 +1,9 @@
 """Finding where a brain lies in MNI152 space; `fit` then takes it there."""
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from adnext_plugin.choices import AlignmentKind
 from adnext_plugin.preprocessing.grid.warp import Warp
 from adnext_plugin.preprocessing.step import Placement, Scan, Step
 from adnext_plugin.records import record
@@ -15,7 +16,7 @@ class AlignmentSettings:
     `nonlinear` is `quick` and then a warp.
     """
 
-    kind: Literal["rigid", "affine", "quick", "nonlinear"] = "rigid"
+    kind: AlignmentKind = "rigid"
 
 
 class Alignment(Step):

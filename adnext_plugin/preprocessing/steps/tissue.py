@@ -69,7 +69,7 @@ class Tissue(Step):
             ImageError: it is no T1-weighted brain.
             SettingsError: the plan does not align scans.
         """
-        scan, found = _found(scan, self.name)
+        scan, found, _ = _found(scan, self.name)
         shares = {"grey": found.grey, "white": found.white, "fluid": found.fluid}[settings.tissue]
         image = _smoothed(shares, scan, settings)
         return replace(scan, image_czyx=image[None], modulated=(0,) if settings.modulate else ()).noting(
@@ -101,9 +101,9 @@ class Tissues(Step):
             ImageError: it is no T1-weighted brain.
             SettingsError: the plan does not align scans.
         """
-        scan, found = _found(scan, self.name)
+        scan, found, white = _found(scan, self.name)
         shares = (_smoothed(one, scan, settings) for one in (found.grey, found.fluid))
-        images, _ = in_units_of_white_matter(scan, on_scan(mni152().white, scan, self.name))
+        images, _ = in_units_of_white_matter(scan, white)
         places = (len(images), len(images) + 1)
         channels = scan.with_channels(np.concatenate([images, np.stack([*shares])]))
         return replace(channels, modulated=places if settings.modulate else ()).noting(
@@ -128,11 +128,11 @@ def _changes_in_words(settings: TissueSettings | TissuesSettings) -> str:
     return modulated + (f", smoothed with {settings.fwhm_mm:g} mm" if settings.fwhm_mm else "")
 
 
-def _found(scan: Scan, step: str) -> tuple[Scan, FoundTissues]:
-    """The scan with a margin, and its tissues."""
+def _found(scan: Scan, step: str) -> tuple[Scan, FoundTissues, np.ndarray]:
+    """The scan with a margin, its tissues, and the template's probabilities of white matter on it."""
     scan, template = _with_margin(scan), mni152()
     mask, wide_mask, white = (on_scan(one, scan, step) for one in (template.mask, template.wide_mask, template.white))
-    return scan, tissues_of(scan.image_czyx[0], mask > 0.5, wide_mask > 0.5, white)
+    return scan, tissues_of(scan.image_czyx[0], mask > 0.5, wide_mask > 0.5, white), white
 
 
 def _smoothed(shares: np.ndarray, scan: Scan, settings: TissueSettings | TissuesSettings) -> np.ndarray:
