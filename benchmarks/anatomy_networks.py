@@ -13,33 +13,29 @@ scans are those described in the data's own README; ADNEXT_TEST_DATA names their
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
 import time
-import traceback
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from anatomy_arms import ARMS, BOX, BRAIN, ENCODERS, PRESETS, SMALL, Arm, Encoder
 from brain_age import first_sessions, task_splits
 from oasis_ad import DEFAULT_DATA, SAME_PERSON, TASKS, import_task
-from pipeline import dataset_folder, run_here, use_folders
+from pipeline import dataset_folder, run_here, set_options, use_folders
+from worker_pool import Job, run_jobs
 
-from adnext_plugin.environment import environment_with
 from adnext_plugin.paths import REGIONS_FILE, run_name
-from adnext_plugin.run_folder import RunFolder
 
 TASK, PEOPLE = TASKS["ad"][:2], (208, "Anatomy")
 PROXY = "ADNeXtProxyTrainer_T_Small"
 FROM_AGE, TO_AGE = 30, 60
 FIRST_SEED = 42
 FOLDS = range(4)
-SECONDS_BETWEEN_LOOKS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +76,22 @@ def main() -> None:
         return
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
     units = list(units_of(arguments.arms, seeds, range(arguments.folds)))
-    queue = Queue(arguments.work, arguments.device, json.loads(arguments.all_settings), arguments.processes)
-    failed = queue.work_off(units, started + arguments.seconds)
+    settings = json.loads(arguments.all_settings)
+    tables = arguments.work / "predictions"
+    failed = run_jobs(
+        [
+            job_of(unit, arguments.work, arguments.device, settings)
+            for unit in units
+            if not (tables / unit.table).exists()
+        ],
+        arguments.processes,
+        math.inf,
+        arguments.work / "anatomy_networks.jsonl",
+        arguments.work / "logs",
+        begin_until=started + arguments.seconds,
+        start="spawn",
+        warm=_warm,
+    )
     sys.exit(1 if failed else 0)
 
 
@@ -119,105 +129,43 @@ def _turn(rank: int, further: int) -> int:
     return {0: 0, 1: 1, 2: 10}[rank] if further == 0 else {0: 1, 1: 10, 2: 20}[rank] + further
 
 
-class Queue:
-    """Trains units in several processes, each as soon as the encoder that it needs is there."""
-
-    def __init__(self, work: Path, device: str, settings: dict, processes: int) -> None:
-        self._arguments = (work, device, settings)
-        self._processes = processes
-        self._failed: list[Unit] = []
-
-    def work_off(self, units: list[Unit], until: float) -> list[Unit]:
-        """Train all in order, as far as there is time; those that failed."""
-        waiting, running = list(units), {}
-        finished: set[Unit | None] = {None}
-        pool = self._pool()
-        for _ in range(self._processes):
-            pool.submit(_warm)
-        while waiting or running:
-            for unit in [one for one in waiting if one.needs in finished and self._is_prepared(one)]:
-                if len(running) < self._processes and time.monotonic() < until:
-                    waiting.remove(unit)
-                    running[pool.submit(train_unit, unit, *self._arguments)] = unit
-            if not running and (not waiting or time.monotonic() >= until):
-                break
-            done, _ = wait(running, timeout=SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED)
-            if not running:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-            elif time.monotonic() >= until:
-                waiting = []
-            for future in done:
-                if self._is_fine(future, unit := running.pop(future)):
-                    finished.add(unit)
-                else:
-                    waiting = [one for one in waiting if one.needs != unit]
-            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
-                pool = self._pool()
-        pool.shutdown(wait=True, cancel_futures=True)
-        return self._failed
-
-    def _is_prepared(self, unit: Unit) -> bool:
-        return _mark(self._arguments[0], recipe_of(unit).plans).exists()
-
-    def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._processes, mp_context=get_context("spawn"))
-
-    def _is_fine(self, future: Future, unit: Unit) -> bool:
-        error = future.exception()
-        if error is None:
-            print(json.dumps(future.result()), flush=True)
-            return True
-        self._failed.append(unit)
-        print(f"failed: {unit.slug}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return False
-
-
-def train_unit(unit: Unit, work: Path, device: str, settings: dict) -> dict:
-    """Train an encoder or an arm in a fold, and write an arm's predictions down.
+def job_of(unit: Unit, work: Path, device: str, settings: dict) -> Job:
+    """How an encoder or an arm is trained in a fold, and what is to be said of it.
 
     Args:
         unit: what.
         work: folder with nnU-Net's folders.
         device: cpu or cuda.
         settings: those that replace all others, as for a trial with one epoch.
-
-    Returns:
-        Name, seconds, and of an arm its AUC on `selection`.
     """
-    from adnext_plugin.workflows.train import Request, train
-
-    one, table = recipe_of(unit), work / "predictions" / unit.table
-    found = {"unit": unit.slug, "fold": unit.fold}
-    if table.exists():
-        return found
-    trainer, (number, name) = (PROXY, PEOPLE) if isinstance(one, Encoder) else (one.trainer, TASK)
-    results, log = work / "results" / unit.slug, work / "logs" / f"{unit.slug}_fold{unit.fold}.txt"
-    request = Request(
-        dataset=number,
-        fold=unit.fold,
-        trainer=trainer,
-        plans=one.plans,
-        settings=one.settings | {"seed": unit.seed} | settings,
-        pretrained_weights=None if unit.needs is None else weights_of(unit.needs, work),
-        device=device,
-        disable_checkpointing=not unit.is_encoder,
+    one = recipe_of(unit)
+    trainer, dataset = (PROXY, PEOPLE) if isinstance(one, Encoder) else (one.trainer, TASK)
+    values = one.settings | {"seed": unit.seed} | settings
+    words = ["train", str(dataset[0]), "3d_fullres", str(unit.fold), "-tr", trainer, "-p", one.plans]
+    words += ["-device", device, *set_options(f"{key}={json.dumps(value)}" for key, value in values.items())]
+    weights = () if unit.needs is None else (weights_of(unit.needs, work),)
+    words += [word for path in weights for word in ("-pretrained_weights", str(path))]
+    words += [] if unit.is_encoder else ["--disable_checkpointing"]
+    results = work / "results" / unit.slug
+    judged = results / dataset_folder(*dataset) / run_name(trainer, one.plans, "3d_fullres") / f"fold_{unit.fold}"
+    return Job(
+        key={"unit": unit.slug, "fold": f"fold{unit.fold}"},
+        commands=[words],
+        results=results,
+        needs=weights,
+        awaits=(_mark(work, one.plans),),
+        found=partial(_found, unit, judged / "validation", work / "predictions"),
     )
-    started = time.monotonic()
-    for folder in (results, log.parent, table.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    with environment_with(nnUNet_results=str(results)), _into(log):
-        try:
-            train(request)
-        except Exception as error:  # whole into the log; not every error finds its way back from a process
-            traceback.print_exc()
-            raise RuntimeError(f"{type(error).__name__}: {error}; see {log}") from None
-    if not unit.is_encoder:
-        run = RunFolder(results / dataset_folder(number, name) / run_name(trainer, one.plans, "3d_fullres"))
-        judged = run.fold(unit.fold).path / "validation"
-        summary = json.loads((judged / "summary.json").read_text())
-        found["auc_on_selection"] = summary["metrics"]["selection"]["auc"]
-        shutil.copy(judged / "predictions.csv", table)
-    return found | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def _found(unit: Unit, judged: Path, tables: Path) -> list[dict]:
+    """Of an arm its AUC on `selection`; its predictions are kept."""
+    if unit.is_encoder:
+        return [{}]
+    tables.mkdir(parents=True, exist_ok=True)
+    shutil.copy(judged / "predictions.csv", tables / unit.table)
+    summary = json.loads((judged / "summary.json").read_text())
+    return [{"auc_on_selection": summary["metrics"]["selection"]["auc"]}]
 
 
 def _warm() -> None:
@@ -231,7 +179,6 @@ def _warm() -> None:
         find_trainer(trainer)
     if torch.cuda.is_available():
         torch.zeros(1, device="cuda")
-    time.sleep(1)  # that each process takes one
 
 
 def recipe_of(unit: Unit) -> Encoder | Arm:
@@ -240,34 +187,10 @@ def recipe_of(unit: Unit) -> Encoder | Arm:
 
 
 def weights_of(unit: Unit, work: Path) -> Path:
-    """Checkpoints of an encoder; "{fold}" stands for the fold."""
-    run = (
-        work
-        / "results"
-        / unit.slug
-        / dataset_folder(*PEOPLE)
-        / run_name(PROXY, ENCODERS[unit.name].plans, "3d_fullres")
-    )
-    return run / "fold_{fold}" / "checkpoint_final.pth"
-
-
-class _into:
-    """All that this process prints goes into a file, that of libraries, too."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        sys.stdout.flush(), sys.stderr.flush()
-        self._kept = os.dup(1), os.dup(2)
-        with self._path.open("ab") as file:
-            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
-
-    def __exit__(self, *error: object) -> None:
-        sys.stdout.flush(), sys.stderr.flush()
-        for kept, number in zip(self._kept, (1, 2), strict=True):
-            os.dup2(kept, number)
-            os.close(kept)
+    """What an encoder has learned in a fold."""
+    run = run_name(PROXY, ENCODERS[unit.name].plans, "3d_fullres")
+    folder = work / "results" / unit.slug / dataset_folder(*PEOPLE) / run / f"fold_{unit.fold}"
+    return folder / "checkpoint_final.pth"
 
 
 def _plan(number: int, folder: Path, plans: str, processes: str) -> None:

@@ -1,12 +1,14 @@
 """Many runs of commands at once, in few processes that import everything once, most important first, until time is up.
 
-A process that has imported what commands need forks its workers before it has touched the GPU. Each runs one job after
-the other: commands called as functions, so that only the first of them waits for the GPU's driver and for kernels.
+Each worker runs one job after the other: commands called as functions, so that only the first of them waits for the
+GPU's driver and for kernels. A process that has imported what commands need, and has neither touched the GPU nor begun
+threads, forks its workers; any other has them imported anew.
 """
 
 import ctypes
 import importlib
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -15,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ Task = tuple[int, int]  # number of a job, attempt
 FIRST, SECOND = 1, 2
 MORE_SIMPLY = {"ADNEXT_KERNELS": "stock", "ADNEXT_LAUNCH": "eager"}
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
+SECONDS_BETWEEN_LOOKS = 2.0  # for files of other processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +37,15 @@ class Job:
     `key` names the job in the log of results. A command is a module of `adnext_plugin.cli` and its arguments, or
     a function that finds them when their turn has come.
     `results` takes the place of `nnUNet_results`. `needs` are files without which the job is not begun, and which other
-    jobs make. `found` is called in the worker when all has been run, and returns what the log is to say.
+    jobs make; `awaits` such that other processes make. `found` is called in the worker when all has been run, and
+    returns what the log is to say.
     """
 
     key: dict[str, Any]
     commands: list[Command]
     results: Path
     needs: tuple[Path, ...] = ()
+    awaits: tuple[Path, ...] = ()
     found: Callable[[], list[dict[str, Any]]] = field(default=list)
 
     @property
@@ -47,8 +53,28 @@ class Job:
         """Of its log file."""
         return "_".join(str(value).replace(" ", "") for value in self.key.values())
 
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether another process has still to make something for it."""
+        return not all(path.is_file() for path in self.awaits)
 
-def run_jobs(jobs: Sequence[Job], processes: int, until: float, log_of_runs: Path, logs: Path) -> int:
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be begun."""
+        return not self.is_awaiting and all(path.is_file() for path in self.needs)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    processes: int,
+    until: float,
+    log_of_runs: Path,
+    logs: Path,
+    *,
+    begin_until: float = math.inf,
+    start: str = "fork",
+    warm: Callable[[], None] | None = None,
+) -> int:
     """Run jobs in the order given, as far as what they need is there; one that fails a second time, more simply.
 
     Args:
@@ -57,24 +83,29 @@ def run_jobs(jobs: Sequence[Job], processes: int, until: float, log_of_runs: Pat
         until: of `time.monotonic`; then workers are killed.
         log_of_runs: JSON lines, to which a line for each thing found is added at once.
         logs: folder for what commands print.
+        begin_until: of `time.monotonic`; then no job is begun any more.
+        start: of workers, "fork" or "spawn".
+        warm: what a worker does first.
 
     Returns:
         How many failed twice.
     """
     logs.mkdir(parents=True, exist_ok=True)
     waiting = [(number, FIRST) for number, job in enumerate(jobs) if not _is_done(job, log_of_runs)]
-    idle = [_Worker(jobs, logs) for _ in range(processes)]
+    new_worker = partial(_Worker, jobs, logs, start, warm)
+    idle = [new_worker() for _ in range(processes)]
     busy: list[_Worker] = []
     failed, begun = 0, time.monotonic()
     try:
-        while time.monotonic() < until:
-            for task in [task for task in waiting if all(path.is_file() for path in jobs[task[0]].needs)][: len(idle)]:
+        while (now := time.monotonic()) < until:
+            may_begin = now < begin_until
+            for task in [task for task in waiting if may_begin and jobs[task[0]].is_ready][: len(idle)]:
                 waiting.remove(task)
                 busy.append(idle.pop(0))
                 busy[-1].send(task)
-            if not busy:
+            if not busy and not (may_begin and any(jobs[number].is_awaiting for number, _ in waiting)):
                 break
-            ended = wait([worker.connection for worker in busy], timeout=max(0.0, until - time.monotonic()))
+            ended = wait([worker.connection for worker in busy], timeout=min(SECONDS_BETWEEN_LOOKS, until - now))
             for worker in [worker for worker in busy if worker.connection in ended]:
                 busy.remove(worker)
                 number, attempt = worker.task
@@ -85,7 +116,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, until: float, log_of_runs: Pat
                     idle.append(worker)
                 else:  # a driver that has failed once fails in all that the process does
                     worker.end()
-                    idle.append(_Worker(jobs, logs))
+                    idle.append(new_worker())
                     if attempt == FIRST:
                         waiting.insert(0, (number, SECOND))
                     failed += attempt == SECOND
@@ -102,10 +133,10 @@ def run_jobs(jobs: Sequence[Job], processes: int, until: float, log_of_runs: Pat
 class _Worker:
     """A process that runs one task after the other."""
 
-    def __init__(self, jobs: Sequence[Job], logs: Path) -> None:
+    def __init__(self, jobs: Sequence[Job], logs: Path, start: str, warm: Callable[[], None] | None) -> None:
         self.connection, theirs = multiprocessing.Pipe()
-        context = multiprocessing.get_context("fork")
-        self._process = context.Process(target=_work, args=(jobs, logs, theirs))
+        context = multiprocessing.get_context(start)
+        self._process = context.Process(target=_work, args=(jobs, logs, theirs, warm))
         self._process.start()
         theirs.close()
         self.task = (-1, FIRST)
@@ -135,8 +166,10 @@ def _is_done(job: Job, log_of_runs: Path) -> bool:
     return any(job.key.items() <= json.loads(line).items() for line in log_of_runs.read_text().splitlines())
 
 
-def _work(jobs: Sequence[Job], logs: Path, connection: Connection) -> None:
+def _work(jobs: Sequence[Job], logs: Path, connection: Connection, warm: Callable[[], None] | None) -> None:
     ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)
+    if warm is not None:
+        warm()
     while True:
         number, attempt = connection.recv()
         job, begun = jobs[number], time.monotonic()
