@@ -10,10 +10,14 @@ from scipy import ndimage
 
 from adnext_plugin.case_properties import CaseProperties
 from adnext_plugin.cli import import_dataset, plan_and_preprocess, quality
+from adnext_plugin.demo.phantom import load_template, make_phantom
+from adnext_plugin.demo.phantom_cohort import draw_subjects
 from adnext_plugin.images import Volume
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.chain import prepare
 from adnext_plugin.quality.measurements import _is_head
+from adnext_plugin.records import from_json
+from adnext_plugin.workflows.demo import PRESET as DEMO
 
 FAILURES = ("OAS1_0129", "OAS1_0198", "OAS1_0250", "OAS1_0254", "OAS1_0351")
 
@@ -103,6 +107,16 @@ def test_however_coarse_the_networks_grid_heads_and_brains_are_told_apart(edge_m
         prepared = prepare(scan, settings)
         properties = CaseProperties(key="", **prepared.properties)
         assert _is_head(prepared.volume_zyx.astype(np.float32), properties) == is_one
+
+
+def test_a_phantom_of_the_demo_is_no_head_on_the_grid_of_the_demo() -> None:
+    """With shells thinner than voxels, or next to the surface, 7 of 20 phantoms were; this one the most."""
+    subject = draw_subjects(20, 1.0, 0)[8]
+    phantom = make_phantom(subject.anatomy, subject.scan_seeds[0])
+    scan = Volume(volume_zyx=np.ascontiguousarray(phantom.volume_xyz.T), affine=load_template().affine)
+    prepared = prepare(scan, from_json(PreprocessingSettings, DEMO["preprocessing"], "the demo"))
+    properties = CaseProperties(key="", **prepared.properties)
+    assert not _is_head(prepared.volume_zyx.astype(np.float32), properties)
 
 
 def test_a_case_without_its_volume_is_named_and_the_others_reported(toy, capsys, tmp_path) -> None:
