@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,14 +75,14 @@ def main() -> None:
     _write_result(arguments, folder, seconds)
 
 
-def import_task(task: str, work: Path, run: Callable[..., float] = run_command) -> float:
-    """Import a task's dataset into the folder of work by what runs a command; seconds."""
+def import_task(task: str, work: Path, run: Callable[..., float] = run_command, options: Sequence[str] = ()) -> float:
+    """Import a task's dataset into the folder of work by what runs a command, with further options; seconds."""
     number, name, selection = TASKS[task]
     data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA)) / "oasis1"
     return run(
         *("adnext_import", str(number), name, "--table", str(oasis_table(data, work)), "--images", str(data)),
         *("--image-pattern", "images/{ID}.nii.gz", "--subject-column", "subject_id", "--session-column", "session"),
-        *("--age-column", "Age", "--sex-column", "M/F", "--keep", "nWBV,eTIV", *selection),
+        *("--age-column", "Age", "--sex-column", "M/F", "--keep", "nWBV,eTIV", *selection, *options),
     )
 
 

@@ -12,7 +12,8 @@ those that were not asked for stay as the file has them. The scans are those des
 ADNEXT_TEST_DATA names their folder.
 
 With --task sex or age it is the sex of all people, or the age of those without dementia, by linear models of the same
-channels, without columns beside them. Paired differences are then from age+eTIV+nWBV, or from sex+nWBV.
+channels, without columns beside them, and without a scan that lacks a part of the brain. Paired differences are then
+from age+eTIV+nWBV, or from sex+nWBV.
 
 With --rated it is everybody whom clinicians rated, of any age, in five folds: the cohort and the protocol of arXiv
 2603.17304, as far as its people are here. Age alone tells much there, since nobody under 60 has AD.
@@ -49,6 +50,7 @@ RESULT = FOLDER / "results" / "oasis_leaderboard.json"
 PRESETS = {PLANS_NAME: FOLDER / "oasis_coarse_plan.json", **anatomy_arms.PRESETS}
 HIPPOCAMPUS = [f"{name}{REGION_VOLUME}" for name in medial_temporal_volumes() if name.startswith("hippocampus")]
 TOLD = ["age", "sex"]
+HALF_A_BRAIN = "OAS1_0250"  # as adnext_plan_and_preprocess says of it where tissues are asked for
 RATED = (210, "OasisRated")
 # of each task the columns of simple models, of which the last is what others are compared with
 SIMPLE = {
@@ -118,7 +120,9 @@ def main() -> None:
     number, name = RATED if arguments.rated else TASKS[arguments.task][:2]
     dataset = dataset_folder(number, name)
     if not (work / "nnUNet_raw" / dataset).is_dir():
-        _import_rated(work) if arguments.rated else import_task(arguments.task, work)
+        _import_rated(work) if arguments.rated else import_task(
+            arguments.task, work, options=_left_out(arguments, work)
+        )
     folds = ["--folds", "5"] if arguments.rated else []
     for plans in dict.fromkeys([PLANS_NAME, *(ROWS[row].plans for row in arguments.rows)]):
         words = ["-d", str(number), "--preset", str(PRESETS[plans]), "-p", plans, *folds]
@@ -139,6 +143,14 @@ def main() -> None:
         part["rows"][row] = _trained(made, str(number), work / "nnUNet_results", cohort, reference)
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
         print(row, json.dumps(part["rows"][row]), flush=True)
+
+
+def _left_out(arguments: argparse.Namespace, work: Path) -> list[str]:
+    """Options of the import; AD's people are those of other results, and all of their brains are whole."""
+    if arguments.task == "ad":
+        return []
+    (work / "exclude.csv").write_text(f"subject_id,session_id\n{HALF_A_BRAIN},MR1\n")
+    return ["--exclude", str(work / "exclude.csv")]
 
 
 def _import_rated(work: Path) -> None:
