@@ -126,6 +126,12 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
 
 
+def centre(have: Sequence[int], want: Sequence[int]) -> tuple[slice, ...]:
+    """The middle of an image of one size in voxels, of another size, as MONAI's CenterSpatialCrop cuts it."""
+    starts = [max(size // 2 - cut // 2, 0) for size, cut in zip(have, want, strict=True)]
+    return tuple(slice(start, start + cut) for start, cut in zip(starts, want, strict=True))
+
+
 def looked_up(
     values_zyx: np.ndarray, voxel_from_voxel_xyz: np.ndarray, shape: Sequence[int], order: int = 1
 ) -> np.ndarray:

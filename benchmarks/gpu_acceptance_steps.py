@@ -2,20 +2,21 @@
 
 import gc
 import json
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
-from compiled_kernels import at_once
 from gpu_acceptance_kernels import STAGES
 from side_by_side import SIZES
 from stock_adnext import StockADNeXt
 
-from adnext_plugin.environment import LaunchSetting
+from adnext_plugin.environment import LaunchSetting, usable_cpus
 from adnext_plugin.networks.families.adnext import build
 from adnext_plugin.networks.kernels.choice import Shape, fastest_plan
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
@@ -54,11 +55,12 @@ def compile_kernels(device: str, tiny: bool, folder: Path) -> dict:
     jobs = [(size, precision) for size in (("T",) if tiny else WIDTHS) for precision in ("bfloat16", "float32")]
     started = time.perf_counter()
     if device == "cuda":
-        chosen = [partial(_choose_kernels, *stage) for stage in STAGES]
-        with at_once([*chosen, *(partial(_one_step, *job) for job in jobs)], "spawn") as processes:
-            pass
-        if any(process.exitcode for process in processes):
-            raise RuntimeError("a process failed; what it printed says why")
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(len(jobs) + len(STAGES), usable_cpus()), mp_context=context) as pool:
+            chosen = [pool.submit(_choose_kernels, length, channels) for length, channels in STAGES]
+            list(pool.map(_one_step, *zip(*jobs, strict=True)))
+            for one in chosen:
+                one.result()
     return {"seconds": round(time.perf_counter() - started, 1), "jobs": len(jobs)}
 
 

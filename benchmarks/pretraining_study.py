@@ -30,9 +30,8 @@ training people, and AD: `scratch` by the recipe, the arms once with all layers 
 docs/pretraining.md) and once with the head alone (layer decay 0, half as many epochs). Nothing is chosen on held-out
 people.
 
-With --pool, classifiers of all seeds asked for answer together (the mean for each person), from weights and from none.
 The interval of seed 1 just reached 0 for `proxy` (all layers, age and sex from a quarter of the labels). Therefore,
-before they ran: seeds 2 and 3 of these two tasks, reported whatever they are, one by one and pooled.
+before they ran: seeds 2 and 3 of these two tasks, reported whatever they are. Seed 3 has not been run.
 
 `proxy_running_averages` in the log is the first run of `proxy`, from when pre-training did not settle batch norms yet.
 Appends one line per run to benchmarks/results/pretraining_study.jsonl, and what is there already is not run again. An
@@ -158,8 +157,6 @@ def main() -> None:
     for seed in arguments.seeds:
         for stage in arguments.stages:
             STAGES[stage](arguments, seed)
-    if arguments.pool:
-        _pool_all(arguments)
 
 
 def _pretrain_all(arguments: argparse.Namespace, seed: int) -> None:
@@ -183,20 +180,6 @@ def _finetune_all(arguments: argparse.Namespace, seed: int) -> None:
         _logged(key, lambda run=(task, name, how): _finetune(arguments.work, seed, *run))
 
 
-def _pool_all(arguments: argparse.Namespace) -> None:
-    for how in arguments.how:
-        for task in arguments.tasks:
-            for name in arguments.arms:
-                key = {
-                    "run": "pool",
-                    "arm": name,
-                    "seed": "+".join(map(str, arguments.seeds)),
-                    "task": task,
-                    "how": how,
-                }
-                _logged(key, lambda run=(task, name, how): _pool(arguments.work, arguments.seeds, *run))
-
-
 STAGES = {"pretrain": _pretrain_all, "probe": _probe_all, "finetune": _finetune_all}
 
 
@@ -207,7 +190,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--tasks", nargs="+", choices=FINETUNED_TASKS, default=list(FINETUNED_TASKS), help="likewise")
-    parser.add_argument("--pool", action="store_true", help="let classifiers of these seeds answer together, at last")
     parser.add_argument("--how", nargs="+", choices=["head", "whole"], default=["head"], help="to fine-tune")
     parser.add_argument("--summary", action="store_true", help="write and print what the log says, and run nothing")
     return parser.parse_args()
@@ -375,34 +357,18 @@ def _finetune(work: Path, seed: int, task: str, name: str, how: str) -> dict[str
     start = [] if is_scratch else ["-pretrained_weights", str(_run_folder(name, seed) / "checkpoint_final.pth")]
     key, folder = (dataset[0], dataset_folder(*dataset)), _finetuned(work, task, name, how, seed)
     run = folds_trained(key, folder, CLASSIFIER, options, start, _plans_of_tasks(stem))
-    answers = _answers([run], dataset)
+    answers = _answers(run, dataset)
     found = {"score": vars(estimates(answers, resamples_of(answers))[answers.primary])}
     scratch = _finetuned(work, task, f"{SCRATCH}{stem}", "scratch", seed) / run.relative_to(folder)
     if not is_scratch and scratch.is_dir():
-        found["gain_over_scratch"] = vars(gain(answers, _answers([scratch], dataset), resamples_of(answers)))
+        found["gain_over_scratch"] = vars(gain(answers, _answers(scratch, dataset), resamples_of(answers)))
     return found
 
 
-def _pool(work: Path, seeds: Sequence[int], task: str, name: str, how: str) -> dict[str, Any]:
-    """Classifiers of several seeds together, from an arm's weights and from none."""
-    dataset, stem = FINETUNED_TASKS[task][0], ARMS[name].stem
-    run = Path(dataset_folder(*dataset)) / run_name(CLASSIFIER, _plans_of_tasks(stem), "3d_fullres")
-    answers, scratch = (
-        _answers([_finetuned(work, task, arm, start, seed) / run for seed in seeds], dataset)
-        for arm, start in ((name, how), (f"{SCRATCH}{stem}", "scratch"))
-    )
-    resamples = resamples_of(answers)
-    return {
-        "score": vars(estimates(answers, resamples)[answers.primary]),
-        "scratch": vars(estimates(scratch, resamples)[answers.primary]),
-        "gain_over_scratch": vars(gain(answers, scratch, resamples)),
-    }
-
-
-def _answers(runs: Sequence[Path], dataset: tuple[int, str]) -> OfSubjects:
-    """What the classifiers of all folds say of the people they have not seen; the mean over several runs."""
+def _answers(run: Path, dataset: tuple[int, str]) -> OfSubjects:
+    """What the classifiers of all folds say of the people they have not seen."""
     task, _ = read_dataset(prepared_folder(dataset))
-    tables = [run / f"fold_{fold}" / "validation" / "predictions.csv" for run in runs for fold in range(4)]
+    tables = [run / f"fold_{fold}" / "validation" / "predictions.csv" for fold in range(4)]
     return of_subjects(pd.concat([pd.read_csv(table) for table in tables]), task)
 
 
@@ -419,9 +385,7 @@ def _summarised() -> str:
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for line in lines:
         row = rows.setdefault((line["arm"], line["seed"]), {"arm": line["arm"], "seed": line["seed"]})
-        row |= {"pretrain": _of_pretraining, "probe": _of_probe, "finetune": _of_finetuning, "pool": _of_finetuning}[
-            line["run"]
-        ](line)
+        row |= {"pretrain": _of_pretraining, "probe": _of_probe, "finetune": _of_finetuning}[line["run"]](line)
     write_json({"made_by": provenance(), "rows": list(rows.values())}, SUMMARY)
     return pd.DataFrame(rows.values()).set_index(["arm", "seed"]).T.to_string(na_rep="")
 

@@ -4,11 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-
-def centre(have: Sequence[int], want: Sequence[int]) -> tuple[slice, ...]:
-    """The middle of an image of one size in voxels, of another size, as MONAI's CenterSpatialCrop cuts it."""
-    starts = [max(size // 2 - cut // 2, 0) for size, cut in zip(have, want, strict=True)]
-    return tuple(slice(start, start + cut) for start, cut in zip(starts, want, strict=True))
+from adnext_plugin.images import centre
 
 
 class CentreCrop:

@@ -10,7 +10,7 @@ import numpy as np
 from adnext_plugin.case_properties import CaseProperties
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.files import replacing
-from adnext_plugin.images import Volume, looked_up
+from adnext_plugin.images import Volume, centre, looked_up
 
 
 def map_affine(
@@ -33,8 +33,7 @@ def map_affine(
             "adnext_plan_and_preprocess again"
         )
     affine = np.array(properties.input_affine, dtype=float)
-    # as MONAI's CenterSpatialCrop cuts
-    starts = [max(size // 2 - cut // 2, 0) for size, cut in zip(input_size_voxels, map_shape, strict=True)]
+    starts = [part.start for part in centre(input_size_voxels, map_shape)]
     affine[:3, 3] = (affine @ [*reversed(starts), 1])[:3]
     return affine
 
