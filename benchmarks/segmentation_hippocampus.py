@@ -98,6 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--loaders", type=int, default=0, help="processes that load and augment, of each fold")
     parser.add_argument("--hangs-after", type=int, default=86400, help="seconds after which an arm is given up")
     parser.add_argument("--keep", type=Path, help="folder for an archive of each arm and fold")
+    parser.add_argument("--only-prepare", action="store_true", help="scans may be prepared where no GPU is")
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--output", type=Path, default=BENCHMARKS / "results" / "segmentation_hippocampus.json")
     return parser.parse_args()
@@ -124,8 +125,11 @@ class Study:
     # ------------------------------------------------------------------ data
 
     def prepare(self) -> None:
-        """Have nnU-Net plan and prepare the dataset, and AMAES' scans prepared beside."""
-        for folder in (self.notes, self.raw / "imagesTr", self.raw / "labelsTr"):
+        """Have nnU-Net plan and prepare the dataset, and AMAES' scans prepared beside, unless all of it is there."""
+        self.notes.mkdir(parents=True, exist_ok=True)
+        if self._prepared_crops.is_file() and (self.prepared / f"{PLANS}.json").is_file():
+            return
+        for folder in (self.raw / "imagesTr", self.raw / "labelsTr"):
             folder.mkdir(parents=True, exist_ok=True)
         labels = {path.name: path for path in (self.arguments.data / "labels").glob("hippocampus_*.nii.gz")}
         images = sorted((self.arguments.data / "images").glob("hippocampus_*.nii.gz"))
@@ -154,6 +158,7 @@ class Study:
             "labels": {"background": 0, "anterior": 1, "posterior": 2},
             "numTraining": count,
             "file_ending": ".nii.gz",
+            "overwrite_image_reader_writer": "NibabelIO",
         }
         (self.raw / "dataset.json").write_text(json.dumps(content))
         processes = str(self.arguments.processes)
@@ -178,8 +183,7 @@ class Study:
 
     def _prepare_crops(self, splits: list[dict[str, list[str]]]) -> None:
         """The scans once more, as pre-training sees them, with the same folds."""
-        prepared = self.work / "preprocessed" / CROPS
-        if (prepared / SPLITS_FILE).is_file():
+        if self._prepared_crops.is_file():
             return
         images = sorted((self.raw / "imagesTr").glob("*.nii.gz"))
         rows = [f"{path.name.removesuffix('_0000.nii.gz')},{path}" for path in images]
@@ -192,9 +196,14 @@ class Study:
         run("adnext_plan_and_preprocess", "-d", "5", "-np", processes, "--preset", str(preset))
         import pandas as pd
 
-        cases = pd.read_csv(prepared / "subjects.csv").set_index("subject_id")["case_id"]
+        cases = pd.read_csv(self._prepared_crops.with_name("subjects.csv")).set_index("subject_id")["case_id"]
         known = [{part: sorted(cases[names]) for part, names in fold.items()} for fold in splits]
-        (prepared / SPLITS_FILE).write_text(json.dumps([{**fold, "selection": []} for fold in known]))
+        self._prepared_crops.write_text(json.dumps([{**fold, "selection": []} for fold in known]))
+
+    @property
+    def _prepared_crops(self) -> Path:
+        """Written last."""
+        return self.work / "preprocessed" / CROPS / SPLITS_FILE
 
     # ------------------------------------------------------------------ time
 
@@ -401,6 +410,8 @@ def main() -> None:
         import nnunetv2.run.run_training  # noqa: F401  before processes begin, which then have it
 
         study.prepare()
+        if arguments.only_prepare:
+            return
         start = time.monotonic()
         timing = beside(study.work / "timing.txt", study.time_steps)
         lanes = [beside(study.work / f"fold_{fold}.txt", study.lane, fold) for fold in arguments.folds]
