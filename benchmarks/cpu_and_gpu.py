@@ -163,9 +163,7 @@ def _score(work: Path, tables: Path) -> None:
             "trainer": task.trainer,
             "people": len(cohort.subjects),
             "arms": {arm: _of_arm(seeds) for arm, seeds in arms.items() if seeds},
-            "less_cpu": {
-                arm: _difference(seeds, arms["cpu"]) for arm, seeds in arms.items() if arm != "cpu" and seeds
-            },
+            "less_cpu": {arm: _difference(seeds, arms["cpu"]) for arm, seeds in arms.items() if arm != "cpu" and seeds},
         }
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report["tasks"], indent=1))

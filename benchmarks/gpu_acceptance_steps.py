@@ -30,7 +30,8 @@ SECONDS_AN_ARM = 1.0
 Step = Callable[[], None]
 Encode = Callable[..., torch.Tensor]
 SPARSE = ("B", "T")
-SPARSE_BATCHES = {4: (0.6, 0.75, 0.9), 16: (0.6,), 64: (0.6,)}  # mask ratios of each; AD-NeXt is pre-trained on larger batches
+# mask ratios of each batch; AD-NeXt is pre-trained on larger ones than it is trained on
+SPARSE_BATCHES = {4: (0.6, 0.75, 0.9), 16: (0.6,), 64: (0.6,)}
 
 
 def machine(device: str, tiny: bool, folder: Path) -> dict:
