@@ -36,6 +36,7 @@ PROXY = "ADNeXtProxyTrainer_T_Small"
 FROM_AGE, TO_AGE = 30, 60
 FIRST_SEED = 42
 FOLDS = range(4)
+AUDITED = "audited where scans were prepared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +78,11 @@ def main() -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
     units = list(units_of(arguments.arms, seeds, range(arguments.folds)))
     settings = json.loads(arguments.all_settings)
+    of_arms = {"skip_audit": AUDITED} if arguments.audited else {}
     tables = arguments.work / "predictions"
     failed = run_jobs(
         [
-            job_of(unit, arguments.work, arguments.device, settings)
+            job_of(unit, arguments.work, arguments.device, settings if unit.is_encoder else settings | of_arms)
             for unit in units
             if not (tables / unit.table).exists()
         ],
@@ -236,6 +238,7 @@ def _parse() -> argparse.Namespace:
         "--prepare", nargs="*", default=[BOX, BRAIN], help="under which plans; networks wait for theirs"
     )
     parser.add_argument("--only-prepare", action="store_true")
+    parser.add_argument("--audited", action="store_true", help="folds were audited on another machine already")
     parser.add_argument("--folds", type=int, default=len(FOLDS), help="fewer, for a trial")
     parser.add_argument("--all-settings", default="{}", metavar="JSON", help="that replace those of all, for a trial")
     return parser.parse_args()

@@ -42,6 +42,7 @@ from adnext_plugin.training.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "cpu_and_gpu.json"
 FOLDS = range(4)
+AUDITED = "audited where scans were prepared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,9 @@ def _job(fold: Fold, settings: dict[str, Any], arguments: argparse.Namespace, ta
     task = TASKS[fold.task]
     words = ["train", str(task.number), "3d_fullres", str(fold.fold), "-tr", task.trainer]
     words += ["-device", arguments.device, "--disable_checkpointing"]
-    words += set_options(f"{key}={json.dumps(value)}" for key, value in {**settings, "seed": fold.seed}.items())
+    audited = {"skip_audit": AUDITED} if arguments.audited else {}
+    settings = {**settings, **audited, "seed": fold.seed}
+    words += set_options(f"{key}={json.dumps(value)}" for key, value in settings.items())
     results = arguments.work / "results" / f"{fold.task}_{fold.arm}_seed{fold.seed}"
     folder = results / dataset_folder(task.number, task.name) / run_of(task.trainer) / f"fold_{fold.fold}"
     return Job(
@@ -215,6 +218,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", help="of the device (default: all)")
     parser.add_argument("--device", choices=ARMS, default="cpu")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--audited", action="store_true", help="folds were audited on another machine already")
     return parser.parse_args()
 
 

@@ -194,7 +194,8 @@ class ResumableRun(TellingTrainer, ABC):
     def save_checkpoint(self, filename: str) -> None:
         """Write everything a resumed run needs, in nnU-Net's layout plus an `adnext` block, in one piece.
 
-        On a GPU it is written while training goes on; `wait_for_checkpoints` returns when it is.
+        On a GPU it is written while training goes on; `wait_for_checkpoints` returns when it is. A state to resume from
+        is left out while an earlier one is still being written.
 
         Args:
             filename: file to write.
@@ -210,6 +211,8 @@ class ResumableRun(TellingTrainer, ABC):
         earlier = folder.checkpoint_previous if is_latest else None
         if is_latest and self._best_epoch == self.current_epoch:  # this very state has just been saved as the best
             self._saver.save_again(folder.checkpoint_best, path, earlier)
+            return
+        if is_latest and self._saver.is_writing():  # a disk that is slower than epochs is not to hold them up
             return
         checkpoint = {
             "network_weights": self._plain_network().state_dict(),

@@ -126,6 +126,11 @@ class ADNeXtTrainer(RunTrainer):
         """Loss of one batch, a scalar; override `compute_loss` instead."""
         return self.compute_loss(self._outputs(batch), batch)
 
+    def loss_is_of_tensors(self) -> bool:
+        """That of a task is; somebody's own may not be."""
+        ways = ("batch_loss", "compute_loss", "build_loss", "_outputs")
+        return all(getattr(type(self), name) is getattr(ADNeXtTrainer, name) for name in ways)
+
     def loss_weight(self, batch: Batch) -> torch.Tensor:
         """The sum of the weights of the cases' classes where the loss has such, else the number of cases."""
         weights = getattr(self.loss, "weight", None)

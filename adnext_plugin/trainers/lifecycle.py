@@ -107,10 +107,18 @@ class RunTrainer(FoldRun):
         return self.network
 
     def network_launched(self) -> nn.Module:
-        """The network for a step that calls it once; in training its kernels are launched together if that helps."""
-        if self.network.training and self._launched.network is self.network:
+        """The network for a step that calls it once; its kernels are launched together if that helps."""
+        if self._launched.network is self.network and (self.network.training or self.loss_is_of_tensors()):
             return cast(nn.Module, self._launched)
         return self.network
+
+    def loss_is_of_tensors(self) -> bool:
+        """Whether `batch_loss` is a function of a batch's images, targets and covariates, and of weights.
+
+        It may not depend on anything else that changes, such as the epoch or which cases there are, nor on values read
+        from the device; then a GPU is given the whole step at once.
+        """
+        return False
 
     def about_run(self) -> list[str]:
         """Lines for the beginning of the log."""
@@ -385,6 +393,8 @@ class RunTrainer(FoldRun):
     def _add_gradients(self, batch: Batch) -> torch.Tensor:
         """Run a batch through the network and back, part by part; its loss."""
         parts = batch.parts(self.settings.accumulate)
+        if (loss := self._loss_of_launched_step(batch)) is not None:
+            return loss
         losses = []
         for number, (part, share) in enumerate(zip(parts, self._shares(parts), strict=True), start=1):
             # processes exchange gradients with the last part
@@ -396,6 +406,13 @@ class RunTrainer(FoldRun):
                 (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
             losses.append(loss.detach())
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _loss_of_launched_step(self, batch: Batch) -> torch.Tensor | None:
+        """The loss, with gradients in place, where forward, loss and backward are launched as one graph."""
+        if self.grad_scaler is not None or self._launched.network is not self.network or not self.loss_is_of_tensors():
+            return None
+        with self.arithmetic():
+            return self._launched.step(lambda *tensors: self.batch_loss(Batch(*tensors, batch.indices)), batch[:3])
 
     def _without_exchange(self) -> AbstractContextManager:
         return self.network.no_sync() if isinstance(self.network, DistributedDataParallel) else nullcontext()

@@ -56,6 +56,10 @@ class CheckpointSaver:
         else:
             copy_checkpoint(source, path, earlier)
 
+    def is_writing(self) -> bool:
+        """Whether something that was saved is not written yet."""
+        return not all(written.done() for written in self._pending)
+
     def wait(self) -> None:
         """Wait until all is written.
 

@@ -3,9 +3,13 @@
 AD-NeXt-B has 36 blocks of small kernels. To launch them one by one takes a processor longer than the GPU needs to run
 them, so that the GPU waits. A CUDA graph of the network, forward and back, is recorded once and launched as a whole:
 the same kernels, the same results. `torch.compile` also merges kernels, after a minute or more of compiling.
+
+Where a loss is a function of what the GPU holds, all of a step up to the optimizer's is one graph, so that gradients of
+hundreds of weights do not go through Python one by one. So are the networks of scans that epochs are judged by.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +18,8 @@ from torch import nn
 from adnext_plugin.environment import LaunchSetting
 
 GRAPHED = "adnext"  # how names of networks begin whose graphs are known to be recorded without trouble
+WARM_RUNS = 3  # before recording, as PyTorch asks for
+MOST_SHAPES = 4  # of batches that epochs are judged by: whole ones, and what is left over
 
 
 def launch_of(asked: LaunchSetting, network_name: str, device: torch.device) -> LaunchSetting:
@@ -32,7 +38,7 @@ def launch_of(asked: LaunchSetting, network_name: str, device: torch.device) -> 
 
 
 class LaunchedNetwork:
-    """A network in training mode for inputs of one shape; others, and what cannot be recorded, go to it one by one.
+    """A network for inputs of one shape; others, and what cannot be recorded, go to it one by one.
 
     Neither the network nor its weights are changed or wrapped, so that checkpoints know nothing of this.
 
@@ -49,6 +55,11 @@ class LaunchedNetwork:
         self.network, self._launch, self._tell = network, launch, tell
         self._recorded: Any = None
         self._shapes: list[torch.Size] = []
+        self._judging: dict[tuple[torch.Size, ...], Recording] = {}
+        self._step: RecordedStep | None = None
+        self._judges_by_graphs = self._steps_by_graph = launch == "graphs"
+        self._is_recording = False
+        self._memory: Any = None  # of all graphs, none of which runs while another does
 
     def __getattr__(self, name: str) -> Any:
         if name == "network":  # not there yet, as in a copy
@@ -57,7 +68,9 @@ class LaunchedNetwork:
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The network's outputs, valid until the next call."""
-        if self._launch == "eager" or not self.network.training:
+        if self._judges_by_graphs and self._only_judges():
+            return self._judged(inputs)
+        if self._launch == "eager" or self._is_recording or not self.network.training:
             return self.network(*inputs)
         if self._recorded is None:
             self._record(inputs)
@@ -69,30 +82,153 @@ class LaunchedNetwork:
         with _without_kept_casts():  # as it was compiled under, or it is compiled again
             return self._recorded(*inputs)
 
+    def step(self, loss_of: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
+        """The loss of a training step, with gradients in all parameters; None where it is not launched as one graph.
+
+        Args:
+            loss_of: inputs to a scalar; calls the network itself, and depends on nothing else that changes.
+            inputs: on the device. Those of another shape than the first are not launched so.
+        """
+        if self._steps_by_graph and self._step is None:
+            self._steps_by_graph = self._try(
+                lambda: setattr(self, "_step", RecordedStep(self.network, loss_of, inputs, self._pool())),
+                "A step is not one graph",
+            )
+        if self._step is None or not self._step.takes(inputs):
+            return None
+        return self._step(inputs)
+
+    def _only_judges(self) -> bool:
+        """Whether the network is asked for outputs alone, and no part of it learns statistics."""
+        return not torch.is_grad_enabled() and not any(module.training for module in self.network.modules())
+
+    def _judged(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        shapes = tuple(one.shape for one in inputs)
+        if shapes not in self._judging and len(self._judging) < MOST_SHAPES:
+            self._judges_by_graphs = self._try(
+                lambda: self._judging.update({shapes: Recording(self.network, inputs, self._pool())}),
+                "Epochs are judged without graphs",
+            )
+        return self._judging[shapes](inputs) if shapes in self._judging else self.network(*inputs)
+
     def _record(self, inputs: tuple[torch.Tensor, ...]) -> None:
-        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        devices = [inputs[0].device] if inputs[0].device.type == "cuda" else []
+        if not self._try(lambda: self._record_both_ways(inputs), "Kernels are launched one by one"):
+            self._launch = "eager"
+
+    def _record_both_ways(self, inputs: tuple[torch.Tensor, ...]) -> None:
+        if self._launch == "graphs":
+            self._recorded = torch.cuda.make_graphed_callables(
+                _Forward(self.network),
+                tuple(one.clone() for one in inputs),
+                allow_unused_input=True,
+                pool=self._pool(),
+            )
+        else:
+            compiled = torch.compile(_Forward(self.network), dynamic=False, mode="reduce-overhead")
+            compiled(*inputs).sum().backward()
+            self._recorded = compiled
+        self._shapes = [one.shape for one in inputs]
+
+    def _pool(self) -> Any:
+        if self._memory is None:
+            self._memory = torch.cuda.graph_pool_handle()
+        return self._memory
+
+    def _try(self, record: Callable[[], None], otherwise: str) -> bool:
+        """Record something, whose runs leave no trace in statistics, random numbers or gradients; whether it worked."""
+        self._is_recording = True
         try:
-            # the runs before recording must leave no trace in statistics or random numbers
-            with torch.random.fork_rng(devices), _without_kept_casts():
-                if self._launch == "graphs":
-                    self._recorded = torch.cuda.make_graphed_callables(
-                        _Forward(self.network), tuple(one.clone() for one in inputs), allow_unused_input=True
-                    )
-                else:
-                    compiled = torch.compile(_Forward(self.network), dynamic=False, mode="reduce-overhead")
-                    compiled(*inputs).sum().backward()
-                    self._recorded = compiled
-            self._shapes = [one.shape for one in inputs]
+            with _leaving_no_trace(self.network), _without_kept_casts():
+                record()
         except Exception as error:  # of a compiler or a driver, of whatever kind
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self._tell(f"Kernels are launched one by one ({self._launch} failed: {first[:200]})")
-            self._launch = "eager"
+            self._tell(f"{otherwise} ({self._launch} failed: {first[:200]})")
+            return False
         finally:
-            self.network.zero_grad(set_to_none=True)
-            with torch.no_grad():
-                for name, buffer in self.network.named_buffers():
-                    buffer.copy_(buffers[name])
+            self._is_recording = False
+        return True
+
+
+class Recording:
+    """Work on tensors of certain shapes, recorded as a CUDA graph: the same kernels, on whatever tensors hold then.
+
+    Args:
+        work: what is recorded; reads nothing from the device.
+        inputs: on the device.
+        pool: memory that graphs share of which one runs at a time.
+    """
+
+    def __init__(self, work: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...], pool: Any) -> None:
+        self._inputs = tuple(one.clone() for one in inputs)
+        beside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+        beside.wait_stream(here)
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_RUNS):
+                work(*self._inputs)
+        here.wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool):
+            self._outputs = work(*self._inputs)
+
+    def takes(self, inputs: tuple[torch.Tensor, ...]) -> bool:
+        """Whether these are of the shapes that were recorded."""
+        return [one.shape for one in inputs] == [one.shape for one in self._inputs]
+
+    def __call__(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """What the work gives for them, a copy that stays as it is."""
+        for held, one in zip(self._inputs, inputs, strict=True):
+            held.copy_(one)
+        self._graph.replay()
+        return self._outputs.detach().clone()
+
+
+class RecordedStep(Recording):
+    """A network's loss and the gradients of its parameters.
+
+    Args:
+        network: whose parameters learn.
+        loss_of: inputs to a scalar.
+        inputs: on the device.
+        pool: memory that graphs share of which one runs at a time.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss_of: Callable[..., torch.Tensor],
+        inputs: tuple[torch.Tensor, ...],
+        pool: Any,
+    ) -> None:
+        def work(*held: torch.Tensor) -> torch.Tensor:
+            network.zero_grad(set_to_none=True)  # gradients are then written, not added to
+            loss = loss_of(*held)
+            loss.backward()
+            return loss
+
+        super().__init__(work, inputs, pool)
+        self._gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
+
+    def __call__(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The loss; gradients are where the optimizer looks for them."""
+        loss = super().__call__(inputs)
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
+        return loss
+
+
+@contextmanager
+def _leaving_no_trace(network: nn.Module) -> Iterator[None]:
+    """Let buffers, random numbers and gradients be what they were; gradients none."""
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    devices = {one.device for one in (*network.parameters(), *network.buffers()) if one.device.type == "cuda"}
+    try:
+        with torch.random.fork_rng(sorted(devices, key=str)):
+            yield
+    finally:
+        network.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, buffer in network.named_buffers():
+                buffer.copy_(buffers[name])
 
 
 class _Forward(nn.Module):
