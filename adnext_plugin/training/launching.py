@@ -142,7 +142,8 @@ class LaunchedNetwork:
                 record()
         except Exception as error:  # of a compiler or a driver, of whatever kind
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self._tell(f"{otherwise} ({self._launch} failed: {first[:200]})")
+            way = "compile" if self._launch == "compile" else "graphs"
+            self._tell(f"{otherwise} ({way} failed: {first[:200]})")
             return False
         finally:
             self._is_recording = False

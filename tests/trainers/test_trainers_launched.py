@@ -1,0 +1,170 @@
+"""Training whose steps and judgements are launched as graphs: the run that it is without them.
+
+Without a GPU no graph can be recorded by CUDA. What stands in for one here is as strict: it remembers every operation
+with the very tensors that went in and came out, and a replay computes those again, in place, and runs nothing else of
+Python. Whatever a step reads from elsewhere is then what it was when it was recorded.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from adnext_plugin.paths import hook_dir
+from adnext_plugin.trainers import lifecycle
+from adnext_plugin.trainers.labelled import ADNeXtTrainer
+from adnext_plugin.trainers.lifecycle import RunTrainer
+from adnext_plugin.trainers.self_supervised import SelfSupervisedTrainer
+from adnext_plugin.training.checkpoint_saver import CheckpointSaver
+
+
+class _Graph:
+    recorded = 0
+    replayed = 0
+
+    def __init__(self) -> None:
+        self.operations: list = []
+
+    def replay(self) -> None:
+        type(self).replayed += 1
+        with torch.no_grad():
+            for function, arguments, options, outputs in self.operations:
+                again = function(*arguments, **options)
+                for old, new in zip(tree_leaves(outputs), tree_leaves(again), strict=True):
+                    if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, graph: _Graph) -> None:
+        super().__init__()
+        self._graph = graph
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        outputs = function(*arguments, **(options or {}))
+        self._graph.operations.append((function, arguments, options or {}, outputs))
+        return outputs
+
+
+@contextmanager
+def _record(graph: _Graph, pool: str) -> Iterator[None]:
+    assert pool == "memory"
+    _Graph.recorded += 1
+    with _Recorder(graph):
+        yield
+
+
+class _Stream:
+    def wait_stream(self, other: "_Stream") -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def recording(monkeypatch) -> None:
+    """Graphs as on a GPU, on the CPU."""
+    monkeypatch.setattr(_Graph, "recorded", 0)
+    monkeypatch.setattr(_Graph, "replayed", 0)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", _Graph)
+    monkeypatch.setattr(torch.cuda, "graph", _record)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "memory")
+    monkeypatch.setattr(torch.cuda, "Stream", _Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", _Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+
+
+def _trained(monkeypatch, name: str, launch: str, change=None, **settings) -> RunTrainer:
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    content = {"epochs": 2, "warmup_epochs": 0, "batch_size": 4, "learning_rate": 1e-3, **settings}
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps(content))
+    monkeypatch.setattr(lifecycle, "launch_of", lambda *_: launch)
+    monkeypatch.setattr(RunTrainer, "_knows_losses_at_once", lambda _: False)  # as on a GPU
+    trainer = get_trainer_from_args("Dataset301_Toy", "3d_fullres", 0, name, "ADNeXtPlans", False, torch.device("cpu"))
+    if change is not None:
+        monkeypatch.setattr(type(trainer), *change)
+    trainer.run_training()
+    trainer.perform_actual_validation()
+    return trainer
+
+
+def _found(trainer: RunTrainer) -> dict:
+    log = trainer.logger.local_logger.my_fantastic_logging
+    losses = {name: log[name] for name in ("train_losses", "val_losses")}
+    predictions = (trainer._folder.path / "validation" / "predictions.csv").read_text()
+    return {**losses, "predictions": predictions, "weights": trainer.network.state_dict()}
+
+
+def _require_same(one: dict, other: dict) -> None:
+    for name, weights in one.pop("weights").items():
+        assert torch.equal(weights, other["weights"][name]), name
+    assert one == {name: value for name, value in other.items() if name != "weights"}
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ADNeXtTrainer_T", {"learning_rate": 1e-4}),
+        ("ADNeXtTrainer_T_Small", {"covariates": ["age"]}),
+        ("ADNeXtTrainer_T_Small", {"batch_size": 5, "precise_batch_norm": True, "layer_decay": 0.0}),
+    ],
+)
+def test_a_run_by_graphs_is_the_run_without_them_to_the_bit(toy, monkeypatch, name, settings) -> None:
+    plain = _found(_trained(monkeypatch, name, "eager", **settings))
+    assert _Graph.recorded == 0
+    trainer = _trained(monkeypatch, name, "graphs", **settings)
+    _require_same(_found(trainer), plain)
+    steps = 2 * trainer.num_iterations_per_epoch
+    # a step is recorded once, and what is judged once for each size of batch
+    assert 2 <= _Graph.recorded <= 1 + 4 and _Graph.replayed >= steps + 2
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+@pytest.mark.parametrize("method", ["batch_loss", "compute_loss", "build_loss", "_outputs"])
+def test_a_loss_of_somebodys_own_is_asked_for_in_every_step(toy, monkeypatch, method: str) -> None:
+    asked, own = [], getattr(ADNeXtTrainer, method)
+
+    def counted(self, *arguments):
+        asked.append(method)
+        return own(self, *arguments)
+
+    trainer = _trained(monkeypatch, "ADNeXtTrainer_T_Small", "graphs", (method, counted))
+    assert not trainer.loss_is_of_tensors() and trainer._launched._step is None
+    assert len(asked) >= (1 if method == "build_loss" else 2 * trainer.num_iterations_per_epoch)
+
+
+def test_objectives_without_labels_are_not_taken_for_losses_of_tensors() -> None:
+    assert SelfSupervisedTrainer.loss_is_of_tensors is RunTrainer.loss_is_of_tensors
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_what_cannot_be_recorded_costs_a_line_and_nothing_else(toy, monkeypatch) -> None:
+    plain = _found(_trained(monkeypatch, "ADNeXtTrainer_T_Small", "eager"))
+
+    def refuse(graph, pool):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    trainer = _trained(monkeypatch, "ADNeXtTrainer_T_Small", "graphs")
+    _require_same(_found(trainer), plain)
+    log = "".join(path.read_text() for path in trainer._folder.path.glob("training_log_*.txt"))
+    for line in ("A step is not one graph", "Epochs are judged without graphs"):
+        assert log.count(f"{line} (graphs failed: operation not permitted when stream is capturing)") == 1
+
+
+def test_an_epoch_does_not_wait_for_the_state_of_an_earlier_one_to_be_written(toy, monkeypatch) -> None:
+    saved = []
+    monkeypatch.setattr(CheckpointSaver, "is_writing", lambda _: True)
+    monkeypatch.setattr(CheckpointSaver, "save", lambda self, checkpoint, path, *_: saved.append(path.name))
+    monkeypatch.setattr(CheckpointSaver, "save_again", lambda self, source, path, *_: saved.append(path.name))
+    monkeypatch.setattr(ADNeXtTrainer, "rank_of_epoch", lambda self, scores: (-float(self.current_epoch), 0.0))
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"epochs": 3, "warmup_epochs": 0, "batch_size": 4}))
+    arguments = ("Dataset301_Toy", "3d_fullres", 0, "ADNeXtTrainer_T_Small", "ADNeXtPlans", False, torch.device("cpu"))
+    get_trainer_from_args(*arguments).run_training()
+    # the first epoch is the best, and its state that of a run to go on; the last is always kept
+    assert saved == ["checkpoint_best.pth", "checkpoint_latest.pth", "checkpoint_final.pth"]
