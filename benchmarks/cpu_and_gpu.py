@@ -8,7 +8,8 @@ DEMO is a folder of `adnext_demo`, OASIS one in which `oasis_leaderboard.py --ta
 prepared scans and folds for both devices. Chance alone moves an AUC from one seed to the next, and a GPU draws other
 random numbers than a CPU; so each device has several seeds, and what is compared is the mean of their AUCs, paired by
 person. The GPU learns in its own precision and once more in float32: a difference that only the first has would be due
-to bfloat16.
+to bfloat16. PyTorch draws truncated normal numbers otherwise since some version after 2.11, so that a seed is another
+network there: an arm of the CPU begins with the weights that 2.11 draws, which the machine with the GPU had.
 
 Each finished fold leaves a table of predictions in DIR/predictions; an interrupted run goes on when the same command is
 given again. `score` writes benchmarks/results/cpu_and_gpu.json.
@@ -27,8 +28,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from oasis_leaderboard import numbers
 from pipeline import dataset_folder, run_of, set_options, use_folders
+from torch import nn
 from worker_pool import Job, run_jobs
 
 from adnext_plugin.cohort import Cohort
@@ -41,6 +44,7 @@ from adnext_plugin.evaluation.uncertainty.intervals import estimates, resamples_
 from adnext_plugin.training.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "cpu_and_gpu.json"
+TRUNCATED_NORMAL = nn.init.trunc_normal_
 FOLDS = range(4)
 AUDITED = "audited where scans were prepared"
 
@@ -61,8 +65,9 @@ TASKS = {
     "sex": Task(number=203, name="OasisSex", trainer="ADNeXtTrainer_T_Small", seeds=(42, 43), settings={}),
 }
 # of a device, what is set besides
+AS_2_11 = "cpu_from_weights_of_2_11"
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
-    "cpu": {"cpu": {}},
+    "cpu": {"cpu": {}, AS_2_11: {}},
     "cuda": {"gpu": {}, "gpu_float32": {"precision": "float32"}},
 }
 
@@ -125,10 +130,22 @@ def _job(fold: Fold, settings: dict[str, Any], arguments: argparse.Namespace, ta
     folder = results / dataset_folder(task.number, task.name) / run_of(task.trainer) / f"fold_{fold.fold}"
     return Job(
         key={"task": fold.task, "arm": fold.arm, "seed": fold.seed, "fold": f"fold{fold.fold}"},
-        commands=[words],
+        commands=[partial(_begun, words, as_2_11=fold.arm == AS_2_11)],
         results=results,
         found=partial(_found, folder, tables / fold.table),
     )
+
+
+def _begun(words: list[str], *, as_2_11: bool) -> list[str]:
+    """The command, once the process draws first weights as it is to."""
+    nn.init.trunc_normal_ = _truncated_normal_of_2_11 if as_2_11 else TRUNCATED_NORMAL
+    return words
+
+
+@torch.no_grad()
+def _truncated_normal_of_2_11(tensor: torch.Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2, b: float = 2):
+    low, high = (math.erf((limit - mean) / std / math.sqrt(2)) for limit in (a, b))
+    return tensor.uniform_(low, high).erfinv_().mul_(std * math.sqrt(2)).add_(mean).clamp_(a, b)
 
 
 def _found(folder: Path, table: Path) -> list[dict[str, Any]]:
@@ -162,11 +179,20 @@ def _score(work: Path, tables: Path) -> None:
     for name, task in TASKS.items():
         cohort = Cohort.open(work / "nnUNet_preprocessed" / dataset_folder(task.number, task.name))
         arms = {arm: _seeds(name, arm, tables, cohort) for of_device in ARMS.values() for arm in of_device}
+        if not any(arms.values()):
+            continue
         report["tasks"][name] = {
             "trainer": task.trainer,
             "people": len(cohort.subjects),
             "arms": {arm: _of_arm(seeds) for arm, seeds in arms.items() if seeds},
-            "less_cpu": {arm: _difference(seeds, arms["cpu"]) for arm, seeds in arms.items() if arm != "cpu" and seeds},
+            "less": {
+                reference: {
+                    arm: _difference(seeds, arms[reference])
+                    for arm, seeds in arms.items()
+                    if arm != reference and seeds and arms[reference]
+                }
+                for reference in ARMS["cpu"]
+            },
         }
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report["tasks"], indent=1))
@@ -194,7 +220,9 @@ def _of_arm(seeds: dict[int, OfSubjects]) -> dict[str, Any]:
 
 
 def _difference(ours: dict[int, OfSubjects], reference: dict[int, OfSubjects]) -> dict[str, Any]:
-    """The mean AUC of our seeds less that of the reference's, over the same resamples of people."""
+    """The mean AUC of our seeds less that of the reference's, of the seeds that both have, over resamples of people."""
+    both = [seed for seed in reference if seed in ours]
+    ours, reference = ({seed: seeds[seed] for seed in both} for seeds in (ours, reference))
     first = next(iter(reference.values()))
     primary = primary_score(first)
     for people in ours.values():
@@ -206,7 +234,7 @@ def _difference(ours: dict[int, OfSubjects], reference: dict[int, OfSubjects]) -
     def of(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {"difference": mean_auc(ours, weights) - mean_auc(reference, weights)}
 
-    return numbers(bootstrap(of, resamples_of(first))["difference"])
+    return {"seeds": both, **numbers(bootstrap(of, resamples_of(first))["difference"])}
 
 
 def _parse() -> argparse.Namespace:

@@ -123,18 +123,24 @@ def test_a_run_by_graphs_is_the_run_without_them_to_the_bit(toy, monkeypatch, na
     assert 2 <= _Graph.recorded <= 1 + 4 and _Graph.replayed >= steps + 2
 
 
-@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 @pytest.mark.parametrize("method", ["batch_loss", "compute_loss", "build_loss", "_outputs"])
-def test_a_loss_of_somebodys_own_is_asked_for_in_every_step(toy, monkeypatch, method: str) -> None:
-    asked, own = [], getattr(ADNeXtTrainer, method)
+def test_a_loss_of_somebodys_own_is_not_taken_for_one_of_tensors(method: str) -> None:
+    own = type("OwnTrainer", (ADNeXtTrainer,), {method: lambda self, *arguments: None})
+    assert not own.loss_is_of_tensors(object.__new__(own))
+    other = type("OtherTrainer", (ADNeXtTrainer,), {"build_augmentation": lambda self: None})
+    assert other.loss_is_of_tensors(object.__new__(other))
 
-    def counted(self, *arguments):
-        asked.append(method)
-        return own(self, *arguments)
 
-    trainer = _trained(monkeypatch, "ADNeXtTrainer_T_Small", "graphs", (method, counted))
-    assert not trainer.loss_is_of_tensors() and trainer._launched._step is None
-    assert len(asked) >= (1 if method == "build_loss" else 2 * trainer.num_iterations_per_epoch)
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_a_loss_of_somebodys_own_is_asked_for_in_every_step(toy, monkeypatch) -> None:
+    asked, own = [], ADNeXtTrainer.compute_loss
+
+    def counted(self, outputs, batch):
+        asked.append(batch.indices)
+        return own(self, outputs, batch)
+
+    trainer = _trained(monkeypatch, "ADNeXtTrainer_T_Small", "graphs", ("compute_loss", counted))
+    assert trainer._launched._step is None and len(asked) == 2 * trainer.num_iterations_per_epoch
 
 
 def test_objectives_without_labels_are_not_taken_for_losses_of_tensors() -> None:
