@@ -411,8 +411,12 @@ class RunTrainer(FoldRun):
         """The loss, with gradients in place, where forward, loss and backward are launched as one graph."""
         if self.grad_scaler is not None or self._launched.network is not self.network or not self.loss_is_of_tensors():
             return None
+
+        def loss_of(images: torch.Tensor, targets: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
+            return self.batch_loss(Batch(images, targets, covariates, batch.indices))
+
         with self.arithmetic():
-            return self._launched.step(lambda *tensors: self.batch_loss(Batch(*tensors, batch.indices)), batch[:3])
+            return self._launched.step(loss_of, batch[:3])
 
     def _without_exchange(self) -> AbstractContextManager:
         return self.network.no_sync() if isinstance(self.network, DistributedDataParallel) else nullcontext()
