@@ -81,7 +81,7 @@ class Board:
 
     def __init__(self, cohort: Cohort, regions: pd.DataFrame) -> None:
         self._cohort, self._regions = cohort, regions
-        self._reference = simple_models(cohort)["age+sex+nWBV"]
+        self._reference = simple_models(cohort, "ad")["age+sex+nWBV"]
 
     def arm(self, tables: list[pd.DataFrame]) -> dict:
         """Each seed, and all together."""
