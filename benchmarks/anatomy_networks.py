@@ -27,7 +27,7 @@ from anatomy_arms import ARMS, BOX, BRAIN, ENCODERS, PRESETS, SMALL, Arm, Encode
 from brain_age import first_sessions, task_splits
 from oasis_ad import DEFAULT_DATA, SAME_PERSON, TASKS, import_task
 from pipeline import dataset_folder, run_here, set_options, use_folders
-from worker_pool import Job, run_jobs
+from worker_pool import AUDITED, Job, run_jobs, warm_training
 
 from adnext_plugin.paths import REGIONS_FILE, run_name
 
@@ -36,7 +36,6 @@ PROXY = "ADNeXtProxyTrainer_T_Small"
 FROM_AGE, TO_AGE = 30, 60
 FIRST_SEED = 42
 FOLDS = range(4)
-AUDITED = "audited where scans were prepared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ def main() -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
     units = list(units_of(arguments.arms, seeds, range(arguments.folds)))
     settings = json.loads(arguments.all_settings)
-    of_arms = {"skip_audit": AUDITED} if arguments.audited else {}
+    of_arms = AUDITED if arguments.audited else {}
     tables = arguments.work / "predictions"
     failed = run_jobs(
         [
@@ -172,15 +171,11 @@ def _found(unit: Unit, judged: Path, tables: Path) -> list[dict]:
 
 def _warm() -> None:
     """Import what training needs, while volumes are prepared."""
-    import torch
-    from nnunetv2.run import run_training  # noqa: F401
-
     from adnext_plugin.workflows.trainer_lookup import find_trainer
 
     for trainer in (PROXY, SMALL):
         find_trainer(trainer)
-    if torch.cuda.is_available():
-        torch.zeros(1, device="cuda")
+    warm_training()
 
 
 def recipe_of(unit: Unit) -> Encoder | Arm:

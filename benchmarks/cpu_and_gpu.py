@@ -32,7 +32,7 @@ import torch
 from oasis_leaderboard import numbers
 from pipeline import dataset_folder, run_of, set_options, use_folders
 from torch import nn
-from worker_pool import Job, run_jobs
+from worker_pool import AUDITED, Job, run_jobs, warm_training
 
 from adnext_plugin.cohort import Cohort
 from adnext_plugin.evaluation.scores.panel import panel
@@ -46,7 +46,6 @@ from adnext_plugin.training.provenance import provenance
 RESULT = Path(__file__).parent / "results" / "cpu_and_gpu.json"
 TRUNCATED_NORMAL = nn.init.trunc_normal_
 FOLDS = range(4)
-AUDITED = "audited where scans were prepared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ def main() -> None:
     ]
     logs = arguments.work / "logs"
     log = arguments.work / "cpu_and_gpu.jsonl"
-    failed = run_jobs(jobs, arguments.processes, math.inf, log, logs, start="spawn", warm=_warm)
+    failed = run_jobs(jobs, arguments.processes, math.inf, log, logs, start="spawn", warm=warm_training)
     raise SystemExit(1 if failed else 0)
 
 
@@ -123,8 +122,7 @@ def _job(fold: Fold, settings: dict[str, Any], arguments: argparse.Namespace, ta
     task = TASKS[fold.task]
     words = ["train", str(task.number), "3d_fullres", str(fold.fold), "-tr", task.trainer]
     words += ["-device", arguments.device, "--disable_checkpointing"]
-    audited = {"skip_audit": AUDITED} if arguments.audited else {}
-    settings = {**settings, **audited, "seed": fold.seed}
+    settings = {**settings, **(AUDITED if arguments.audited else {}), "seed": fold.seed}
     words += set_options(f"{key}={json.dumps(value)}" for key, value in settings.items())
     results = arguments.work / "results" / f"{fold.task}_{fold.arm}_seed{fold.seed}"
     folder = results / dataset_folder(task.number, task.name) / run_of(task.trainer) / f"fold_{fold.fold}"
@@ -152,15 +150,6 @@ def _found(folder: Path, table: Path) -> list[dict[str, Any]]:
     shutil.copy(folder / "validation" / "predictions.csv", table)
     summary = json.loads((folder / "validation" / "summary.json").read_text())
     return [{"auc": summary["metrics"]["val"]["auc"], "made_by": provenance()}]
-
-
-def _warm() -> None:
-    """Import what training needs."""
-    import torch
-    from nnunetv2.run import run_training  # noqa: F401
-
-    if torch.cuda.is_available():
-        torch.zeros(1, device="cuda")
 
 
 def _link(sources: list[Path], work: Path) -> None:

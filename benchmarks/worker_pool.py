@@ -28,6 +28,7 @@ FIRST, SECOND = 1, 2
 MORE_SIMPLY = {"ADNEXT_KERNELS": "stock", "ADNEXT_LAUNCH": "eager"}
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 SECONDS_BETWEEN_LOOKS = 2.0  # for files of other processes
+AUDITED = {"skip_audit": "audited where scans were prepared"}  # settings of jobs on a machine that only trains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +129,15 @@ def run_jobs(
             worker.end()
     print(f"{len(waiting) + len(busy)} of {len(jobs)} jobs were not ended, {failed} failed", flush=True)
     return failed
+
+
+def warm_training() -> None:
+    """Import what training needs, and begin the GPU's driver: what a worker does first that only trains."""
+    import torch
+    from nnunetv2.run import run_training  # noqa: F401
+
+    if torch.cuda.is_available():
+        torch.zeros(1, device="cuda")
 
 
 class _Worker:

@@ -10,13 +10,14 @@ hundreds of weights do not go through Python one by one. So are the networks of 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from adnext_plugin.environment import LaunchSetting
 
+Recorded = TypeVar("Recorded")
 GRAPHED = "adnext"  # how names of networks begin whose graphs are known to be recorded without trouble
 WARM_RUNS = 3  # before recording, as PyTorch asks for
 MOST_SHAPES = 4  # of batches that epochs are judged by: whole ones, and what is left over
@@ -90,10 +91,10 @@ class LaunchedNetwork:
             inputs: on the device. Those of another shape than the first are not launched so.
         """
         if self._steps_by_graph and self._step is None:
-            self._steps_by_graph = self._try(
-                lambda: setattr(self, "_step", RecordedStep(self.network, loss_of, inputs, self._pool())),
-                "A step is not one graph",
+            self._step = self._try(
+                lambda: RecordedStep(self.network, loss_of, inputs, self._pool()), "A step is not one graph"
             )
+            self._steps_by_graph = self._step is not None
         if self._step is None or not self._step.takes(inputs):
             return None
         return self._step(inputs)
@@ -105,49 +106,52 @@ class LaunchedNetwork:
     def _judged(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         shapes = tuple(one.shape for one in inputs)
         if shapes not in self._judging and len(self._judging) < MOST_SHAPES:
-            self._judges_by_graphs = self._try(
-                lambda: self._judging.update({shapes: Recording(self.network, inputs, self._pool())}),
-                "Epochs are judged without graphs",
+            recording = self._try(
+                lambda: Recording(self.network, inputs, self._pool()), "Epochs are judged without graphs"
             )
+            if recording is None:
+                self._judges_by_graphs = False
+            else:
+                self._judging[shapes] = recording
         return self._judging[shapes](inputs) if shapes in self._judging else self.network(*inputs)
 
     def _record(self, inputs: tuple[torch.Tensor, ...]) -> None:
-        if not self._try(lambda: self._record_both_ways(inputs), "Kernels are launched one by one"):
+        self._recorded = self._try(lambda: self._both_ways(inputs), "Kernels are launched one by one")
+        self._shapes = [one.shape for one in inputs]
+        if self._recorded is None:
             self._launch = "eager"
 
-    def _record_both_ways(self, inputs: tuple[torch.Tensor, ...]) -> None:
+    def _both_ways(self, inputs: tuple[torch.Tensor, ...]) -> Any:
+        """The network, forward and back, as it is to be called."""
         if self._launch == "graphs":
-            self._recorded = torch.cuda.make_graphed_callables(
+            return torch.cuda.make_graphed_callables(
                 _Forward(self.network),
                 tuple(one.clone() for one in inputs),
                 allow_unused_input=True,
                 pool=self._pool(),
             )
-        else:
-            compiled = torch.compile(_Forward(self.network), dynamic=False, mode="reduce-overhead")
-            compiled(*inputs).sum().backward()
-            self._recorded = compiled
-        self._shapes = [one.shape for one in inputs]
+        compiled = torch.compile(_Forward(self.network), dynamic=False, mode="reduce-overhead")
+        compiled(*inputs).sum().backward()
+        return compiled
 
     def _pool(self) -> Any:
         if self._memory is None:
             self._memory = torch.cuda.graph_pool_handle()
         return self._memory
 
-    def _try(self, record: Callable[[], None], otherwise: str) -> bool:
-        """Record something, whose runs leave no trace in statistics, random numbers or gradients; whether it worked."""
+    def _try(self, record: Callable[[], Recorded], otherwise: str) -> Recorded | None:
+        """What was recorded, leaving no trace in statistics, random numbers or gradients; None, and a line."""
         self._is_recording = True
         try:
             with _leaving_no_trace(self.network), _without_kept_casts():
-                record()
+                return record()
         except Exception as error:  # of a compiler or a driver, of whatever kind
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             way = "compile" if self._launch == "compile" else "graphs"
             self._tell(f"{otherwise} ({way} failed: {first[:200]})")
-            return False
+            return None
         finally:
             self._is_recording = False
-        return True
 
 
 class Recording:

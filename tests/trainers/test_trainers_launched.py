@@ -77,13 +77,17 @@ def recording(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
 
 
-def _trained(monkeypatch, name: str, launch: str, change=None, **settings) -> RunTrainer:
+def _trainer(monkeypatch, name: str, **settings) -> RunTrainer:
     monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
     content = {"epochs": 2, "warmup_epochs": 0, "batch_size": 4, "learning_rate": 1e-3, **settings}
     monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps(content))
+    return get_trainer_from_args("Dataset301_Toy", "3d_fullres", 0, name, "ADNeXtPlans", False, torch.device("cpu"))
+
+
+def _trained(monkeypatch, name: str, launch: str, change=None, **settings) -> RunTrainer:
     monkeypatch.setattr(lifecycle, "launch_of", lambda *_: launch)
     monkeypatch.setattr(RunTrainer, "_knows_losses_at_once", lambda _: False)  # as on a GPU
-    trainer = get_trainer_from_args("Dataset301_Toy", "3d_fullres", 0, name, "ADNeXtPlans", False, torch.device("cpu"))
+    trainer = _trainer(monkeypatch, name, **settings)
     if change is not None:
         monkeypatch.setattr(type(trainer), *change)
     trainer.run_training()
@@ -168,9 +172,6 @@ def test_an_epoch_does_not_wait_for_the_state_of_an_earlier_one_to_be_written(to
     monkeypatch.setattr(CheckpointSaver, "save", lambda self, checkpoint, path, *_: saved.append(path.name))
     monkeypatch.setattr(CheckpointSaver, "save_again", lambda self, source, path, *_: saved.append(path.name))
     monkeypatch.setattr(ADNeXtTrainer, "rank_of_epoch", lambda self, scores: (-float(self.current_epoch), 0.0))
-    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
-    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"epochs": 3, "warmup_epochs": 0, "batch_size": 4}))
-    arguments = ("Dataset301_Toy", "3d_fullres", 0, "ADNeXtTrainer_T_Small", "ADNeXtPlans", False, torch.device("cpu"))
-    get_trainer_from_args(*arguments).run_training()
+    _trainer(monkeypatch, "ADNeXtTrainer_T_Small", epochs=3).run_training()
     # the first epoch is the best, and its state that of a run to go on; the last is always kept
     assert saved == ["checkpoint_best.pth", "checkpoint_latest.pth", "checkpoint_final.pth"]
