@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -158,42 +158,66 @@ class TrainerSettings(RunSettings):
 
 
 @record
-class LinearSettings(TrainerSettings):
-    """What a linear model of voxels is allowed to vary: nothing that concerns descent by gradients."""
+class FittedSettings(TrainerSettings):
+    """What a model that is fitted at once is allowed to vary: nothing that concerns descent by gradients."""
 
     epochs: int = 1
     augmentation: str = "none"
     evaluate_with: Literal["best", "final"] = "final"
     classifier: Literal["logistic", "svm"] = "logistic"  # a number is learned by ridge regression
-    smoothing_mm: float = 6.0  # full width at half maximum of a Gaussian; 0 leaves images as they are
-    # a voxel is looked at if it is not empty in at least this share of the training scans; with 0 every voxel is
-    mask_share: float = 0.5
-    channels: tuple[str, ...] = ()  # names of those that are looked at; none: all
     # how much images count beside covariates, each of which counts 1; with 0 covariates alone say all
     image_weight: float = 1.0
     inner_folds: int = 5  # of people within the training part, on which the strength of the penalty is chosen
     # also fit on `selection`; predictions for its people are then those of inner folds that leave them out
     learn_from_selection: bool = False
 
+    means_nothing: ClassVar[tuple[str, ...]] = OF_DESCENT
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in OF_DESCENT:
+        for name in self.means_nothing:
             value, only = getattr(self, name), type(self).__dataclass_fields__[name].default
             if value != only:
                 raise SettingsError(
                     f"a linear model is fitted at once, without epochs and rates, so that {name} can only be {only!r}, "
                     f"got {value!r}; leave it out"
                 )
-        if self.smoothing_mm < 0 or not 0 <= self.mask_share <= 1:
-            raise SettingsError(
-                f"smoothing_mm must be 0 or more and mask_share 0 to 1, got {self.smoothing_mm} and {self.mask_share}"
-            )
         if self.image_weight < 0:
             raise SettingsError(f"image_weight must be 0 or more, got {self.image_weight}")
         if self.image_weight == 0 and not self.covariates:
             raise SettingsError("with image_weight=0 only covariates are looked at; name some")
         if self.inner_folds < 2:
             raise SettingsError(f"inner_folds must be at least 2, got {self.inner_folds}")
+
+
+@record
+class LinearSettings(FittedSettings):
+    """What a linear model of voxels is allowed to vary."""
+
+    smoothing_mm: float = 6.0  # full width at half maximum of a Gaussian; 0 leaves images as they are
+    # a voxel is looked at if it is not empty in at least this share of the training scans; with 0 every voxel is
+    mask_share: float = 0.5
+    channels: tuple[str, ...] = ()  # names of those that are looked at; none: all
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.smoothing_mm < 0 or not 0 <= self.mask_share <= 1:
+            raise SettingsError(
+                f"smoothing_mm must be 0 or more and mask_share 0 to 1, got {self.smoothing_mm} and {self.mask_share}"
+            )
+
+
+@record
+class ProbeSettings(FittedSettings):
+    """What a linear model of a frozen encoder's features is allowed to vary."""
+
+    precision: PrecisionSetting = "float32"  # what sets people apart can be a small part of features
+    learn_from_selection: bool = True
+    # what a pre-training by the objective `proxy` has learned to tell: the model sees the network's answers to these,
+    # each of which counts as images do, instead of all features
+    bottleneck: tuple[str, ...] = ()
+
+    means_nothing: ClassVar[tuple[str, ...]] = tuple(name for name in OF_DESCENT if name != "pretrained_weights")
 
 
 @record

@@ -23,15 +23,16 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from anatomy_arms import ARMS, BOX, BRAIN, ENCODERS, PRESETS, SMALL, Arm, Encoder
-from brain_age import first_sessions, task_splits
-from oasis_ad import DEFAULT_DATA, SAME_PERSON, TASKS, import_task
+from anatomy_arms import ARMS, BOX, BRAIN, ENCODERS, PRESETS, SMALL, Arm, Encoder, People
+from brain_age import corpus, first_sessions, task_splits
+from oasis_ad import DEFAULT_DATA, HALF_A_BRAIN, SAME_PERSON, TASKS, import_task
 from pipeline import dataset_folder, run_here, set_options, use_folders
 from worker_pool import AUDITED, Job, run_jobs, warm_training
 
 from adnext_plugin.paths import REGIONS_FILE, run_name
 
-TASK, PEOPLE = TASKS["ad"][:2], (208, "Anatomy")
+TASK = TASKS["ad"][:2]
+PEOPLE: dict[People, tuple[int, str]] = {"from 30": (208, "Anatomy"), "all": (209, "AnatomyOfAll")}
 PROXY = "ADNeXtProxyTrainer_T_Small"
 FROM_AGE, TO_AGE = 30, 60
 FIRST_SEED = 42
@@ -98,19 +99,22 @@ def main() -> None:
 
 def prepare(work: Path, plans: str, processes: str) -> None:
     """Import, prepare under these plans and measure whatever is not there."""
-    raw, prepared = work / "nnUNet_raw", work / "nnUNet_preprocessed"
-    task, people = (prepared / dataset_folder(*dataset) for dataset in (TASK, PEOPLE))
+    raw, task = work / "nnUNet_raw", work / "nnUNet_preprocessed" / dataset_folder(*TASK)
     if not (raw / task.name).is_dir():
         import_task("ad", work, run_here)
     _plan(TASK[0], task, plans, processes)
-    if not (raw / people.name).is_dir():
-        table = work / f"{PEOPLE[1]}.csv"
-        _people(task).to_csv(table, index=False)
-        columns = ["--regress", "age", "--age-column", "age", "--sex-column", "sex"]
-        run_here("adnext_import", str(PEOPLE[0]), PEOPLE[1], "--table", str(table), "--file-column", "file", *columns)
-    _share(task, people, raw, plans)
-    _plan(PEOPLE[0], people, plans, processes)
-    (people / "splits_final.json").write_text(json.dumps(task_splits(people, task), indent=1))
+    for who in sorted({encoder.people for encoder in ENCODERS.values() if encoder.plans == plans}):
+        number, name = PEOPLE[who]
+        people = work / "nnUNet_preprocessed" / dataset_folder(number, name)
+        if not (raw / people.name).is_dir():
+            table = work / f"{name}.csv"
+            _people(task, who).to_csv(table, index=False)
+            columns = ["--regress", "age", "--age-column", "age", "--sex-column", "sex", "--file-column", "file"]
+            run_here("adnext_import", str(number), name, "--table", str(table), *columns)
+        _share(task, people, raw, plans)
+        _plan(number, people, plans, processes)
+        (people / "splits_final.json").write_text(json.dumps(task_splits(people, task), indent=1))
+        _mark(work, plans, who).touch()
     _mark(work, plans).touch()
 
 
@@ -140,7 +144,7 @@ def job_of(unit: Unit, work: Path, device: str, settings: dict) -> Job:
         settings: those that replace all others, as for a trial with one epoch.
     """
     one = recipe_of(unit)
-    trainer, dataset = (PROXY, PEOPLE) if isinstance(one, Encoder) else (one.trainer, TASK)
+    trainer, dataset = (PROXY, PEOPLE[one.people]) if isinstance(one, Encoder) else (one.trainer, TASK)
     values = one.settings | {"seed": unit.seed} | settings
     words = ["train", str(dataset[0]), "3d_fullres", str(unit.fold), "-tr", trainer, "-p", one.plans]
     words += ["-device", device, *set_options(f"{key}={json.dumps(value)}" for key, value in values.items())]
@@ -154,7 +158,7 @@ def job_of(unit: Unit, work: Path, device: str, settings: dict) -> Job:
         commands=[words],
         results=results,
         needs=weights,
-        awaits=(_mark(work, one.plans),),
+        awaits=(_mark(work, one.plans, one.people if isinstance(one, Encoder) else None),),
         found=partial(_found, unit, judged / "validation", work / "predictions"),
     )
 
@@ -185,8 +189,9 @@ def recipe_of(unit: Unit) -> Encoder | Arm:
 
 def weights_of(unit: Unit, work: Path) -> Path:
     """What an encoder has learned in a fold."""
-    run = run_name(PROXY, ENCODERS[unit.name].plans, "3d_fullres")
-    folder = work / "results" / unit.slug / dataset_folder(*PEOPLE) / run / f"fold_{unit.fold}"
+    encoder = ENCODERS[unit.name]
+    run = run_name(PROXY, encoder.plans, "3d_fullres")
+    folder = work / "results" / unit.slug / dataset_folder(*PEOPLE[encoder.people]) / run / f"fold_{unit.fold}"
     return folder / "checkpoint_final.pth"
 
 
@@ -207,18 +212,23 @@ def _share(task: Path, people: Path, raw: Path, plans: str) -> None:
             shutil.copy(task / volumes / f"{case}{ending}", people / volumes / f"{case_of[person]}{ending}")
 
 
-def _mark(work: Path, plans: str) -> Path:
-    return work / f"prepared_{plans}"
+def _mark(work: Path, plans: str, people: People | None = None) -> Path:
+    """Is there when a plan's volumes are: the task's, or those of an encoder's people."""
+    return work / "_".join(["prepared", plans, *([] if people is None else [PEOPLE[people][1]])])
 
 
-def _people(task: Path) -> pd.DataFrame:
-    """Everybody of the task, and normal people of 30 to 59; no diagnosis."""
+def _people(task: Path, who: People) -> pd.DataFrame:
+    """Everybody of the task, and normal people who are younger; no diagnosis."""
     wanted = set(pd.read_csv(task / "subjects.csv")["subject_id"])
     data = Path(os.environ.get("ADNEXT_TEST_DATA", DEFAULT_DATA))
     oasis = first_sessions(data).rename(columns={"Age": "age", "M/F": "sex"})
+    of_task, columns = oasis["subject_id"].isin(wanted), ["subject_id", "age", "sex", "file"]
+    if who == "all":
+        people = pd.concat([corpus(data, columns), oasis.loc[of_task, columns]])
+        return people[people["subject_id"] != HALF_A_BRAIN]
     younger = ~(oasis["CDR"] > 0) & oasis["age"].between(FROM_AGE, TO_AGE, inclusive="left")
-    chosen = (younger & (oasis["subject_id"] != SAME_PERSON)) | oasis["subject_id"].isin(wanted)
-    return oasis.loc[chosen, ["subject_id", "age", "sex", "file"]]
+    chosen = (younger & (oasis["subject_id"] != SAME_PERSON)) | of_task
+    return oasis.loc[chosen, columns]
 
 
 def _parse() -> argparse.Namespace:

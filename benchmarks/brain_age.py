@@ -46,13 +46,14 @@ def main() -> None:
     print(json.dumps({"weights": str(weights)}))
 
 
-def corpus(data: Path) -> pd.DataFrame:
-    """subject_id, age and file of OASIS-1's first sessions of normal people under 60, and of IXI."""
+def corpus(data: Path, columns: Sequence[str] = ("subject_id", "age", "file")) -> pd.DataFrame:
+    """These columns, or also sex, of OASIS-1's first sessions of normal people under 60, and of IXI."""
     oasis = first_sessions(data)
     oasis = oasis[~(oasis["CDR"] > 0) & (oasis["Age"] < 60) & (oasis["subject_id"] != SAME_PERSON)]
     ixi = pd.read_csv(data / "ixi" / "ixi.csv").dropna(subset=["Age"])
     ixi["file"] = [str(data / "ixi" / "brain" / f"{subject}_T1w.nii.gz") for subject in ixi["subject_id"]]
-    return pd.concat([oasis, ixi]).rename(columns={"Age": "age"})[["subject_id", "age", "file"]]
+    people = pd.concat([oasis.rename(columns={"M/F": "sex"}), ixi.rename(columns={"Sex": "sex"})])
+    return people.rename(columns={"Age": "age"})[list(columns)]
 
 
 def first_sessions(data: Path) -> pd.DataFrame:

@@ -44,6 +44,7 @@ TASKS = {
 }
 # by adnext_audit most probably a person who is in the cohort under another id as well
 SAME_PERSON = "OAS1_0193"
+HALF_A_BRAIN = "OAS1_0250"  # as adnext_plan_and_preprocess says of it where tissues are asked for
 BASELINES = {
     "ad": ["age,sex", "age,sex,nWBV"],
     "young_old": ["sex", "nWBV"],

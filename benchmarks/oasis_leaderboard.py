@@ -29,7 +29,7 @@ from typing import Any
 
 import anatomy_arms
 import pandas as pd
-from oasis_ad import DEFAULT_DATA, FIRST_SESSIONS, TASKS, import_task, oasis_table
+from oasis_ad import DEFAULT_DATA, FIRST_SESSIONS, HALF_A_BRAIN, TASKS, import_task, oasis_table
 from pipeline import dataset_folder, run_command, set_options, use_folders
 
 from adnext_plugin.cohort import Cohort
@@ -50,7 +50,6 @@ RESULT = FOLDER / "results" / "oasis_leaderboard.json"
 PRESETS = {PLANS_NAME: FOLDER / "oasis_coarse_plan.json", **anatomy_arms.PRESETS}
 HIPPOCAMPUS = [f"{name}{REGION_VOLUME}" for name in medial_temporal_volumes() if name.startswith("hippocampus")]
 TOLD = ["age", "sex"]
-HALF_A_BRAIN = "OAS1_0250"  # as adnext_plan_and_preprocess says of it where tissues are asked for
 RATED = (210, "OasisRated")
 # of each task the columns of simple models, of which the last is what others are compared with
 SIMPLE = {

@@ -11,9 +11,10 @@ from torch import nn
 from adnext_plugin.deployment.notes import ANSWER, CALLED, COVARIATES, DISTANCES, IMAGE, OUTPUTS, SPREAD
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.images import centre
+from adnext_plugin.networks.features import feature_layer
 from adnext_plugin.networks.with_covariates import network_of_images
 from adnext_plugin.prediction.features import FeatureProfile
-from adnext_plugin.prediction.model import FoldNetwork, Model, feature_layer
+from adnext_plugin.prediction.model import FoldNetwork, Model
 
 
 class Program(nn.Module):

@@ -67,3 +67,12 @@ def features_of(settings: NetworkSettings, in_channels: int, input_size_voxels: 
                 "`pool` to make a vector of it; choose another network"
             )
         return Features(width=pool(encoded).shape[-1], pool=pool)
+
+
+def feature_layer(network: nn.Module) -> nn.Linear | None:
+    """The layer whose input is what a network has made of a scan in the end; None if it does not end in such a layer.
+
+    Where the outputs of several are put together (NiT, MiNiT), the first of them.
+    """
+    layers = [module for module in getattr(network, "head", network).modules() if isinstance(module, nn.Linear)]
+    return next((layer for layer in layers if layer.out_features == layers[-1].out_features), None)

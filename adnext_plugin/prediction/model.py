@@ -11,6 +11,7 @@ from torch import nn
 from adnext_plugin.data.centre import CentreCrop
 from adnext_plugin.errors import WeightsError
 from adnext_plugin.explanations.method import ExplainedNetwork
+from adnext_plugin.networks.features import feature_layer
 from adnext_plugin.networks.with_covariates import network_of_images
 from adnext_plugin.plan import Plan
 from adnext_plugin.prediction.built_networks import possible_networks
@@ -169,12 +170,3 @@ def _with_weights(model: Model, index: int) -> nn.Module:
         f"the weights of fold {description.folds[index].name} are of another network than the plan's "
         f"{description.plan.network.name}; train or export it again, or install the package of {description.trainer}"
     ) from problem
-
-
-def feature_layer(network: nn.Module) -> nn.Linear | None:
-    """The layer whose input is what a network has made of a scan in the end; None if it does not end in such a layer.
-
-    Where the outputs of several are put together (NiT, MiNiT), the first of them.
-    """
-    layers = [module for module in getattr(network, "head", network).modules() if isinstance(module, nn.Linear)]
-    return next((layer for layer in layers if layer.out_features == layers[-1].out_features), None)

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from adnext_plugin.registry import NETWORKS, OBJECTIVES, load_all
-from adnext_plugin.settings import LinearSettings, PretrainingSettings, SegmentationSettings, TrainerSettings
+from adnext_plugin.settings import (
+    LinearSettings,
+    PretrainingSettings,
+    ProbeSettings,
+    SegmentationSettings,
+    TrainerSettings,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,7 +30,7 @@ COMMANDS = {
 CPP_COMMANDS = re.findall(r"add_executable\((\w+)", (ROOT / "deploy" / "cpp" / "CMakeLists.txt").read_text())
 NETWORK_NAMES = {entry.name for entry in entry_points(group=NETWORKS)}
 OPTIONS = [objective.options_type for objective in load_all(OBJECTIVES).values()]
-RECORDS = (TrainerSettings, SegmentationSettings, LinearSettings, PretrainingSettings, *OPTIONS)
+RECORDS = (TrainerSettings, SegmentationSettings, LinearSettings, ProbeSettings, PretrainingSettings, *OPTIONS)
 SETTINGS = {field.name for record in RECORDS for field in fields(record)}
 OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
 

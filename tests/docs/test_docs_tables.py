@@ -27,8 +27,10 @@ from adnext_plugin.pretraining.swinunetr.options import SwinUNETROptions
 from adnext_plugin.records import to_json
 from adnext_plugin.registry import AUGMENTATIONS, NETWORKS, OBJECTIVES, TRAINERS
 from adnext_plugin.settings import (
+    FittedSettings,
     LinearSettings,
     PretrainingSettings,
+    ProbeSettings,
     RunSettings,
     SegmentationSettings,
     TrainerSettings,
@@ -54,6 +56,7 @@ SETTINGS_TABLES = {
     "## Every run": (RunSettings, ()),
     "## Labelled tasks": (TrainerSettings, RunSettings),
     "## Linear models": (LinearSettings, TrainerSettings),
+    "## Linear probes": (ProbeSettings, FittedSettings),
     "## Pre-training": (PretrainingSettings, RunSettings),
     "### Options of `fcmae`": (FCMAEOptions, ()),
     "### Options of `contrastive`": (ContrastiveOptions, ()),

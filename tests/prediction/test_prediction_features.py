@@ -8,10 +8,10 @@ from sklearn.covariance import LedoitWolf
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_network
+from adnext_plugin.networks.features import feature_layer
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.prediction.description import Range
 from adnext_plugin.prediction.features import FeatureProfile
-from adnext_plugin.prediction.model import feature_layer
 from adnext_plugin.registry import NETWORKS, registered_names
 
 
