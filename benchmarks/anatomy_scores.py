@@ -5,11 +5,14 @@
 DIR is the folder in which `oasis_leaderboard.py` prepared the task and trained `ADNeXtRegionsTrainer`; the folds are
 the same. A network that has several seeds is scored seed by seed, and as the mean of what they say. Which network
 stands for all is decided on `selection` alone: the best AUC there, mean of folds, of the mean prediction of its seeds.
-So is the weight of a network beside regions, of five. Writes benchmarks/results/anatomy_networks.json, with every arm.
+So is the weight of a network beside regions, of five, and which of the regions, the best network, the best network that
+is told regions, the mean of all bottlenecks, and each of the networks beside regions is the model that the study ends
+with; among equals the first. Writes benchmarks/results/anatomy_networks.json, with every arm.
 """
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -42,38 +45,39 @@ def main() -> None:
     (run,) = runs_of(arguments.work / f"nnUNet_results_{slug(REGIONS)}" / dataset, REGIONS)
     regions = _together([pd.read_csv(run / f"fold_{fold}" / "validation" / "predictions.csv") for fold in FOLDS])
     board = Board(cohort, regions)
-    seeds = {name: _tables(name, arguments.predictions) for name in ARMS}
-    arms = {name: board.arm(tables) for name, tables in seeds.items() if tables}
-    means = {name: _mean(tables) for name, tables in seeds.items() if tables}
+    seeds = {name: found for name in ARMS if (found := _tables(name, arguments.predictions))}
+    means = {name: _mean(tables) for name, tables in seeds.items()}
+    arms = {name: board.arm(tables) for name, tables in seeds.items()}
     of_images = [name for name in means if not ARMS[name].has_regions]
-    chosen = max(of_images, key=lambda name: arms[name]["auc_on_selection"])
-    told = [name for name in means if ARMS[name].has_regions]
-    together = _mean([means[name] for name in of_images])
+    bottlenecks = [name for name in of_images if "bottleneck" in ARMS[name].settings]
+    chosen = {
+        "network": _best(of_images, means),
+        "network_told_regions": _best([name for name in means if ARMS[name].has_regions], means),
+    }
+    tables = {name: means[arm] for name, arm in chosen.items()}
+    tables |= {
+        "bottlenecks": _mean([table for name in bottlenecks for table in seeds[name]]),
+        "all_networks_of_images": _mean([means[name] for name in of_images]),
+    }
+    candidates = {"regions": board.candidate(regions)}
+    candidates |= {name: {"arm": chosen.get(name)} | board.candidate(table) for name, table in tables.items()}
+    candidates |= {f"{name}_with_regions": board.beside_regions(table) for name, table in tables.items()}
     report = {
         "made_by": provenance(),
         "people": len(cohort.subjects),
-        "encoders": {name: {"reason": one.reason, "settings": one.settings} for name, one in ENCODERS.items()},
+        "encoders": {name: asdict(one) for name, one in ENCODERS.items()},
         "not_trained": [name for name in ARMS if name not in arms],
-        "regions": board.row(regions),
         "arms": arms,
-        "chosen_on_selection": {
-            "network": {"arm": chosen, **arms[chosen]},
-            "network_told_regions": _best(told, arms),
-            "network_with_regions": board.beside_regions(means[chosen]),
-        },
-        "all_networks_of_images": {
-            "mean": board.row(together),
-            "with_regions": board.beside_regions(together),
-        },
+        "candidates": candidates,
+        "model": max(candidates, key=lambda name: candidates[name]["auc_on_selection"]),
     }
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     for name, arm in sorted(arms.items(), key=lambda item: -item[1]["auc_on_selection"]):
-        mean = arm["mean_of_seeds"]
-        seeds_of_arm = ", ".join(f"{one['auc']['value']:.3f}" for one in arm["seeds"])
-        print(f"{name:40s} selection {arm['auc_on_selection']:.3f}  {seeds_of_arm}  mean {_in_words(mean)}")
-    for name in ("network_with_regions",):
-        print(name, _in_words(report["chosen_on_selection"][name]))
-    print("all networks", {key: _in_words(row) for key, row in report["all_networks_of_images"].items()})
+        of_seeds = ", ".join(f"{one['auc']['value']:.3f}" for one in arm["seeds"])
+        print(f"{name:40s} selection {arm['auc_on_selection']:.3f}  {of_seeds}  mean {_in_words(arm['mean_of_seeds'])}")
+    for name, candidate in candidates.items():
+        print(f"{name:40s} selection {candidate['auc_on_selection']:.3f}  {_in_words(candidate)}")
+    print("model:", report["model"])
 
 
 class Board:
@@ -98,15 +102,20 @@ class Board:
         against = scored(people, self._people(self._regions))["less_age_sex_nWBV"]
         return scored(people, self._reference) | {"less_regions": against}
 
+    def candidate(self, table: pd.DataFrame) -> dict:
+        """What a model reaches, and what speaks for it."""
+        return self.row(table) | {"auc_on_selection": _auc_on_selection(table)}
+
     def beside_regions(self, table: pd.DataFrame) -> dict:
         """A network and the linear model of regions, at the weight that is best on `selection`."""
         both = {weight: _weighted(table, self._regions, weight) for weight in WEIGHTS}
-        best = max(WEIGHTS, key=lambda weight: _auc_on_selection(both[weight]))
+        on_selection = {weight: _auc_on_selection(one) for weight, one in both.items()}
+        best = max(WEIGHTS, key=lambda weight: on_selection[weight])
         return {
             "weight": best,
-            "auc_on_selection": {str(weight): _auc_on_selection(one) for weight, one in both.items()},
+            "auc_on_selection_by_weight": {str(weight): auc for weight, auc in on_selection.items()},
             "at_half": self.row(both[0.5]),
-            **self.row(both[best]),
+            **self.candidate(both[best]),
         }
 
     def _people(self, table: pd.DataFrame) -> SubjectPredictions:
@@ -150,11 +159,8 @@ def _auc_on_selection(table: pd.DataFrame) -> float:
     return float(np.mean([roc_auc_score(one["target"] == "AD", one[POSITIVE]) for _, one in selection.groupby("fold")]))
 
 
-def _best(names: list[str], arms: dict[str, dict]) -> dict | None:
-    if not names:
-        return None
-    best = max(names, key=lambda name: arms[name]["auc_on_selection"])
-    return {"arm": best, **arms[best]}
+def _best(names: list[str], means: dict[str, pd.DataFrame]) -> str:
+    return max(names, key=lambda name: _auc_on_selection(means[name]))
 
 
 def _in_words(row: dict) -> str:

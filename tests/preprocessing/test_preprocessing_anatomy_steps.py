@@ -143,12 +143,13 @@ def test_steps_of_anatomy_say_that_they_need_an_alignment(step: Step) -> None:
         ("gm_modulated", ["tissue"]),
         ("medial_temporal", ["white_matter", "mni_box"]),
         ("tissues", ["tissues"]),
+        ("anatomy", ["tissues", "mni_box"]),
     ],
 )
 def test_presets_of_anatomy_align_and_leave_the_scale_to_their_step(preset: str, last: list[str]) -> None:
     settings = resolved(load_preset(preset, {}).preprocessing)
     names = [planned.step.name for planned in steps_of(settings)]
-    n4 = [] if preset == "tissues" else ["bias_correction"]
+    n4 = [] if "tissues" in last else ["bias_correction"]
     assert names == ["brain_extraction", "reorient", *n4, "crop", "alignment", *last, "fit"]
     assert from_json(PreprocessingSettings, to_json(settings), "a plan") == settings
     # a plan without anything new is written as before

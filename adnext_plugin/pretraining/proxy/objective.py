@@ -20,6 +20,7 @@ from adnext_plugin.batch import Batch
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.features import encoder_of
+from adnext_plugin.paths import REGION_VOLUME
 from adnext_plugin.plan import Plan
 from adnext_plugin.pretraining.columns import codes_in, numbers_in, require_known
 from adnext_plugin.pretraining.nearest import coarse_voxels, errors_of_guesses_by
@@ -81,7 +82,8 @@ class ProxyObjective(Objective[ProxyOptions]):
         known = type(self)(self.options)
         for column in self.options.numbers:
             found = numbers_in(training_rows, column)
-            remedy = f"import it with the scans, or name the columns there are: --set 'numbers=[...]', without {column}"
+            first = "run adnext_regions" if column.endswith(REGION_VOLUME) else "import it with the scans"
+            remedy = f"{first}, or name the columns there are: --set 'numbers=[...]', without {column}"
             require_known(training_rows, column, ~np.isnan(found), "number", remedy)
             known._scales[column] = float(np.nanmean(found)), float(np.nanstd(found)) or 1.0
         for column, words in self.options.categories.items():
