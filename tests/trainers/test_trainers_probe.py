@@ -18,6 +18,8 @@ from adnext_plugin.evaluation.studies.linear_voxels import inner_folds
 from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.plan import NetworkSettings
+from adnext_plugin.trainers.linear import REGIONS_OF_AD
+from adnext_plugin.trainers.variants.anatomy import VOLUMES
 from adnext_plugin.trainers.variants.small import OPTIONS
 from adnext_plugin.training.weights import read_checkpoint
 
@@ -222,3 +224,24 @@ def test_a_network_with_two_last_layers_is_refused(toy: Workspace, tmp_path: Pat
     torch.save({"network_weights": network.state_dict()}, weights)
     assert _train(weights, "--other-people", json.dumps("a test"), trainer="ProbeOfNiT") == 2
     assert "network nit does not end in one linear layer" in capsys.readouterr().err
+
+
+def test_anatomy_is_taught_and_then_read_off_by_the_names_of_trainers(
+    toy_workspace: Workspace, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    toy_workspace.with_results(tmp_path / "results").use(monkeypatch)
+    shutil.copytree(toy_workspace.preprocessed / DATASET, tmp_path / "preprocessed" / DATASET)
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    words = ["301", "3d_fullres", "0", "-device", "cpu"]
+    short = ["--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "batch_size=4"]
+    teach = [*words, "-tr", "ADNeXtProxyTrainer_T_Anatomy", *short]
+    assert pretrain.main(teach) == 2
+    assert "run adnext_regions" in capsys.readouterr().err
+    people = Cohort.open(tmp_path / "preprocessed" / DATASET).subjects
+    volumes = {name: np.random.default_rng(number).uniform(1, 2, len(people)) for number, name in enumerate(VOLUMES)}
+    people[["case_id"]].assign(**volumes).to_csv(tmp_path / "preprocessed" / DATASET / "regions.csv", index=False)
+    assert pretrain.main(teach) == 0
+    (weights,) = tmp_path.rglob("ADNeXtProxyTrainer_T_Anatomy__*/fold_0/checkpoint_final.pth")
+    assert train.main([*words, "-tr", "ADNeXtTrainer_T_Anatomy", "-pretrained_weights", str(weights)]) == 0
+    told = " and ".join([", ".join(REGIONS_OF_AD), "2 covariates"])
+    assert f"what the encoder tells of {told}" in capsys.readouterr().out
