@@ -13,8 +13,8 @@ from sklearn.metrics import mean_absolute_error, roc_auc_score
 from adnext_plugin.cli import evaluate, import_dataset, plan_and_preprocess, predict, train
 
 STAGES = ("CN", "MCI", "AD")
-SETTINGS = {"learning_rate": 5e-4, "batch_size": 2, "augmentation": "none"}
-TRAINER = ["-tr", "ADNeXtTrainer_T", "-device", "cpu"]
+SETTINGS = {"learning_rate": 3e-3, "batch_size": 4, "augmentation": "none"}
+TRAINER = ["-tr", "ADNeXtTrainer_T_Small", "-device", "cpu"]
 
 
 def _write_people(source: Path, first: int, people: int) -> Path:
@@ -68,11 +68,11 @@ def _train(dataset: str, epochs: int) -> None:
 
 
 def _run(workspace: Workspace, dataset: str) -> Path:
-    return workspace.results / dataset / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres"
+    return workspace.results / dataset / "ADNeXtTrainer_T_Small__ADNeXtPlans__3d_fullres"
 
 
 def test_three_classes_are_learned_and_each_is_reported(workspace, capsys) -> None:
-    _train("311", epochs=40)
+    _train("311", epochs=12)
     run = _run(workspace, "Dataset311_Stages")
     metrics = json.loads((run / "crossval_results" / "metrics.json").read_text())
     table = pd.read_csv(run / "crossval_results" / "predictions.csv")
@@ -96,7 +96,7 @@ def _predict_raw(workspace: Workspace, run: Path, dataset: str) -> dict[str, dic
 
 
 def _check_external_classes(workspace: Workspace, run: Path, capsys) -> None:
-    external = ["311", "-tr", "ADNeXtTrainer_T", "--external", "313", "-device", "cpu", "--recalibrate"]
+    external = ["311", "-tr", "ADNeXtTrainer_T_Small", "--external", "313", "-device", "cpu", "--recalibrate"]
     assert evaluate.main([*external, "intercept"]) == 2
     assert "is for two classes; use temperature" in capsys.readouterr().err
     assert evaluate.main(external[:-1]) == 0
@@ -121,12 +121,12 @@ def _check_external_classes(workspace: Workspace, run: Path, capsys) -> None:
         ("314", "is for regression of severity, but the model for classification of CN, MCI, AD; give scans"),
         ("315", "prepared differently"),
     ):
-        assert evaluate.main(["311", "-tr", "ADNeXtTrainer_T", "--external", other]) == 2
+        assert evaluate.main(["311", "-tr", "ADNeXtTrainer_T_Small", "--external", other]) == 2
         assert message in capsys.readouterr().err
 
 
 def test_a_number_is_learned_in_its_own_unit(workspace, capsys) -> None:
-    _train("312", epochs=80)
+    _train("312", epochs=12)
     run = _run(workspace, "Dataset312_Severity")
     metrics = json.loads((run / "crossval_results" / "metrics.json").read_text())
     table = pd.read_csv(run / "crossval_results" / "predictions.csv")
@@ -136,7 +136,7 @@ def test_a_number_is_learned_in_its_own_unit(workspace, capsys) -> None:
     assert mae < 5 and metrics["baselines"][0]["scores"]["mae"]["value"] > 6
     assert (run / "crossval_results" / "predicted.png").read_bytes().startswith(b"\x89PNG")
     assert "MAE" in capsys.readouterr().out
-    arguments = ["312", "-tr", "ADNeXtTrainer_T", "--external", "314", "-device", "cpu"]
+    arguments = ["312", "-tr", "ADNeXtTrainer_T_Small", "--external", "314", "-device", "cpu"]
     assert evaluate.main([*arguments, "--baseline", "age"]) == 0
     external = json.loads((run / "external" / "Dataset314_OtherSeverity" / "metrics.json").read_text())
     assert external["scores"]["mae"]["value"] < 5
