@@ -28,8 +28,8 @@ class FittedTrainer(ADNeXtTrainer):
     # ------------------------------------------------------------------ what a subclass says
 
     @abstractmethod
-    def products(self, cases: list[str]) -> np.ndarray:
-        """Products between cases of what the model sees of them, (N, N) float64."""
+    def products(self) -> np.ndarray:
+        """Products between `fitted_cases` of what the model sees of them, (N, N) float64."""
 
     @abstractmethod
     def set_weights(self, model: KernelModel) -> str:
@@ -117,7 +117,7 @@ class FittedTrainer(ADNeXtTrainer):
     @cached_property
     def _fitted(self) -> KernelModel:
         settings, cases = self.settings, self.fitted_cases
-        gram, targets = self.products(cases), self._data.targets(cases)
+        gram, targets = self.products(), self._data.targets(cases)
         people = self._data.rows(cases)["subject_id"].to_numpy()
         if self.task.kind == "regression":
             scale = self._kind.notes()["target_scale"]  # outputs count standard deviations of the training targets

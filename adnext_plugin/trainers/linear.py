@@ -47,7 +47,7 @@ class ADNeXtLinearTrainer(FittedTrainer):
         self._require_channels()
         super().initialize()
 
-    def products(self, cases: list[str]) -> np.ndarray:
+    def products(self) -> np.ndarray:
         """Of smoothed voxels and covariates."""
         return self._kernel.gram()
 

@@ -58,25 +58,29 @@ class ADNeXtProbeTrainer(FittedTrainer):
 
         Raises:
             SettingsError: there are no weights to begin with, or the network does not end in one linear layer.
-            WeightsError: they were not taught what the model is to be confined to.
+            WeightsError: they were not taught by `proxy`.
+            UnknownNameError: they were not taught what the model is to be confined to.
         """
         if self.settings.pretrained_weights is None:
             raise SettingsError(
                 f"{type(self).__name__} reads the features of an encoder that has learned something; name its "
                 "checkpoint: -pretrained_weights FILE"
             )
+        begins_confined = bool(self.settings.bottleneck) and self.current_epoch == 0
+        if begins_confined:
+            self._rows_told()  # before an earlier run is set aside
         super().on_train_start()
-        if self.settings.bottleneck and self.current_epoch == 0:
+        if begins_confined:
             self._take_over_norms()
 
-    def products(self, cases: list[str]) -> np.ndarray:
+    def products(self) -> np.ndarray:
         """Of features, or of what was told of columns, and of covariates."""
-        values, covariates = self._seen.values, self._given(cases)
+        values, covariates = self._seen.values, self._given
         return values @ values.T + covariates @ covariates.T
 
     def set_weights(self, model: KernelModel) -> str:
         """The last layer gets the weights."""
-        seen, network, covariates = self._seen, self._plain_network(), self._given(self.fitted_cases)
+        seen, network, covariates = self._seen, self._plain_network(), self._given
         coefficients = model.dual @ seen.values
         with torch.no_grad():
             self._layer.weight.copy_(torch.from_numpy(coefficients @ seen.weight))
@@ -143,8 +147,10 @@ class ADNeXtProbeTrainer(FittedTrainer):
             "fits; choose another network, or train with layer_decay=0"
         )
 
-    def _given(self, cases: list[str]) -> np.ndarray:
-        """Covariates that the head adds, (N, L) float64."""
+    @property
+    def _given(self) -> np.ndarray:
+        """Covariates of `fitted_cases` that the head adds, (N, L) float64."""
+        cases = self.fitted_cases
         covariates = self.covariates(cases) if self.settings.covariates else None
         return np.zeros((len(cases), 0)) if covariates is None else covariates.astype(np.float64)
 
@@ -166,9 +172,15 @@ class ADNeXtProbeTrainer(FittedTrainer):
         layer = self._layer
         return next(name for name, module in self.network_of_images().named_modules() if module is layer)
 
-    @cached_property
+    @property
     def _told(self) -> Told:
-        """What the first weights' last layer says of the columns of the bottleneck.
+        """What the first weights' last layer says of the columns of the bottleneck."""
+        rows, tensors = self._rows_told(), self._first["network_weights"]
+        weight, bias = (tensors[f"{self._name_of_layer}.{kind}"] for kind in ("weight", "bias"))
+        return Told(weight=weight.cpu().double().numpy()[rows], bias=bias.cpu().double().numpy()[rows])
+
+    def _rows_told(self) -> np.ndarray:
+        """Which outputs of the first weights' network are of the columns of the bottleneck.
 
         Raises:
             WeightsError: they were not taught by `proxy`.
@@ -188,6 +200,4 @@ class ADNeXtProbeTrainer(FittedTrainer):
             if name not in places:
                 near = nearest_names(name, places)
                 raise UnknownNameError(f"bottleneck: {self._first_weights()} tells nothing of {name!r}{near}")
-        rows = np.concatenate([np.arange(*places[name]) for name in self.settings.bottleneck])
-        weight, bias = (self._first["network_weights"][f"{self._name_of_layer}.{kind}"] for kind in ("weight", "bias"))
-        return Told(weight=weight.cpu().double().numpy()[rows], bias=bias.cpu().double().numpy()[rows])
+        return np.concatenate([np.arange(*places[name]) for name in self.settings.bottleneck])
