@@ -51,8 +51,8 @@ def main() -> None:
     of_images = [name for name in means if not ARMS[name].has_regions]
     bottlenecks = [name for name in of_images if "bottleneck" in ARMS[name].settings]
     chosen = {
-        "network": _best(of_images, means),
-        "network_told_regions": _best([name for name in means if ARMS[name].has_regions], means),
+        "network": _best(of_images, arms),
+        "network_told_regions": _best([name for name in means if ARMS[name].has_regions], arms),
     }
     tables = {name: means[arm] for name, arm in chosen.items()}
     tables |= {
@@ -159,8 +159,8 @@ def _auc_on_selection(table: pd.DataFrame) -> float:
     return float(np.mean([roc_auc_score(one["target"] == "AD", one[POSITIVE]) for _, one in selection.groupby("fold")]))
 
 
-def _best(names: list[str], means: dict[str, pd.DataFrame]) -> str:
-    return max(names, key=lambda name: _auc_on_selection(means[name]))
+def _best(names: list[str], arms: dict[str, dict]) -> str:
+    return max(names, key=lambda name: arms[name]["auc_on_selection"])
 
 
 def _in_words(row: dict) -> str:

@@ -160,7 +160,7 @@ class ResumableRun(TellingTrainer, ABC):
         self._drawn_at = float("-inf")  # when the figure of progress was drawn last, on the monotonic clock
         self._kernels: dict[str, Any] | None = None  # how a GPU computes convolutions, as was chosen
         self._corpus: Corpus | None = None  # whom the network has seen; of the first process only
-        self.noted: dict[str, Any] | None = None  # what `checkpoint_notes` said beside scales, of a state gone on from
+        self._noted: dict[str, Any] | None = None  # what `checkpoint_notes` said beside scales, of a state gone on from
         if self.device.type == "cpu":
             keep_large_buffers()
             torch.set_num_threads(cpu_threads())
@@ -275,7 +275,7 @@ class ResumableRun(TellingTrainer, ABC):
         self.current_epoch = checkpoint["current_epoch"]
         self._best, self._best_epoch = notes.best, notes.best_epoch
         self._corpus = notes.pretraining_data
-        self.noted = notes.further or None
+        self._noted = notes.further or None
 
     # ------------------------------------------------------------------ private
 

@@ -14,6 +14,7 @@ import torch
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.evaluation.studies.kernel_fit import KernelModel, fit_classes, fit_number
+from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.settings import FittedSettings
 from adnext_plugin.trainers.labelled import ADNeXtTrainer
 from adnext_plugin.training.plan_resolution import COMMAND_LAYERS, Layer
@@ -33,7 +34,7 @@ class FittedTrainer(ADNeXtTrainer):
 
     @abstractmethod
     def set_weights(self, model: KernelModel) -> str:
-        """Give the network the weights of the model of `fitted_cases`; in words, what is looked at."""
+        """Give the network of images the weights of the model of `fitted_cases`; in words, what of images it sees."""
 
     # ------------------------------------------------------------------ the life of a run
 
@@ -59,9 +60,13 @@ class FittedTrainer(ADNeXtTrainer):
         """Fit, score `selection`, save."""
         self.on_epoch_start()
         fitted = self._fitted
-        looked_at = self.set_weights(fitted)
+        of_images = self.set_weights(fitted)
+        network = self._plain_network()
+        if isinstance(network, WithCovariates):
+            with torch.no_grad():
+                network.covariate_head.weight.copy_(torch.from_numpy(fitted.dual @ self.fitted_covariates))
         self.print_to_log_file(
-            f"Fitted on {len(self.fitted_cases)} cases and {looked_at}; strength "
+            f"Fitted on {len(self.fitted_cases)} cases and {self._looked_at(of_images)}; strength "
             f"{fitted.strength:.2g} was best for people left out ({self._chosen_by} {fitted.inner_score:.4g})"
         )
         loss = self._predict(self.do_split()[0]).summary()["loss"]
@@ -81,18 +86,25 @@ class FittedTrainer(ADNeXtTrainer):
 
     def checkpoint_notes(self) -> dict:
         """What outputs are relative to, how strong the penalty is, and what was said of `selection` unseen."""
-        if self.noted is None:
+        if self._noted is None:
             fitted = self._fitted
-            self.noted = {"strength": fitted.strength, "inner_score": fitted.inner_score}
+            self._noted = {"strength": fitted.strength, "inner_score": fitted.inner_score}
             if self.settings.learn_from_selection:
-                self.noted["selection_outputs"] = self._left_out.tolist()
-        return {**super().checkpoint_notes(), **self.noted}
+                self._noted["selection_outputs"] = self._left_out.tolist()
+        return {**super().checkpoint_notes(), **self._noted}
 
     @property
     def fitted_cases(self) -> list[str]:
         """Those of `train`, and those of `selection` where the settings say so."""
         training, compared_on = self.do_split()
         return sorted([*training, *compared_on]) if self.settings.learn_from_selection else training
+
+    @property
+    def fitted_covariates(self) -> np.ndarray:
+        """The settings' covariates of `fitted_cases`, (N, L) float64."""
+        cases = self.fitted_cases
+        covariates = self.covariates(cases) if self.settings.covariates else None
+        return np.zeros((len(cases), 0)) if covariates is None else covariates.astype(np.float64)
 
     # ------------------------------------------------------------------ private
 
@@ -104,7 +116,7 @@ class FittedTrainer(ADNeXtTrainer):
     def _predict_selection(self) -> Predictions:
         """What inner folds say of the cases of `selection` that they left out: thresholds need unseen people."""
         cases = self._data.parts["selection"]
-        noted = (self.noted or {}).get("selection_outputs")
+        noted = (self._noted or {}).get("selection_outputs")
         outputs = torch.from_numpy(self._left_out if noted is None else np.array(noted, dtype=np.float64))
         return self._predictions(cases, [{"indices": torch.arange(len(cases)), "outputs": outputs}])
 
@@ -132,6 +144,12 @@ class FittedTrainer(ADNeXtTrainer):
             folds=settings.inner_folds,
             seed=settings.seed,
         )
+
+    def _looked_at(self, of_images: str) -> str:
+        count = len(self.settings.covariates)
+        if self.settings.image_weight == 0:
+            return f"{count} covariates alone"
+        return f"{of_images} and {count} covariates" if count else of_images
 
     @property
     def _chosen_by(self) -> str:

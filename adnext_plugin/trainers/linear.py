@@ -19,7 +19,6 @@ from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
 from adnext_plugin.evaluation.studies.kernel_fit import KernelModel
 from adnext_plugin.evaluation.studies.smoothing import Smoothing
 from adnext_plugin.networks.families.linear import VoxelMask, VoxelWeights
-from adnext_plugin.networks.with_covariates import WithCovariates, network_of_images
 from adnext_plugin.paths import REGION_VOLUME
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.settings import LinearSettings
@@ -53,34 +52,25 @@ class ADNeXtLinearTrainer(FittedTrainer):
 
     def set_weights(self, model: KernelModel) -> str:
         """Voxels get weights inside the mask; how many those are."""
-        voxels = self._kernel.weights(model)
-        network = self._plain_network()
-        images = network_of_images(network)
+        voxels, images = self._kernel.weights(model), self.network_of_images()
         mask, weights = cast(VoxelMask, images.encoder), cast(VoxelWeights, images.head)
         with torch.no_grad():
             mask.mask.copy_(torch.from_numpy(voxels.mask_czyx))
             weights.weight.copy_(torch.from_numpy(voxels.weights_kczyx))
             weights.bias.copy_(torch.from_numpy(voxels.offset))
-            if isinstance(network, WithCovariates):
-                network.covariate_head.weight.copy_(torch.from_numpy(voxels.covariate_weights))
-        count = len(self.settings.covariates)
-        if self.settings.image_weight == 0:
-            return f"{count} covariates alone"
-        seen = f"{int(voxels.mask_czyx.sum())} voxels"
-        return f"{seen} and {count} covariates" if count else seen
+        return f"{int(voxels.mask_czyx.sum())} voxels"
 
     # ------------------------------------------------------------------ private
 
     @cached_property
     def _kernel(self) -> VoxelKernel:
         settings, cases = self.settings, self.fitted_cases
-        covariates = self.covariates(cases)
         return VoxelKernel(
             self._images,
             cases,
             mask_of(self._images, cases, settings.mask_share, self._channels),
             Smoothing.of(settings.smoothing_mm, self.plan.preprocessing.spacing_mm),
-            np.zeros((len(cases), 0)) if covariates is None else covariates,
+            self.fitted_covariates,
             settings.image_weight,
         )
 

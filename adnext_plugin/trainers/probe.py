@@ -22,21 +22,12 @@ from torch import nn
 from adnext_plugin.errors import SettingsError, UnknownNameError, WeightsError, nearest_names
 from adnext_plugin.evaluation.studies.kernel_fit import KernelModel
 from adnext_plugin.networks.features import feature_layer
-from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.pretraining.proxy.options import ProxyOptions
 from adnext_plugin.records import from_json
 from adnext_plugin.settings import ProbeSettings
 from adnext_plugin.trainers.fitted import FittedTrainer
 from adnext_plugin.training.checkpoint_notes import find_notes
 from adnext_plugin.training.weights import read_checkpoint
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Told:
-    """What the last layer of a pre-training said of some columns: `weight` (P, D) of features, and `bias` (P,)."""
-
-    weight: np.ndarray
-    bias: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,21 +66,19 @@ class ADNeXtProbeTrainer(FittedTrainer):
 
     def products(self) -> np.ndarray:
         """Of features, or of what was told of columns, and of covariates."""
-        values, covariates = self._seen.values, self._given
+        values, covariates = self._seen.values, self.fitted_covariates
         return values @ values.T + covariates @ covariates.T
 
     def set_weights(self, model: KernelModel) -> str:
         """The last layer gets the weights."""
-        seen, network, covariates = self._seen, self._plain_network(), self._given
+        seen = self._seen
         coefficients = model.dual @ seen.values
         with torch.no_grad():
             self._layer.weight.copy_(torch.from_numpy(coefficients @ seen.weight))
             self._layer.bias.copy_(torch.from_numpy(model.offset + coefficients @ seen.bias))
-            if isinstance(network, WithCovariates):
-                network.covariate_head.weight.copy_(torch.from_numpy(model.dual @ covariates))
-        what = f"what the encoder tells of {', '.join(self.settings.bottleneck)}" if self.settings.bottleneck else ""
-        what = what or f"{seen.weight.shape[1]} features"
-        return f"{what} and {covariates.shape[1]} covariates" if covariates.shape[1] else what
+        if self.settings.bottleneck:
+            return f"what the encoder tells of {', '.join(self.settings.bottleneck)}"
+        return f"{seen.weight.shape[1]} features"
 
     # ------------------------------------------------------------------ private
 
@@ -99,21 +88,22 @@ class ADNeXtProbeTrainer(FittedTrainer):
         cases, training = self.fitted_cases, set(self.do_split()[0])
         features = self._features(cases)
         width = features.shape[1]
-        told = self._told if self.settings.bottleneck else Told(weight=np.eye(width), bias=np.zeros(width))
-        values = features @ told.weight.T + told.bias
+        weight, bias = self._told if self.settings.bottleneck else (np.eye(width), np.zeros(width))
+        values = features @ weight.T + bias
         of_training = values[[case in training for case in cases]]
         means, deviations = of_training.mean(axis=0), of_training.std(axis=0)
         # all features together count as much as a covariate, and so does each column that is told
-        weight = self.settings.image_weight / (1 if self.settings.bottleneck else width)
-        scale = np.sqrt(weight) / np.where(deviations > 0, deviations, 1.0)
+        share = self.settings.image_weight / (1 if self.settings.bottleneck else width)
+        scale = np.sqrt(share) / np.where(deviations > 0, deviations, 1.0)
         return Standardised(
-            values=(values - means) * scale, weight=scale[:, None] * told.weight, bias=scale * (told.bias - means)
+            values=(values - means) * scale, weight=scale[:, None] * weight, bias=scale * (bias - means)
         )
 
     @torch.no_grad()
     def _features(self, cases: list[str]) -> np.ndarray:
         """What the last layer is given of each case, (N, D) float64."""
         network, layer = self.network_of_images().eval(), self._layer
+        is_told = bool(getattr(network, "columns", ()))
         given: list[torch.Tensor] = []
         found = []
         hook = layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].float()))
@@ -121,7 +111,6 @@ class ADNeXtProbeTrainer(FittedTrainer):
             for batch in self._loader(cases).batches(epoch=0):
                 batch = batch.to(self.device)
                 with self.arithmetic():
-                    is_told = bool(getattr(network, "columns", ()))
                     outputs = network(batch.images, batch.covariates) if is_told else network(batch.images)
                 # what is averaged after the last layer, as answers for a scan and its mirror image, may be so before it
                 rows = torch.stack([one.reshape(len(outputs), -1, one.shape[-1]).mean(dim=1) for one in given]).mean(0)
@@ -147,19 +136,13 @@ class ADNeXtProbeTrainer(FittedTrainer):
             "fits; choose another network, or train with layer_decay=0"
         )
 
-    @property
-    def _given(self) -> np.ndarray:
-        """Covariates of `fitted_cases` that the head adds, (N, L) float64."""
-        cases = self.fitted_cases
-        covariates = self.covariates(cases) if self.settings.covariates else None
-        return np.zeros((len(cases), 0)) if covariates is None else covariates.astype(np.float64)
-
     def _take_over_norms(self) -> None:
         """What lies between the encoder and the last layer is part of what was told."""
         network, saved = self.network_of_images(), self._first["network_weights"]
         own, last = network.state_dict(), f"{self._name_of_layer}."
-        taken = {name: value for name, value in saved.items() if name in own and not name.startswith(last)}
-        network.load_state_dict({**own, **taken})
+        # of a network that ends in two layers, which is refused later, the other one does not fit either
+        fitting = [name for name in own if name in saved and saved[name].shape == own[name].shape]
+        network.load_state_dict({**own, **{name: saved[name] for name in fitting if not name.startswith(last)}})
 
     @cached_property
     def _first(self) -> dict:
@@ -173,11 +156,11 @@ class ADNeXtProbeTrainer(FittedTrainer):
         return next(name for name, module in self.network_of_images().named_modules() if module is layer)
 
     @property
-    def _told(self) -> Told:
-        """What the first weights' last layer says of the columns of the bottleneck."""
+    def _told(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (P, D) and biases (P,) by which the first weights' last layer tells the bottleneck's columns."""
         rows, tensors = self._rows_told(), self._first["network_weights"]
-        weight, bias = (tensors[f"{self._name_of_layer}.{kind}"] for kind in ("weight", "bias"))
-        return Told(weight=weight.cpu().double().numpy()[rows], bias=bias.cpu().double().numpy()[rows])
+        weight, bias = (tensors[f"{self._name_of_layer}.{kind}"].cpu().double().numpy() for kind in ("weight", "bias"))
+        return weight[rows], bias[rows]
 
     def _rows_told(self) -> np.ndarray:
         """Which outputs of the first weights' network are of the columns of the bottleneck.

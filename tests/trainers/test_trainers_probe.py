@@ -1,6 +1,5 @@
 """Linear probes as trainers: the optimum of the last layer, and files as of any run."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -209,7 +208,10 @@ def test_what_cannot_be_probed_is_one_line(toy: Workspace, weights: Path, tmp_pa
     assert "without epochs and rates, so that learning_rate" in says(_train(weights, "--set", "learning_rate=1e-3"))
 
 
-def test_a_network_with_two_last_layers_is_refused(toy: Workspace, tmp_path: Path, install, capsys) -> None:
+@pytest.mark.parametrize("is_confined", [False, True])
+def test_a_network_with_two_last_layers_is_refused(
+    toy: Workspace, weights: Path, tmp_path: Path, install, capsys, is_confined
+) -> None:
     code = (
         "from adnext_plugin.plan import NetworkSettings\n"
         "from adnext_plugin.trainers.probe import ADNeXtProbeTrainer\n"
@@ -219,10 +221,11 @@ def test_a_network_with_two_last_layers_is_refused(toy: Workspace, tmp_path: Pat
         "    takes_network_options = False\n"
     )
     install("two_heads", code, {"adnext.trainers": {"ProbeOfNiT": "two_heads:ProbeOfNiT"}})
-    network = build_network(NetworkSettings(name="nit"), 1, 2, (32, 32, 32))
-    weights = tmp_path / "nit.pth"
-    torch.save({"network_weights": network.state_dict()}, weights)
-    assert _train(weights, "--other-people", json.dumps("a test"), trainer="ProbeOfNiT") == 2
+    network = build_network(NetworkSettings(name="nit"), 1, 3, (32, 32, 32))
+    block = torch.load(weights, weights_only=True)["adnext"]  # as if it had been taught age and sex
+    torch.save({"network_weights": network.state_dict(), "adnext": block}, tmp_path / "nit.pth")
+    confined = ["--set", BOTTLENECK] if is_confined else []
+    assert _train(tmp_path / "nit.pth", "--other-people", "a test", *confined, trainer="ProbeOfNiT") == 2
     assert "network nit does not end in one linear layer" in capsys.readouterr().err
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.pretraining.contrast.objective import ContrastiveObjective
 from adnext_plugin.trainers.self_supervised import SelfSupervisedTrainer
-from adnext_plugin.trainers.variants.small import OPTIONS
+from adnext_plugin.trainers.variants.small import small
 from adnext_plugin.trainers.variants.table import SIZES, Row, adnext, trainer_in, trainers_of
 
 
@@ -31,7 +31,7 @@ TRAINERS = trainers_of(
         },
         "ADNeXtContrastiveTrainer_T_Small": Row(
             what="Pre-trains the network of ADNeXtTrainer_T_Small by y-aware contrast of ages.",
-            network=adnext("T", **OPTIONS),
+            network=small("T"),
             settings=ADNEXT,
         ),
         "ADNeXtContrastiveDenseNet121Trainer": Row(

@@ -1,7 +1,7 @@
 """Linear probes of AD-NeXt: for cohorts too small to train one on."""
 
 from adnext_plugin.trainers.probe import ADNeXtProbeTrainer
-from adnext_plugin.trainers.variants.small import OPTIONS
+from adnext_plugin.trainers.variants.small import small
 from adnext_plugin.trainers.variants.table import Row, adnext, trainer_in, trainers_of
 
 TRAINERS = trainers_of(
@@ -16,7 +16,7 @@ TRAINERS = trainers_of(
     | {
         f"ADNeXtProbeTrainer_{size}_Small": Row(
             what=f"Linear model of the features of a frozen network of ADNeXtTrainer_{size}_Small.",
-            network=adnext(size, **OPTIONS),
+            network=small(size),
         )
         for size in "TSB"
     },

@@ -2,8 +2,8 @@
 
 from adnext_plugin.pretraining.proxy.objective import ProxyObjective
 from adnext_plugin.trainers.self_supervised import SelfSupervisedTrainer
-from adnext_plugin.trainers.variants.small import OPTIONS
-from adnext_plugin.trainers.variants.table import Row, adnext, trainer_in, trainers_of
+from adnext_plugin.trainers.variants.small import small
+from adnext_plugin.trainers.variants.table import Row, trainer_in, trainers_of
 
 
 class ADNeXtProxyTrainer(SelfSupervisedTrainer):
@@ -18,7 +18,7 @@ TRAINERS = trainers_of(
     {
         f"ADNeXtProxyTrainer_{size}_Small": Row(
             what=f"Pre-trains the network of ADNeXtTrainer_{size}_Small to tell people's age and sex.",
-            network=adnext(size, **OPTIONS),
+            network=small(size),
         )
         for size in "TSB"
     },
