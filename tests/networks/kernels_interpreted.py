@@ -16,6 +16,7 @@ import torch.nn.functional as F
 import triton.runtime.interpreter as interpreter
 from torch import nn
 
+from adnext_plugin.networks.kernels import depthwise_visible
 from adnext_plugin.networks.kernels.depthwise import (
     CHANNELS_LAST,
     CONTIGUOUS,
@@ -26,7 +27,7 @@ from adnext_plugin.networks.kernels.depthwise import (
     depthwise3d,
     filters_of,
 )
-from adnext_plugin.networks.kernels.depthwise_visible import depthwise3d_visible
+from adnext_plugin.networks.kernels.depthwise_visible import cell_edge, depthwise3d_visible, reach, tables_of
 from adnext_plugin.networks.kernels.layer_norm import layer_norm
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import computed_in, failure
@@ -94,21 +95,32 @@ def response_norm(size: tuple, per_sample: tuple | None, dtype: torch.dtype = to
     return errors(found, (expected, *torch.autograd.grad(expected, (x, norm.gamma, norm.beta), grad.double())))
 
 
-def among_visible(grid: tuple, side: int, channels: int, kernel_size: int) -> list[float]:
+def among_visible(grid: tuple, side: int, channels: int, kernel_size: int, edge: int | None = None) -> list[float]:
     """Of the output and the gradients of tokens, weight and bias, beside the whole volume with masked tokens at 0."""
+    edge = edge or cell_edge(side, kernel_size)
     visible = torch.rand(grid) < 0.6
     visible[0, 0, 0, 0], visible[0, 1, 0, 0], visible[-1, -1, -1, -1] = True, True, False
     patches = VisiblePatches(visible, torch.device("cpu"))
     x, grad = torch.randn(2, patches.count, side, side, side, channels).unbind()
     x.requires_grad_()
     conv = nn.Conv3d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
-    found = depthwise3d_visible(x, filters_of(conv.weight), conv.bias, patches.neighbours())
+    tables = tables_of(patches.around_cells(side, edge, reach(edge, kernel_size)), edge)
+    found = depthwise3d_visible(x, filters_of(conv.weight), conv.bias, edge, tables)
     found = (found, *torch.autograd.grad(found, (x, *conv.parameters()), grad))
     x, conv = x.detach().double().requires_grad_(), conv.double()
     rows, size = patches.rows_in_volume(side), (grid[0], *[cells * side for cells in grid[1:]])
     volume = whole_volume(x.reshape(-1, channels), rows, size).permute(0, 4, 1, 2, 3)
     expected = conv(volume).permute(0, 2, 3, 4, 1).reshape(-1, channels)[rows].view(x.shape)
     return errors(found, (expected, *torch.autograd.grad(expected, (x, *conv.parameters()), grad.double())))
+
+
+def by_small_planes() -> list[float]:
+    """Of patches that are cut into cells which are taken a plane at a time; as small as shows that."""
+    usual, depthwise_visible.PLANES = depthwise_visible.PLANES, 2
+    try:
+        return among_visible((1, 2, 1, 1), 4, 2, 3, edge=2)
+    finally:
+        depthwise_visible.PLANES = usual
 
 
 def norm_of_channels(size: tuple, dtype: torch.dtype = torch.float32) -> list[float]:
@@ -177,7 +189,11 @@ CASES: dict[str, Callable[[], list[float]]] = {
     "k3, channels last": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[1]),
     "k3, bfloat16": lambda: convolution((1, 3, 2, 4), 4, 3, None, BF16),
     "k3 among visible patches": lambda: among_visible((2, 2, 2, 2), 1, 3, 3),
-    "k5 among visible patches": lambda: among_visible((1, 2, 2, 1), 2, 2, 5),
+    "k5 among visible patches": lambda: among_visible((1, 2, 1, 1), 2, 2, 5),
+    "k5 among visible patches of a token": lambda: among_visible((1, 3, 1, 2), 1, 3, 5),
+    "k3 among visible patches of cells": lambda: among_visible((1, 2, 1, 1), 4, 2, 3, edge=2),
+    "k3 among visible patches, by planes": lambda: among_visible((1, 2, 2, 1), 4, 3, 3),
+    "k3 among visible patches, by planes of cells": by_small_planes,
     "response norm": lambda: response_norm((3, 2, 3, 5, 6), None),
     "response norm of patches": lambda: response_norm((4, 2, 2, 2, 6), (1, 3)),
     "response norm, bfloat16": lambda: response_norm((2, 2, 3, 5, 6), None, BF16),

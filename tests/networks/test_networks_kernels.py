@@ -65,6 +65,10 @@ def without_triton(monkeypatch) -> None:
         "k3, channels last",
         "k3 among visible patches",
         "k5 among visible patches",
+        "k5 among visible patches of a token",
+        "k3 among visible patches of cells",
+        "k3 among visible patches, by planes",
+        "k3 among visible patches, by planes of cells",
     ],
 )
 def test_the_convolution_and_its_gradients_are_those_of_float64(errors: dict, case: str) -> None:

@@ -1,5 +1,7 @@
 """All ways of encoding visible patches give one result, which is that of a sparse network."""
 
+import itertools
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -170,13 +172,24 @@ def test_patches_of_known_number_need_no_counting(ways: tuple, monkeypatch) -> N
     assert all(torch.equal(found[name], value) for name, value in counted.items())
 
 
-def test_neighbours_are_those_next_door() -> None:
-    visible = torch.zeros(2, 1, 2, 3, dtype=torch.bool)
-    visible[0, 0, 0, 1] = visible[0, 0, 1, 2] = visible[1, 0, 0, 1] = True
-    around = VisiblePatches(visible, torch.device("cpu")).neighbours()
-    assert around.dtype == torch.int32 and around[:, 1, 1, 1].tolist() == [0, 1, 2]
-    assert around[0, 1, 2, 2] == 1 and around[1, 1, 0, 0] == 0
-    assert (around >= 0).sum() == 5  # each itself, and the two that touch each other
+@pytest.mark.parametrize(("side", "edge", "reach"), [(1, 1, 1), (2, 2, 2), (4, 2, 1), (6, 2, 2), (8, 4, 1)])
+def test_the_cells_around_one_are_those_next_door(side: int, edge: int, reach: int) -> None:
+    visible = draw_visible((2, 2, 3), 0.5, [(3, sample) for sample in range(2)])
+    patches = VisiblePatches(visible, torch.device("cpu"), each=6)
+    around = patches.around_cells(side, edge, reach)
+    # where each token is, by the table that the volume is filled by
+    size = [2, *[cells * side for cells in visible.shape[1:]]]
+    token = torch.full((math.prod(size),), -1)
+    token[patches.rows_in_volume(side)] = torch.arange(12 * side**3)
+    token = token.view(size)
+    assert around.dtype == torch.int32 and len(around) == 12 * (side // edge) ** 3
+    for one in around:
+        (place,) = (token == one[reach, reach, reach]).nonzero().tolist()
+        for offset in itertools.product(range(-reach, reach + 1), repeat=3):
+            other = [start + edge * step for start, step in zip(place[1:], offset, strict=True)]
+            is_inside = all(0 <= at < length for at, length in zip(other, size[1:], strict=True))
+            expected = token[place[0], *other] if is_inside else -1
+            assert one[tuple(reach + step for step in offset)] == expected
 
 
 def test_without_minkowski_engine_its_backend_says_so(monkeypatch) -> None:

@@ -160,19 +160,26 @@ def fastest(
 def _milliseconds(run: Callable, tile: ConvolutionTile | WeightTile | str, to_beat: float | None) -> float:
     """Of one call; a rough figure where that already is far from the best."""
     run(tile)  # compiles
-    rough = _timed(run, tile, 1)
+    rough = milliseconds_on_gpu(lambda: run(tile), 1)
     if to_beat is not None and rough > 3 * to_beat:
         return rough
-    return min(_timed(run, tile, CALLS) for _ in range(3))
+    return min(milliseconds_on_gpu(lambda: run(tile), CALLS) for _ in range(3))
 
 
-def _timed(run: Callable, tile: ConvolutionTile | WeightTile | str, calls: int) -> float:
+def milliseconds_on_gpu(call: Callable[[], Any], calls: int, wait_cycles: int = WAIT_CYCLES) -> float:
+    """What the current GPU takes for a call, once all are lined up.
+
+    Args:
+        call: to be timed.
+        calls: of which the mean is taken.
+        wait_cycles: for which the GPU sleeps in the meantime.
+    """
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
-    torch.cuda._sleep(WAIT_CYCLES)
+    torch.cuda._sleep(wait_cycles)
     start.record()
     for _ in range(calls):
-        run(tile)
+        call()
     end.record()
     end.synchronize()
     return start.elapsed_time(end) / calls

@@ -1,93 +1,174 @@
-"""Depthwise 3D convolution among visible patches, (N, p, p, p, C), as an operator of torch in Triton."""
+"""Depthwise 3D convolution among visible patches, (N, p, p, p, C), as an operator of torch in Triton.
+
+Patches are cut into cells, see `depthwise_visible_triton`. Where the cells lie is said by tables, which are made once
+for a mask and serve all convolutions of a stage.
+"""
+
+from collections.abc import Sequence
 
 import torch
 
 from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, power_of_two
 
-ROWS = 4
-FILTER_ROWS = 4  # along Y, for which a program sums up the filter's gradient
-PROGRAMS = 528  # that keep a GPU busy
+PLANES = 4  # edge of the cells that are taken a plane at a time
+PROGRAMS = 1056  # warps that keep a GPU busy with the filter's gradient, at 8 to each processor of an H100
+PAIRS = 8  # of small cells that a program of the filter's gradient takes at a time
+PAIRS_OF_CHUNK, CHUNKS = 256, 4
+
+
+def cell_edge(side: int, kernel_size: int) -> int:
+    """Tokens along the edge of a cell, for patches of so many along theirs."""
+    if side % PLANES == 0 and kernel_size // 2 <= PLANES:
+        return PLANES
+    return 2 if side % 2 == 0 else 1
+
+
+def reach(edge: int, kernel_size: int) -> int:
+    """Cells that a convolution looks at to each side."""
+    return ceil_div(kernel_size // 2, edge)
+
+
+def tables_of(around: torch.Tensor, edge: int) -> list[torch.Tensor]:
+    """What the operator needs to know of a mask; computed on the device, without waiting for it.
+
+    Args:
+        around: (cells, W, W, W) in int32, the first token of each cell around one, -1 where none is visible; W is
+            twice the reach, and one for the cell itself.
+        edge: of the cells.
+    """
+    if edge == PLANES:
+        return [around]
+    cells, places = len(around), around[0].numel()
+    near = around.view(cells, places)
+    own, known = near[:, places // 2], near >= 0
+    every_place = torch.arange(places, dtype=torch.int32, device=near.device).expand_as(near)
+    pairs = own[None].expand(places, cells), near.t()
+    return [own.contiguous(), *_kept(known, near, every_place), *_kept(known.t(), *pairs)]
+
+
+def _kept(known: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """In each row what is `known`, one after the other, of each of the values (rows, n), and how many that is."""
+    rows, length = known.shape
+    place = torch.where(known, known.cumsum(1) - 1, length)
+    kept = [value.new_zeros(rows, length + 1).scatter_(1, place, value)[:, :length] for value in values]
+    return torch.stack(kept), known.sum(1, dtype=torch.int32)
 
 
 @torch.library.custom_op("adnext::depthwise3d_visible", mutates_args=())
 def depthwise3d_visible(
-    x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, neighbours: torch.Tensor
+    x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, edge: int, tables: Sequence[torch.Tensor]
 ) -> torch.Tensor:
     """Convolve the tokens of visible patches; masked ones count as zero.
 
     Args:
-        x: (N, p, p, p, C), with p at least K // 2.
+        x: (N, p, p, p, C).
         filters: (K, K, K, C).
         bias: (C,).
-        neighbours: (N, 3, 3, 3) in int32, which patch lies next to each along z, y, x, or -1.
+        edge: as `cell_edge` says.
+        tables: as `tables_of` makes them.
     """
-    return _convolved(x.contiguous(), filters.contiguous(), bias, neighbours, flip=False)
+    return _convolved(x.contiguous(), filters.contiguous(), bias, edge, tables, flip=False)
 
 
 @torch.library.custom_op("adnext::depthwise3d_visible_backward", mutates_args=())
 def depthwise3d_visible_backward(
-    grad: torch.Tensor, x: torch.Tensor, filters: torch.Tensor, neighbours: torch.Tensor
+    grad: torch.Tensor, x: torch.Tensor, filters: torch.Tensor, edge: int, tables: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of tokens, and of filters and bias, (K³ + 1, C)."""
-    from adnext_plugin.networks.kernels.depthwise_visible_triton import weight_gradient_visible
-
     grad, x = grad.contiguous(), x.contiguous()
-    grad_x = _convolved(grad, filters.contiguous(), None, neighbours, flip=True)
-    side, channels, kernel_size = x.shape[1], x.shape[4], filters.shape[0]
-    rows, width = x.shape[0] * side * side, _width(channels)
-    filter_rows = min(FILTER_ROWS, kernel_size)
-    groups = kernel_size * ceil_div(kernel_size, filter_rows)
-    blocks = ceil_div(channels, width)
-    chunks = max(1, min(ceil_div(rows, ROWS), ceil_div(PROGRAMS, groups * blocks)))
-    partial = torch.empty(chunks * ROWS, kernel_size**3 + 1, channels, dtype=torch.float32, device=x.device)
-    with on_device_of(x):
-        weight_gradient_visible[(chunks, groups, blocks)](
-            x, grad, partial, neighbours, rows, chunks, side, channels, kernel_size, filter_rows, ROWS, width,
-            num_warps=ROWS,
-        )  # fmt: skip
-    return grad_x, partial.sum(dim=0)
+    grad_x = _convolved(grad, filters.contiguous(), None, edge, tables, flip=True)
+    of_filters = _by_planes if edge == PLANES else _by_cells
+    return grad_x, of_filters(x, grad, filters.shape[0], edge, tables)
 
 
 @depthwise3d_visible.register_fake
-def _(x, filters, bias, neighbours):
+def _(x, filters, bias, edge, tables):
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 @depthwise3d_visible_backward.register_fake
-def _(grad, x, filters, neighbours):
+def _(grad, x, filters, edge, tables):
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     return grad_x, filters.new_empty(filters.shape[0] ** 3 + 1, filters.shape[-1])
 
 
 def _keep(ctx, inputs, output) -> None:
-    x, filters, bias, neighbours = inputs
-    ctx.save_for_backward(x, filters, neighbours)
-    ctx.has_bias = bias is not None
+    x, filters, bias, edge, tables = inputs
+    ctx.save_for_backward(x, filters, *tables)
+    ctx.has_bias, ctx.edge = bias is not None, edge
 
 
-def _differentiate(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    x, filters, neighbours = ctx.saved_tensors
-    grad_x, grad_weight = depthwise3d_visible_backward(grad, x, filters, neighbours)
-    return grad_x, grad_weight[:-1].view(filters.shape), grad_weight[-1] if ctx.has_bias else None, None
+def _differentiate(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | list[None] | None, ...]:
+    x, filters, *tables = ctx.saved_tensors
+    grad_x, grad_weight = depthwise3d_visible_backward(grad, x, filters, ctx.edge, tables)
+    bias = grad_weight[-1] if ctx.has_bias else None
+    return grad_x, grad_weight[:-1].view(filters.shape), bias, None, [None] * len(tables)
 
 
 depthwise3d_visible.register_autograd(_differentiate, setup_context=_keep)
 
 
 def _convolved(
-    x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, neighbours: torch.Tensor, *, flip: bool
+    x: torch.Tensor,
+    filters: torch.Tensor,
+    bias: torch.Tensor | None,
+    edge: int,
+    tables: Sequence[torch.Tensor],
+    *,
+    flip: bool,
 ) -> torch.Tensor:
-    from adnext_plugin.networks.kernels.depthwise_visible_triton import convolve_visible
+    from adnext_plugin.networks.kernels import depthwise_visible_triton as kernels
 
-    side, channels = x.shape[1], x.shape[4]
-    rows, width = x.shape[0] * side * side, _width(channels)
-    out = torch.empty_like(x)
+    (side, channels), kernel_size = x.shape[3:], filters.shape[0]
+    width, given = _width(channels), (x, filters, filters if bias is None else bias)
+    out, cells, blocks = torch.empty_like(x), len(tables[0]), ceil_div(channels, _width(channels))
+    constants = {"S": side, "C": channels, "K": kernel_size, "E": edge, "BC": width}
+    constants |= {"FLIP": flip, "BIAS": bias is not None, "num_warps": 1}
     with on_device_of(x):
-        convolve_visible[(ceil_div(rows, ROWS), ceil_div(channels, width))](
-            x, filters, filters if bias is None else bias, out, neighbours, rows, side, channels, filters.shape[0],
-            ROWS, width, flip, bias is not None, num_warps=ROWS,
-        )  # fmt: skip
+        if edge == PLANES:
+            kernels.convolve_planes[(cells * edge, blocks)](*given, out, *tables, **constants)
+        else:
+            wide = 2 * reach(edge, kernel_size) + 1
+            kernels.convolve_cells[(cells, blocks)](*given, out, *tables[:3], cells, W=wide, **constants)
     return out
+
+
+def _by_planes(
+    x: torch.Tensor, grad: torch.Tensor, kernel_size: int, edge: int, tables: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    from adnext_plugin.networks.kernels.depthwise_visible_triton import weight_gradient_of_planes
+
+    (side, channels), cells = x.shape[3:], len(tables[0])
+    width, blocks = _width(channels), ceil_div(channels, _width(channels))
+    chunks = max(1, min(cells, ceil_div(PROGRAMS, kernel_size * blocks)))
+    partial = torch.empty(chunks, kernel_size**3 + 1, channels, dtype=torch.float32, device=x.device)
+    with on_device_of(x):
+        weight_gradient_of_planes[(chunks, kernel_size, blocks)](
+            x, grad, partial, *tables, cells, chunks, side, channels, kernel_size, edge, width, num_warps=1
+        )
+    return partial.sum(dim=0)
+
+
+def _by_cells(
+    x: torch.Tensor, grad: torch.Tensor, kernel_size: int, edge: int, tables: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    from adnext_plugin.networks.kernels import depthwise_visible_triton as kernels
+
+    (side, channels), cells = x.shape[3:], len(tables[0])
+    width, blocks = _width(channels), ceil_div(channels, _width(channels))
+    chunks = max(1, min(CHUNKS, cells // PAIRS_OF_CHUNK))
+    wide, shifts = 2 * reach(edge, kernel_size) + 1, 2 * edge - 1
+    partial = torch.empty(chunks, wide**3, shifts**3, channels, dtype=torch.float32, device=x.device)
+    found = torch.empty(kernel_size**3 + 1, channels, dtype=torch.float32, device=x.device)
+    with on_device_of(x):
+        kernels.weight_gradient_of_cells[(chunks, wide**3, blocks)](
+            x, grad, partial, *tables[3:], cells, side, channels, edge, PAIRS, width, num_warps=PAIRS
+        )
+        kernels.add_up_cells[(kernel_size**3, blocks)](
+            partial, found, chunks, channels, kernel_size, edge, wide, width, num_warps=1
+        )
+    torch.sum(grad, dim=(0, 1, 2, 3), dtype=torch.float32, out=found[-1])
+    return found
 
 
 def _width(channels: int) -> int:

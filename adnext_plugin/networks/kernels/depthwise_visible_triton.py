@@ -1,138 +1,355 @@
 """Depthwise 3D convolution among visible patches in Triton: masked patches are neither stored nor computed.
 
-Tokens are (N, p, p, p, C), patch after patch. A table says which patch lies next to each, so that nothing is gathered
-or scattered. A program takes R rows of p tokens along X and BC channels; p is at least half of the filter, so that a
-row sees three patches at most.
+Tokens are (N, p, p, p, C), patch after patch. Patches are cut into cells of E³ tokens, E being 4, 2 or 1, and tables
+say at which token the cells around a cell begin that are visible. Nothing is gathered or scattered, and no product
+with what is masked is made. A program is one warp, so that which cells it leaves out is no question of others.
+
+Cells of 4³ are taken a plane at a time: a plane of 4² outputs and one of 4² inputs have up to 16² products under a
+kernel of 7, for 16 tokens and 49 taps loaded. Smaller cells are taken whole,
+one pair of them after the other.
 """
 
 import triton
 import triton.language as tl
 
-from adnext_plugin.networks.kernels.depthwise_triton import _added, _taps
+
+@triton.constexpr_function
+def _is_in(place, length):
+    return 0 <= place < length
 
 
 @triton.jit
-def convolve_visible(
+def _load(ptr, known, C: tl.constexpr, BC: tl.constexpr):
+    value = tl.load(ptr) if C % BC == 0 else tl.load(ptr, mask=known, other=0.0)
+    return value.to(tl.float32)
+
+
+@triton.jit
+def convolve_planes(
     x_ptr,
     filter_ptr,  # (K, K, K, C)
     bias_ptr,
     y_ptr,
-    neighbours_ptr,  # (N, 3, 3, 3), -1 where there is none
-    rows,  # N p²
+    around_ptr,  # (cells, 3, 3, 3): first token of the cells around each along z, y, x, -1 where none is visible
     S: tl.constexpr,  # p
     C: tl.constexpr,
     K: tl.constexpr,
-    R: tl.constexpr,
+    E: tl.constexpr,  # not less than K // 2
     BC: tl.constexpr,
     FLIP: tl.constexpr,
     BIAS: tl.constexpr,
 ):
     P: tl.constexpr = K // 2
-    row = tl.program_id(0) * R + tl.arange(0, R)[:, None]
-    c = tl.program_id(1) * BC + tl.arange(0, BC)[None, :]
+    zo = tl.program_id(0) % E
+    around = around_ptr + tl.program_id(0) // E * 27
+    c = tl.program_id(1) * BC + tl.arange(0, BC)
     known = c < C
-    there = row < rows
-    patch = row // (S * S)
-    z = row // S % S
-    y = row % S
-    start = tl.zeros((R, BC), tl.float32)
+    start = tl.zeros((BC,), tl.float32)
     if BIAS:
         start += tl.load(bias_ptr + c, mask=known, other=0.0).to(tl.float32)
     acc = ()
-    for _ in tl.static_range(S):
+    for _ in tl.static_range(E * E):
         acc = acc + (start,)
-    for step in range(K * K):
-        dz = step // K
-        dy = step % K
-        found = _row_of_patches(x_ptr, neighbours_ptr, patch, z + dz - P, y + dy - P, there, c, known, S, C, P)
-        found = found + _taps(filter_ptr, dz, dy, c, there & known, C, K, FLIP)
-        acc = _added(acc, found, S + 2 * P, K, 1, S)
-    for i in tl.static_range(S):
-        tl.store(y_ptr + ((row * S + i) * C + c), acc[i].to(y_ptr.dtype.element_ty), mask=there & known)
+    for oy in tl.static_range(3):
+        for ox in tl.static_range(3):
+            for oz in range(3):
+                cell = tl.load(around + ((oz * 3 + oy) * 3 + ox))
+                before = zo - P - (oz - 1) * E  # the plane of that cell that the first tap sees
+                first = tl.maximum(before, 0)
+                last = tl.where(cell >= 0, tl.minimum(before + K, E), first)
+                for zi in range(first, last):
+                    tokens = _plane(x_ptr + ((cell + zi * (S * S)) * C + c), known, S, C, P, E, oy - 1, ox - 1, BC)
+                    acc = _convolved(acc, tokens, filter_ptr, zi - before, c, known, C, K, E, oy - 1, ox - 1, BC, FLIP)
+    own = tl.load(around + 13) + zo * (S * S)
+    for y in tl.static_range(E):
+        for x in tl.static_range(E):
+            at = y_ptr + ((own + (y * S + x)) * C + c)
+            tl.store(at, acc[y * E + x].to(y_ptr.dtype.element_ty), mask=known)
 
 
 @triton.jit
-def weight_gradient_visible(
+def _convolved(
+    acc,
+    tokens,
+    filter_ptr,
+    dz,
+    c,
+    known,
+    C: tl.constexpr,
+    K: tl.constexpr,
+    E: tl.constexpr,
+    OY: tl.constexpr,
+    OX: tl.constexpr,
+    BC: tl.constexpr,
+    FLIP: tl.constexpr,
+):
+    """The accumulators of a plane with what a plane of the cell at (OY, OX) adds to them."""
+    P: tl.constexpr = K // 2
+    first_tap = (K - dz) * (K * K) - 1 if FLIP else dz * (K * K)
+    taps = filter_ptr + (first_tap * C + c)
+    for dy in tl.static_range(max(0, OY * E + P - E + 1), min(K, OY * E + P + E)):
+        row = ()
+        for dx in tl.static_range(K):
+            if not _is_in(dx - (OX * E + P - E + 1), 2 * E - 1):
+                row = row + (0.0,)  # no two tokens are so far from each other
+            elif FLIP:
+                row = row + (_load(taps - (dy * K + dx) * C, known, C, BC),)
+            else:
+                row = row + (_load(taps + (dy * K + dx) * C, known, C, BC),)
+        new = ()
+        for y in tl.static_range(E):
+            for x in tl.static_range(E):
+                total = acc[y * E + x]
+                if _is_in(y + dy - P - OY * E, E):
+                    for dx in tl.static_range(max(0, OX * E + P - x), min(K, OX * E + P - x + E)):
+                        total = tl.fma(tokens[(y + dy - P - OY * E) * E + x + dx - P - OX * E], row[dx], total)
+                new = new + (total,)
+        acc = new
+    return acc
+
+
+@triton.jit
+def weight_gradient_of_planes(
     x_ptr,
     grad_ptr,
-    partial_ptr,  # (chunks · R, K³ + 1, C); the last tap is the bias's
-    neighbours_ptr,
-    rows,
+    partial_ptr,  # (chunks, K³ + 1, C); the last tap is the bias's
+    around_ptr,
+    cells,
     chunks,
     S: tl.constexpr,
     C: tl.constexpr,
     K: tl.constexpr,
-    KY: tl.constexpr,  # rows of the filter that a program is for
-    R: tl.constexpr,
+    E: tl.constexpr,
     BC: tl.constexpr,
 ):
     P: tl.constexpr = K // 2
-    GROUPS: tl.constexpr = (K + KY - 1) // KY
     chunk = tl.program_id(0)
-    dz = tl.program_id(1) // GROUPS
-    dy0 = tl.program_id(1) % GROUPS * KY
-    c = tl.program_id(2) * BC + tl.arange(0, BC)[None, :]
+    dz = tl.program_id(1)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
     known = c < C
-    zero = tl.zeros((R, BC), tl.float32)
+    zero = tl.zeros((BC,), tl.float32)
     total = zero
     acc = ()
-    for _ in tl.static_range(KY * K):
+    for _ in tl.static_range(K * K):
         acc = acc + (zero,)
-    tiles = (rows + R - 1) // R
-    per = (tiles + chunks - 1) // chunks
-    for tile in range(chunk * per, tl.minimum(chunk * per + per, tiles)):
-        row = tile * R + tl.arange(0, R)[:, None]
-        there = row < rows
-        patch = row // (S * S)
-        z = row // S % S
-        y = row % S
-        g = ()
-        for i in tl.static_range(S):
-            value = tl.load(grad_ptr + ((row * S + i) * C + c), mask=there & known, other=0.0).to(tl.float32)
-            g = g + (value,)
-            total += value
-        new = ()
-        for ky in tl.static_range(KY):
-            v = _row_of_patches(
-                x_ptr, neighbours_ptr, patch, z + dz - P, y + dy0 + ky - P, there & (dy0 + ky < K), c, known, S, C, P
-            )
-            for dx in tl.static_range(K):
-                tap = acc[ky * K + dx]
-                for i in tl.static_range(S):
-                    tap = tl.fma(v[i + dx].to(tl.float32), g[i], tap)
-                new = new + (tap,)
-        acc = new
-    to = partial_ptr + (chunk * R + tl.arange(0, R)[:, None]) * ((K * K * K + 1) * C) + c
-    for ky in tl.static_range(KY):
-        stored = known & (dy0 + ky < K)  # the last group may have fewer rows
-        for dx in tl.static_range(K):
-            tl.store(to + ((dz * K + dy0 + ky) * K + dx) * C, acc[ky * K + dx], mask=stored)
-    if (dz == P) & (dy0 == 0):
+    per = (cells + chunks - 1) // chunks
+    first = tl.minimum(chunk * per, cells)
+    for plane in range(first * E, tl.minimum(chunk * per + per, cells) * E):
+        around = around_ptr + plane // E * 27
+        zo = plane % E
+        own = tl.load(around + 13) + zo * (S * S)
+        z = zo + dz - P
+        oz = (z >= 0).to(tl.int32) + (z >= E).to(tl.int32)
+        zi = z - (oz - 1) * E
+        grad = _plane(grad_ptr + (own * C + c), known, S, C, P, E, 0, 0, BC)
+        for i in tl.static_range(E * E):
+            total += grad[i]
+        for oy in tl.static_range(3):
+            for ox in tl.static_range(3):
+                cell = tl.load(around + ((oz * 3 + oy) * 3 + ox))
+                if cell >= 0:
+                    tokens = _plane(x_ptr + ((cell + zi * (S * S)) * C + c), known, S, C, P, E, oy - 1, ox - 1, BC)
+                    acc = _correlated(acc, tokens, grad, K, E, oy - 1, ox - 1)
+    to = partial_ptr + chunk * ((K * K * K + 1) * C) + c
+    for tap in tl.static_range(K * K):
+        tl.store(to + (dz * (K * K) + tap) * C, acc[tap], mask=known)
+    if dz == P:
         tl.store(to + (K * K * K) * C, total, mask=known)
 
 
 @triton.jit
-def _row_of_patches(
-    x_ptr, neighbours_ptr, patch, z, y, there, c, known, S: tl.constexpr, C: tl.constexpr, P: tl.constexpr
+def _correlated(acc, tokens, grad, K: tl.constexpr, E: tl.constexpr, OY: tl.constexpr, OX: tl.constexpr):
+    """The taps' sums with the products of a plane's gradients and a plane of the cell at (OY, OX)."""
+    P: tl.constexpr = K // 2
+    new = ()
+    for dy in tl.static_range(K):
+        for dx in tl.static_range(K):
+            tap = acc[dy * K + dx]
+            for y in tl.static_range(max(0, OY * E + P - dy), max(0, OY * E + P - dy, min(E, OY * E + P - dy + E))):
+                for x in tl.static_range(max(0, OX * E + P - dx), max(0, OX * E + P - dx, min(E, OX * E + P - dx + E))):
+                    tap = tl.fma(tokens[(y + dy - P - OY * E) * E + x + dx - P - OX * E], grad[y * E + x], tap)
+            new = new + (tap,)
+    return new
+
+
+@triton.jit
+def _plane(
+    ptr,
+    known,
+    S: tl.constexpr,
+    C: tl.constexpr,
+    P: tl.constexpr,
+    E: tl.constexpr,
+    OY: tl.constexpr,
+    OX: tl.constexpr,
+    BC: tl.constexpr,
 ):
-    """The S + 2P tokens of the row at (z, y) of a patch and at its ends; 0 where nothing is visible."""
-    # where the row lies: in the patch before, this one or the one after, along either axis
-    oz = (z >= 0).to(tl.int32) + (z >= S).to(tl.int32)
-    oy = (y >= 0).to(tl.int32) + (y >= S).to(tl.int32)
-    zi = z - (oz - 1) * S
-    yi = y - (oy - 1) * S
+    """E² tokens in float32, of which those that a cell away by (OY, OX) does not reach count as zero unread."""
     found = ()
-    for ox in tl.static_range(3):
-        other = tl.load(neighbours_ptr + (((patch * 3 + oz) * 3 + oy) * 3 + ox), mask=there, other=-1)
-        is_visible = (other >= 0) & known
-        at = x_ptr + ((((other * S + zi) * S + yi) * S) * C + c)
-        if ox == 0:
-            for i in tl.static_range(P):
-                found = found + (tl.load(at + (S - P + i) * C, mask=is_visible, other=0.0),)
-        elif ox == 1:
-            for i in tl.static_range(S):
-                found = found + (tl.load(at + i * C, mask=is_visible, other=0.0),)
-        else:
-            for i in tl.static_range(P):
-                found = found + (tl.load(at + i * C, mask=is_visible, other=0.0),)
+    for y in tl.static_range(E):
+        for x in tl.static_range(E):
+            if _is_in(y + OY * E + P, E + 2 * P) and _is_in(x + OX * E + P, E + 2 * P):
+                found = found + (_load(ptr + (y * S + x) * C, known, C, BC),)
+            else:
+                found = found + (tl.zeros(known.shape, tl.float32),)
+    return found
+
+
+@triton.jit
+def convolve_cells(
+    x_ptr,
+    filter_ptr,  # (K, K, K, C)
+    bias_ptr,
+    y_ptr,
+    own_ptr,  # (cells,): the first token of each
+    near_ptr,  # (2, cells, W³): first tokens of the visible cells around it, then where each of them lies
+    count_ptr,  # (cells,): how many these are
+    cells,
+    S: tl.constexpr,  # p
+    C: tl.constexpr,
+    K: tl.constexpr,
+    E: tl.constexpr,
+    W: tl.constexpr,  # cells along an axis that the kernel reaches
+    BC: tl.constexpr,
+    FLIP: tl.constexpr,
+    BIAS: tl.constexpr,
+):
+    cell = tl.program_id(0)
+    c = tl.program_id(1) * BC + tl.arange(0, BC)
+    known = c < C
+    start = tl.zeros((BC,), tl.float32)
+    if BIAS:
+        start += tl.load(bias_ptr + c, mask=known, other=0.0).to(tl.float32)
+    acc = ()
+    for _ in tl.static_range(E * E * E):
+        acc = acc + (start,)
+    near = near_ptr + cell * (W * W * W)
+    for i in range(tl.load(count_ptr + cell)):
+        other = tl.load(near + i)
+        where = tl.load(near + cells * (W * W * W) + i)
+        tokens = _cell_where(x_ptr + (other * C + c), known, S, C, E)
+        # the tap that joins tokens of the same place in both cells
+        dz = (where // (W * W) - W // 2) * E + K // 2
+        dy = (where // W % W - W // 2) * E + K // 2
+        dx = (where % W - W // 2) * E + K // 2
+        tap = (dz * K + dy) * K + dx
+        if FLIP:
+            tap = (K * K * K - 1) - tap
+        taps = filter_ptr + (tap * C + c)
+        for sz in tl.static_range(1 - E, E):
+            for sy in tl.static_range(1 - E, E):
+                for sx in tl.static_range(1 - E, E):
+                    in_z = (dz + sz >= 0) & (dz + sz < K)
+                    in_y = (dy + sy >= 0) & (dy + sy < K)
+                    in_x = (dx + sx >= 0) & (dx + sx < K)
+                    weight = tl.load(
+                        taps + ((sz * K + sy) * K + sx) * (-C if FLIP else C),
+                        mask=known & (in_z & in_y & in_x),
+                        other=0.0,
+                    )
+                    new = ()
+                    for z in tl.static_range(E):
+                        for y in tl.static_range(E):
+                            for x in tl.static_range(E):
+                                total = acc[(z * E + y) * E + x]
+                                if _is_in(z + sz, E) and _is_in(y + sy, E) and _is_in(x + sx, E):
+                                    total = tl.fma(tokens[((z + sz) * E + y + sy) * E + x + sx], weight, total)
+                                new = new + (total,)
+                    acc = new
+    own = tl.load(own_ptr + cell)
+    for z in tl.static_range(E):
+        for y in tl.static_range(E):
+            for x in tl.static_range(E):
+                at = y_ptr + ((own + ((z * S + y) * S + x)) * C + c)
+                tl.store(at, acc[(z * E + y) * E + x].to(y_ptr.dtype.element_ty), mask=known)
+
+
+@triton.jit
+def weight_gradient_of_cells(
+    x_ptr,
+    grad_ptr,
+    partial_ptr,  # (chunks, W³, (2E - 1)³, C): for each place of another cell, and for each shift between tokens
+    pairs_ptr,  # (2, W³, cells): first tokens of cells, and of the visible cell at each place
+    count_ptr,  # (W³,): how many pairs there are
+    cells,
+    S: tl.constexpr,
+    C: tl.constexpr,
+    E: tl.constexpr,
+    R: tl.constexpr,  # pairs at a time, a warp each
+    BC: tl.constexpr,
+):
+    D: tl.constexpr = 2 * E - 1
+    chunk, chunks = tl.program_id(0), tl.num_programs(0)
+    place, places = tl.program_id(1), tl.num_programs(1)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)[None, :]
+    known = c < C
+    acc = ()
+    for _ in tl.static_range(D * D * D):
+        acc = acc + (tl.zeros((R, BC), tl.float32),)
+    count = tl.load(count_ptr + place)
+    pairs = pairs_ptr + place * cells
+    for first in range(chunk * R, count, chunks * R):
+        i = first + tl.arange(0, R)[:, None]
+        own = tl.load(pairs + i, mask=i < count, other=0)
+        other = tl.load(pairs + places * cells + i, mask=i < count, other=0)
+        grad = _cell_where(grad_ptr + (own * C + c), known & (i < count), S, C, E)
+        tokens = _cell_where(x_ptr + (other * C + c), known & (i < count), S, C, E)
+        new = ()
+        for sz in tl.static_range(1 - E, E):
+            for sy in tl.static_range(1 - E, E):
+                for sx in tl.static_range(1 - E, E):
+                    tap = acc[((sz + E - 1) * D + sy + E - 1) * D + sx + E - 1]
+                    for z in tl.static_range(max(0, -sz), min(E, E - sz)):
+                        for y in tl.static_range(max(0, -sy), min(E, E - sy)):
+                            for x in tl.static_range(max(0, -sx), min(E, E - sx)):
+                                seen = tokens[((z + sz) * E + y + sy) * E + x + sx]
+                                tap = tl.fma(seen, grad[(z * E + y) * E + x], tap)
+                    new = new + (tap,)
+        acc = new
+    to = partial_ptr + (chunk * places + place) * (D * D * D * C) + c
+    for shift in tl.static_range(D * D * D):
+        tl.store(to + shift * C, tl.sum(acc[shift], axis=0)[None, :], mask=known)
+
+
+@triton.jit
+def add_up_cells(
+    partial_ptr,  # as `weight_gradient_of_cells` leaves it
+    taps_ptr,  # (K³, C)
+    chunks,
+    C: tl.constexpr,
+    K: tl.constexpr,
+    E: tl.constexpr,
+    W: tl.constexpr,
+    BC: tl.constexpr,
+):
+    D: tl.constexpr = 2 * E - 1
+    tap = tl.program_id(0)
+    c = tl.program_id(1) * BC + tl.arange(0, BC)
+    known = c < C
+    # a distance is one of two: E places and a shift of 0 or more, or a place more and a negative shift
+    dz = tap // (K * K) - K // 2 + W * E
+    dy = tap // K % K - K // 2 + W * E
+    dx = tap % K - K // 2 + W * E
+    total = tl.zeros((BC,), tl.float32)
+    for chunk in range(chunks):
+        for z in tl.static_range(2):
+            for y in tl.static_range(2):
+                for x in tl.static_range(2):
+                    place = ((dz // E - W + z + W // 2) * W + dy // E - W + y + W // 2) * W + dx // E - W + x + W // 2
+                    shift = ((dz % E - z * E + E - 1) * D + dy % E - y * E + E - 1) * D + dx % E - x * E + E - 1
+                    there = (dz % E >= z) & (dy % E >= y) & (dx % E >= x)
+                    at = partial_ptr + (((chunk * (W * W * W) + place) * (D * D * D) + shift) * C + c)
+                    total += tl.load(at, mask=known & there, other=0.0)
+    tl.store(taps_ptr + (tap * C + c), total, mask=known)
+
+
+@triton.jit
+def _cell_where(ptr, mask, S: tl.constexpr, C: tl.constexpr, E: tl.constexpr):
+    """E³ tokens in float32, 0 where not `mask`."""
+    found = ()
+    for z in tl.static_range(E):
+        for y in tl.static_range(E):
+            for x in tl.static_range(E):
+                at = ptr + ((z * S + y) * S + x) * C
+                found = found + (tl.load(at, mask=mask, other=0.0).to(tl.float32),)
     return found

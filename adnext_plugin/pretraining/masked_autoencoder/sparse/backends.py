@@ -1,6 +1,6 @@
 """The ways of encoding visible patches by name. Weights and results are the same; speed and requirements differ."""
 
-import time
+import timeit
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder
+from adnext_plugin.networks.kernels.choice import milliseconds_on_gpu
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.stems import STEM_STRIDE
 from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
@@ -20,6 +21,8 @@ from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise impor
     ways_on,
 )
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
+
+CALLS, WAIT_CYCLES = 3, 20_000_000  # to be timed on a GPU, and how long they may take to be lined up: about 10 ms
 
 Backend = Literal["gathered", "masked_dense", "masked_once", "minkowski"]
 
@@ -72,16 +75,19 @@ def fastest_ways(
 
 
 def _seconds(depthwise: VisibleDepthwise, layer: DepthwiseConv3d, tokens: torch.Tensor) -> float:
-    """The shortest of three passes forward and backward, after one to warm up."""
-    runs = []
+    """The shortest of three passes forward and backward, after one to warm up.
+
+    On a GPU, what the kernels take: they are launched as a graph later, so that launching them must not count here.
+    """
     on_gpu = tokens.device.type == "cuda"
     half = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    for _ in range(4):
-        started = time.perf_counter()
+
+    def step() -> None:
         with torch.autocast(tokens.device.type, dtype=half) if on_gpu else nullcontext():
             out = depthwise(layer, tokens)
-        torch.autograd.grad(out.float().sum() if on_gpu else out.sum(), [tokens, layer.conv.weight])
-        if on_gpu:
-            torch.cuda.synchronize()
-        runs.append(time.perf_counter() - started)
-    return min(runs[1:])
+        torch.autograd.grad(out, [tokens, layer.conv.weight], torch.ones_like(out))
+
+    step()
+    if on_gpu:
+        return min(milliseconds_on_gpu(step, CALLS, WAIT_CYCLES) for _ in range(3)) / 1000
+    return min(timeit.repeat(step, number=1, repeat=3))

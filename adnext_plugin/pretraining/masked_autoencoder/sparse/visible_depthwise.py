@@ -19,7 +19,7 @@ from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 from adnext_plugin.networks.kernels.depthwise import filters_of
-from adnext_plugin.networks.kernels.depthwise_visible import depthwise3d_visible
+from adnext_plugin.networks.kernels.depthwise_visible import cell_edge, depthwise3d_visible, reach, tables_of
 from adnext_plugin.networks.kernels.triton_here import computed_in, or_stock, wanted
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d, forward_kernel_is_faster
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
@@ -79,8 +79,7 @@ def ways_on(device: torch.device, side: int, kernel_size: int) -> tuple[Way, ...
     """The ways there are for patches of so many tokens on a device, those worth measuring."""
     if device.type != "cuda" or not wanted():
         return ("halo", "scatter")
-    # the table names the next patch on each side only
-    return ("scatter", "skip") if side >= kernel_size // 2 else ("scatter",)
+    return ("scatter", "skip")
 
 
 class _Scatter(VisibleDepthwise):
@@ -152,13 +151,15 @@ class _Skip(_Scatter):
 
     def __init__(self, patches: VisiblePatches, side: int, kernel_size: int) -> None:
         super().__init__(patches, side, kernel_size)
-        self._neighbours = patches.neighbours()
+        self._edge = cell_edge(side, kernel_size)
+        around = patches.around_cells(side, self._edge, reach(self._edge, kernel_size))
+        self._tables = tables_of(around, self._edge)
 
     def by_kernel(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> torch.Tensor:
         conv = layer.conv
         bias = None if conv.bias is None else conv.bias.float()
         return or_stock(
-            lambda: depthwise3d_visible(x_npppc, filters_of(conv.weight).float(), bias, self._neighbours),
+            lambda: depthwise3d_visible(x_npppc, filters_of(conv.weight).float(), bias, self._edge, self._tables),
             lambda: _Scatter.by_kernel(self, layer, x_npppc),
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
 from adnext_plugin.pretraining.masks import Positions, positions_of
@@ -77,12 +78,34 @@ class VisiblePatches:
         windows = padded.unfold(1, width, side).unfold(2, width, side).unfold(3, width, side)
         return windows[self.positions]
 
-    def neighbours(self) -> torch.Tensor:
-        """Which patch lies next to each along z, y and x, (N, 3, 3, 3) in int32; -1 where none is visible."""
+    def around_cells(self, side: int, edge: int, reach: int) -> torch.Tensor:
+        """First of the tokens (N p³, C) of each cell around one, (cells, W, W, W) in int32 with W = 2 reach + 1.
+
+        Patches are cut into cells of edge³ tokens; the cells of a patch follow one another. Where a cell is masked or
+        outside of the volume, it is -1.
+
+        Args:
+            side: p, a multiple of the edge.
+            edge: of a cell.
+            reach: cells to each side.
+        """
         batch, *grid = self.visible.shape
-        numbers = torch.full((batch, *[cells + 2 for cells in grid]), -1, dtype=torch.int32, device=self.device)
-        numbers[:, 1:-1, 1:-1, 1:-1][self.positions] = torch.arange(self.count, dtype=torch.int32, device=self.device)
-        return numbers.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1)[self.positions].contiguous()
+        each = side // edge  # cells along a patch
+        first = torch.full((batch, *grid), -1, dtype=torch.int32, device=self.device)
+        first[self.positions] = torch.arange(self.count, dtype=torch.int32, device=self.device) * side**3
+        within = torch.arange(each, dtype=torch.int32, device=self.device) * edge
+        corner = (within[:, None, None] * side + within[:, None]) * side + within
+        cells = first[:, :, None, :, None, :, None] + corner[:, None, :, None, :]
+        cells = torch.where(first[:, :, None, :, None, :, None] >= 0, cells, -1)
+        cells = cells.reshape(batch, *[length * each for length in grid])
+        width = 2 * reach + 1
+        windows = F.pad(cells, (reach,) * 6, value=-1).unfold(1, width, 1).unfold(2, width, 1).unfold(3, width, 1)
+        sample, *starts = self.positions
+        places = torch.arange(each, device=self.device)
+        z, y, x = (start[:, None] * each + places for start in starts)
+        sample = sample[:, None, None, None]
+        found = windows[sample, z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]]
+        return found.reshape(-1, width, width, width)
 
 
 def whole_volume(rows_nc: torch.Tensor, rows: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
