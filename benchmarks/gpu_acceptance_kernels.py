@@ -1,7 +1,7 @@
 """Part of the acceptance on a GPU: kernels beside float64 and PyTorch, and their share of the roofline.
 
     kernels(device, tiny, folder)   {"correctness": ..., "depthwise": ..., "depthwise_of_large_batch": ...,
-                                     "response_norm": ..., "layer_norm": ...}
+                                     "depthwise_among_visible": ..., "response_norm": ..., "layer_norm": ...}
 
 Times are microseconds of the GPU for one call, the launches of several lined up beforehand. The roofline of a depthwise
 convolution is the larger of its multiply-adds (taps outside of the volume included) at the fp32 peak and of one read
@@ -28,12 +28,21 @@ from adnext_plugin.networks.kernels.depthwise import (
     numbers_of,
     summed_weight_gradient,
 )
+from adnext_plugin.networks.kernels.depthwise_visible import (
+    cell_edge,
+    depthwise3d_visible,
+    depthwise3d_visible_backward,
+    reach,
+    tables_of,
+)
 from adnext_plugin.networks.kernels.layer_norm import layer_norm
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import failure
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
+from adnext_plugin.pretraining.masks import draw_visible
 
-BATCH, LARGE_BATCH, KERNEL_SIZE = 4, 16, 7
+BATCH, LARGE_BATCH, KERNEL_SIZE, MASKED = 4, 16, 7, 0.6
 STAGES = ((32, 64), (16, 128), (8, 256), (4, 512))  # tokens along an axis and channels, AD-NeXt-B at 128³
 LONGEST_IN_FLOAT32 = 8  # axis at which float32 is compared as well: each size and precision has to be compiled
 WAIT_CYCLES = 3_000_000
@@ -47,6 +56,7 @@ def kernels(device: str, tiny: bool, folder: Path) -> dict:
         "correctness": _correctness,
         "depthwise": _depthwise,
         "depthwise_of_large_batch": partial(_depthwise, batch=LARGE_BATCH),
+        "depthwise_among_visible": _among_visible,
         "response_norm": _response_norm,
         "layer_norm": _layer_norm,
     }
@@ -98,7 +108,7 @@ def _depthwise(length: int, channels: int, device: str, batch: int = BATCH) -> d
     runs: dict[str, tuple] = {
         "forward": (plan.forward, 5, lambda tile: convolved(x, filters, bias, tile, flip=False)),
         "grad_input": (plan.grad_input, 5, lambda tile: convolved(grad, filters, None, tile, flip=True)),
-        "grad_weight": (plan.grad_weight, 6, lambda tile: summed_weight_gradient(x, grad, KERNEL_SIZE, tile)),
+        "grad_weight": (plan.grad_weight, 7, lambda tile: summed_weight_gradient(x, grad, KERNEL_SIZE, tile)),
     }
     ideal = _roofline_us(length, channels, batch)
     found = {}
@@ -109,6 +119,35 @@ def _depthwise(length: int, channels: int, device: str, batch: int = BATCH) -> d
             times[f"{way}_us"] = _microseconds(partial(run, numbers_of(tile, numbers)), calls)
         found[name] = {"chosen": str(chosen), **times, "roofline_share": round(ideal / times["ours_us"], 3)}
     return {"roofline_us": round(ideal, 2), **found}
+
+
+def _among_visible(length: int, channels: int, device: str) -> dict:
+    """Patches of 32 voxels of which 60 % are masked: errors, and times of the kernels beside those of whole volumes."""
+    side = max(1, length // 4)
+    visible = draw_visible((length // side,) * 3, MASKED, [(0, sample) for sample in range(LARGE_BATCH)])
+    patches = VisiblePatches(visible, torch.device(device), int(visible[0].sum()))
+    edge = cell_edge(side, KERNEL_SIZE)
+    tables = tables_of(patches.around_cells(side, edge, reach(edge, KERNEL_SIZE)), edge)
+    if device == "cpu":
+        return {"cells": len(tables[0]), "skipped": "needs a GPU"}
+    _, _, filters, bias = _data(1, channels, device, torch.bfloat16)
+    x, grad = (_random(device, torch.bfloat16, patches.count, side, side, side, channels) for _ in range(2))
+    inputs = [one.clone().requires_grad_() for one in (x, filters, bias)]
+    y = depthwise3d_visible(*inputs, edge, tables)
+    ours = (y, *torch.autograd.grad(y, inputs, grad))
+    rows, size = patches.rows_in_volume(side), (len(visible), *[length] * 3)
+    exact = [one.double().requires_grad_() for one in (x, filters, bias)]
+    volume = whole_volume(exact[0].view(-1, channels), rows, size).permute(0, 4, 1, 2, 3)
+    weight = exact[1].permute(3, 0, 1, 2)[:, None]
+    whole = F.conv3d(volume, weight, exact[2], padding=KERNEL_SIZE // 2, groups=channels)
+    convolved_64 = whole.permute(0, 2, 3, 4, 1).reshape(-1, channels)[rows].view(x.shape)
+    theirs = (convolved_64, *torch.autograd.grad(convolved_64, exact, grad.double()))
+    names = ("output", "grad_input", "grad_weight", "grad_bias")
+    found: dict = {name: _error(*pair) for name, *pair in zip(names, ours, theirs, strict=True)}
+    del exact, volume, whole, convolved_64, theirs
+    forward = _microseconds(lambda: depthwise3d_visible(x, filters, bias, edge, tables), 20)
+    backward = _microseconds(lambda: depthwise3d_visible_backward(grad, x, filters, edge, tables), 20)
+    return found | {"forward_us": forward, "backward_us": backward}
 
 
 def _response_norm(length: int, channels: int, device: str) -> dict:

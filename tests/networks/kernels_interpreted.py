@@ -179,11 +179,17 @@ CUT = DepthwisePlan(  # tiles that end neither with the volume nor with the chan
     grad_input=tile_of(4, schedule=1),
     grad_weight=WeightTile(tokens=2, rows=2, channels=4, filter_rows=2, chunks=3, merge=True),
 )
+BY_PLANES = DepthwisePlan(
+    forward=CONTIGUOUS,
+    grad_input=CONTIGUOUS,
+    grad_weight=WeightTile(tokens=4, rows=1, channels=4, chunks=2, by_planes=True),
+)
 CASES: dict[str, Callable[[], list[float]]] = {
     "k3": lambda: convolution((2, 3, 5, 4), 6, 3, None),
     "k5": lambda: convolution((1, 2, 3, 5), 5, 5, None),
     "k7": lambda: convolution((1, 2, 3, 3), 3, 7, None),
     "k3, small tiles": lambda: convolution((1, 3, 3, 3), 5, 3, CUT),
+    "k3, by planes": lambda: convolution((2, 4, 8, 4), 3, 3, BY_PLANES),
     "k3, one token": lambda: convolution((1, 1, 1, 1), 4, 3, None),
     "k3, contiguous": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[0]),
     "k3, channels last": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[1]),

@@ -60,6 +60,7 @@ def without_triton(monkeypatch) -> None:
         "k5",
         "k7",
         "k3, small tiles",
+        "k3, by planes",
         "k3, one token",
         "k3, contiguous",
         "k3, channels last",
@@ -120,7 +121,7 @@ def test_plans_go_to_the_layers_of_their_size_and_come_back_from_a_checkpoint() 
     saved = json.loads(json.dumps({"5x4x8 tokens, 6 channels, kernel 3": to_json(plan)}))
     use_plans(network, (36, 32, 64), plans_from_json(saved, "a checkpoint"))
     assert [layer.plan for layer in _depthwise(network)] == [None, plan.numbers(), plan.numbers(), None, None]
-    assert plan.numbers()[:10] == [4, 1, 4, 64, 2, 0, 0, 0, 0, 0] and len(plan.numbers()) == 16
+    assert plan.numbers()[:10] == [4, 1, 4, 64, 2, 0, 0, 0, 0, 0] and len(plan.numbers()) == 17
     use_plans(network, (36, 32, 64), {})
     assert all(layer.plan is None for layer in _depthwise(network))
 
@@ -147,6 +148,9 @@ def test_candidates_fit_what_they_are_for() -> None:
         for tile in (*tiles, *weight_tiles(size, channels, 4, processors=132)):
             assert tile.tokens <= size[2] and tile.channels <= max(64, channels)
             assert tile.channels & (tile.channels - 1) == 0
+    by_planes = [tile for tile in weight_tiles((8, 8, 8), 256, 4, processors=132) if tile.by_planes]
+    assert [tile.chunks for tile in by_planes] == [32]  # there are no more cells, however many programs a GPU takes
+    assert not any(tile.by_planes for tile in weight_tiles((8, 6, 8), 256, 4, processors=132))
 
 
 def test_a_kernel_that_cannot_be_started_gives_way_to_pytorch_with_one_warning(monkeypatch) -> None:

@@ -120,7 +120,7 @@ def fastest_plan(shape: Shape, batch: int, dtype: torch.dtype, device: torch.dev
         return convolved(grad, filters, None, numbers_of(tile, 5), flip=True)
 
     def grad_weight(tile: ConvolutionTile | WeightTile | str) -> torch.Tensor:
-        return summed_weight_gradient(x, grad, shape.kernel_size, numbers_of(tile, 6))
+        return summed_weight_gradient(x, grad, shape.kernel_size, numbers_of(tile, 7))
 
     best = fastest(forward, tiles)
     # the input's gradient is the same convolution, so that what is best for one need not be compiled anew to be known

@@ -4,6 +4,7 @@ As operators they stay whole under `torch.compile`, and their gradients are oper
 in any precision, filters (K, K, K, C) and biases float32; sums are float32.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple
 
@@ -16,6 +17,7 @@ from adnext_plugin.records import record
 
 ROWS = 4  # along Y that a program computes, one for each warp
 SMALLEST_WIDTH = 16
+PLANES = 4  # edge of the cells of which a plane is taken at a time
 CONTIGUOUS, CHANNELS_LAST = "contiguous", "channels_last"
 
 
@@ -40,6 +42,9 @@ class WeightTile:
     filter_rows: int = 7  # of the filter, along Y, in one program
     chunks: int = 1
     merge: bool = False  # sum up over a program's rows before writing
+    by_planes: bool = (
+        False  # cells of 4³, a plane at a time, by one warp; tokens, rows and filter rows say nothing then
+    )
 
 
 @record
@@ -51,8 +56,8 @@ class DepthwisePlan:
     grad_weight: WeightTile | str
 
     def numbers(self) -> list[int]:
-        """As the operators take it: five, five and six numbers, of PyTorch's 0 and whether channels come last."""
-        return [*numbers_of(self.forward, 5), *numbers_of(self.grad_input, 5), *numbers_of(self.grad_weight, 6)]
+        """As the operators take it: five, five and seven numbers, of PyTorch's 0 and whether channels come last."""
+        return [*numbers_of(self.forward, 5), *numbers_of(self.grad_input, 5), *numbers_of(self.grad_weight, 7)]
 
 
 def default_plan(size: Sequence[int], channels: int, batch: int, processors: int = 132) -> DepthwisePlan:
@@ -108,6 +113,11 @@ def weight_tiles(size: Sequence[int], channels: int, batch: int, processors: int
         wanted = ceil_div(programs * processors, 7 * ceil_div(7, filter_rows) * ceil_div(channels, width))
         chunks = max(1, min(work, wanted))
         tiles.append(WeightTile(tokens=tokens, channels=width, filter_rows=filter_rows, chunks=chunks))
+    if all(length % PLANES == 0 for length in size):
+        cells = batch * math.prod(length // PLANES for length in size)
+        for warps in (8, 12):
+            chunks = max(1, min(cells, ceil_div(warps * processors, 7 * ceil_div(channels, width))))
+            tiles.append(WeightTile(tokens=PLANES, rows=1, channels=width, chunks=chunks, by_planes=True))
     return list(dict.fromkeys(tiles))
 
 
@@ -225,9 +235,11 @@ def summed_weight_gradient(x: torch.Tensor, grad: torch.Tensor, kernel_size: int
     def ours() -> torch.Tensor:
         from adnext_plugin.networks.kernels.depthwise_triton import weight_gradient
 
-        tokens, rows, width, filter_rows, chunks, merge = tile
+        tokens, rows, width, filter_rows, chunks, merge, by_planes = tile
         filter_rows = min(filter_rows, kernel_size)
         batch, z, y, along, _ = x.shape
+        if by_planes:
+            return weight_gradient_by_planes(x, grad, kernel_size, width, chunks)
         parts = chunks if merge else chunks * rows
         partial = torch.empty(parts, kernel_size**3 + 1, channels, dtype=torch.float32, device=x.device)
         with on_device_of(x):
@@ -238,6 +250,39 @@ def summed_weight_gradient(x: torch.Tensor, grad: torch.Tensor, kernel_size: int
         return partial.sum(dim=0)
 
     return or_stock(ours, stock) if tile[0] else stock()
+
+
+def weight_gradient_by_planes(
+    x: torch.Tensor,
+    grad: torch.Tensor,
+    kernel_size: int,
+    width: int,
+    chunks: int,
+    around: torch.Tensor | None = None,
+    edge: int = PLANES,
+) -> torch.Tensor:
+    """`summed_weight_gradient`, with the products of a plane of a cell and one of those around it at a time.
+
+    Args:
+        x, grad: tokens (B, Z, Y, X, C); without `around`, all axes are multiples of the edge.
+        kernel_size: K, whose half is not larger than the edge.
+        width: channels of a program.
+        chunks: programs that share the cells.
+        around: of patches, where the visible cells around each are, see `depthwise_visible.tables_of`.
+        edge: tokens along a cell.
+    """
+    from adnext_plugin.networks.kernels.depthwise_cells_triton import weight_gradient_of_planes
+
+    (batch, *size), channels = x.shape[:4], x.shape[4]
+    grid = [length // edge for length in size] if around is None else [0, 0, 0]
+    cells = batch * math.prod(grid) if around is None else len(around)
+    partial = torch.empty(chunks, kernel_size**3 + 1, channels, dtype=torch.float32, device=x.device)
+    with on_device_of(x):
+        weight_gradient_of_planes[(chunks, kernel_size, ceil_div(channels, width))](
+            x, grad, partial, x if around is None else around, cells, chunks, size[1] * size[2], size[2], *grid,
+            channels, kernel_size, edge, width, num_warps=1,
+        )  # fmt: skip
+    return partial.sum(dim=0)
 
 
 def _volume(tokens: torch.Tensor, tile: list[int]) -> torch.Tensor:

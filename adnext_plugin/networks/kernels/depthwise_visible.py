@@ -1,6 +1,6 @@
 """Depthwise 3D convolution among visible patches, (N, p, p, p, C), as an operator of torch in Triton.
 
-Patches are cut into cells, see `depthwise_visible_triton`. Where the cells lie is said by tables, which are made once
+Patches are cut into cells, see `depthwise_cells_triton`. Where the cells lie is said by tables, which are made once
 for a mask and serve all convolutions of a stage.
 """
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
+from adnext_plugin.networks.kernels.depthwise import PLANES, weight_gradient_by_planes
 from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, power_of_two
 
-PLANES = 4  # edge of the cells that are taken a plane at a time
 PROGRAMS = 1056  # warps that keep a GPU busy with the filter's gradient, at 8 to each processor of an H100
 PAIRS = 8  # of small cells that a program of the filter's gradient takes at a time
 PAIRS_OF_CHUNK, CHUNKS = 256, 4
@@ -117,7 +117,7 @@ def _convolved(
     *,
     flip: bool,
 ) -> torch.Tensor:
-    from adnext_plugin.networks.kernels import depthwise_visible_triton as kernels
+    from adnext_plugin.networks.kernels import depthwise_cells_triton as kernels
 
     (side, channels), kernel_size = x.shape[3:], filters.shape[0]
     width, given = _width(channels), (x, filters, filters if bias is None else bias)
@@ -136,23 +136,15 @@ def _convolved(
 def _by_planes(
     x: torch.Tensor, grad: torch.Tensor, kernel_size: int, edge: int, tables: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    from adnext_plugin.networks.kernels.depthwise_visible_triton import weight_gradient_of_planes
-
-    (side, channels), cells = x.shape[3:], len(tables[0])
-    width, blocks = _width(channels), ceil_div(channels, _width(channels))
-    chunks = max(1, min(cells, ceil_div(PROGRAMS, kernel_size * blocks)))
-    partial = torch.empty(chunks, kernel_size**3 + 1, channels, dtype=torch.float32, device=x.device)
-    with on_device_of(x):
-        weight_gradient_of_planes[(chunks, kernel_size, blocks)](
-            x, grad, partial, *tables, cells, chunks, side, channels, kernel_size, edge, width, num_warps=1
-        )
-    return partial.sum(dim=0)
+    width, blocks = _width(x.shape[4]), ceil_div(x.shape[4], _width(x.shape[4]))
+    chunks = max(1, min(len(tables[0]), ceil_div(PROGRAMS, kernel_size * blocks)))
+    return weight_gradient_by_planes(x, grad, kernel_size, width, chunks, tables[0], edge)
 
 
 def _by_cells(
     x: torch.Tensor, grad: torch.Tensor, kernel_size: int, edge: int, tables: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    from adnext_plugin.networks.kernels import depthwise_visible_triton as kernels
+    from adnext_plugin.networks.kernels import depthwise_cells_triton as kernels
 
     (side, channels), cells = x.shape[3:], len(tables[0])
     width, blocks = _width(channels), ceil_div(channels, _width(channels))

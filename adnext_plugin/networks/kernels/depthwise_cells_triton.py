@@ -1,11 +1,12 @@
-"""Depthwise 3D convolution among visible patches in Triton: masked patches are neither stored nor computed.
+"""Depthwise 3D convolution by cells in Triton, among visible patches: masked ones are neither stored nor computed.
 
 Tokens are (N, p, p, p, C), patch after patch. Patches are cut into cells of E³ tokens, E being 4, 2 or 1, and tables
 say at which token the cells around a cell begin that are visible. Nothing is gathered or scattered, and no product
 with what is masked is made. A program is one warp, so that which cells it leaves out is no question of others.
 
 Cells of 4³ are taken a plane at a time: a plane of 4² outputs and one of 4² inputs have up to 16² products under a
-kernel of 7, for 16 tokens and 49 taps loaded. Smaller cells are taken whole,
+kernel of 7, for 16 tokens and 49 taps loaded; so is the
+gradient of the filter of whole volumes, whose cells have no need of a table. Smaller cells are taken whole,
 one pair of them after the other.
 """
 
@@ -113,10 +114,14 @@ def weight_gradient_of_planes(
     x_ptr,
     grad_ptr,
     partial_ptr,  # (chunks, K³ + 1, C); the last tap is the bias's
-    around_ptr,
+    around_ptr,  # as above; not read where NZ says that there are whole volumes
     cells,
     chunks,
-    S: tl.constexpr,
+    SZ: tl.constexpr,  # tokens from a plane to the next
+    SY: tl.constexpr,  # and from a row to the next
+    NZ: tl.constexpr,  # cells along the axes of a volume, 0 for patches
+    NY: tl.constexpr,
+    NX: tl.constexpr,
     C: tl.constexpr,
     K: tl.constexpr,
     E: tl.constexpr,
@@ -135,26 +140,55 @@ def weight_gradient_of_planes(
     per = (cells + chunks - 1) // chunks
     first = tl.minimum(chunk * per, cells)
     for plane in range(first * E, tl.minimum(chunk * per + per, cells) * E):
-        around = around_ptr + plane // E * 27
+        cell = plane // E
         zo = plane % E
-        own = tl.load(around + 13) + zo * (S * S)
         z = zo + dz - P
         oz = (z >= 0).to(tl.int32) + (z >= E).to(tl.int32)
         zi = z - (oz - 1) * E
-        grad = _plane(grad_ptr + (own * C + c), known, S, C, P, E, 0, 0, BC)
+        own = _first_token(around_ptr, cell, 1, 1, 1, SZ, SY, NZ, NY, NX, E)
+        grad = _plane(grad_ptr + ((own + zo * SZ) * C + c), known, SY, C, P, E, 0, 0, BC)
+        of_plane = zero
         for i in tl.static_range(E * E):
-            total += grad[i]
+            of_plane += grad[i]
+        total += of_plane
         for oy in tl.static_range(3):
             for ox in tl.static_range(3):
-                cell = tl.load(around + ((oz * 3 + oy) * 3 + ox))
-                if cell >= 0:
-                    tokens = _plane(x_ptr + ((cell + zi * (S * S)) * C + c), known, S, C, P, E, oy - 1, ox - 1, BC)
+                other = _first_token(around_ptr, cell, oz, oy, ox, SZ, SY, NZ, NY, NX, E)
+                if other >= 0:
+                    tokens = _plane(x_ptr + ((other + zi * SZ) * C + c), known, SY, C, P, E, oy - 1, ox - 1, BC)
                     acc = _correlated(acc, tokens, grad, K, E, oy - 1, ox - 1)
     to = partial_ptr + chunk * ((K * K * K + 1) * C) + c
     for tap in tl.static_range(K * K):
         tl.store(to + (dz * (K * K) + tap) * C, acc[tap], mask=known)
     if dz == P:
         tl.store(to + (K * K * K) * C, total, mask=known)
+
+
+@triton.jit
+def _first_token(
+    around_ptr,
+    cell,
+    oz,
+    oy,
+    ox,
+    SZ: tl.constexpr,
+    SY: tl.constexpr,
+    NZ: tl.constexpr,
+    NY: tl.constexpr,
+    NX: tl.constexpr,
+    E: tl.constexpr,
+):
+    """Where the cell next to one begins, at 0 to 2 along each axis of which 1 is its own place; -1 if there is none."""
+    if NZ == 0:
+        first = tl.load(around_ptr + (cell * 27 + (oz * 3 + oy) * 3 + ox))
+    else:
+        z = cell // (NX * NY) % NZ + oz - 1
+        y = cell // NX % NY + oy - 1
+        x = cell % NX + ox - 1
+        inside = (z >= 0) & (z < NZ) & (y >= 0) & (y < NY) & (x >= 0) & (x < NX)
+        first = cell // (NX * NY * NZ) * (SZ * NZ * E) + (z * SZ + y * SY + x) * E
+        first = tl.where(inside, first, -1)
+    return first
 
 
 @triton.jit
@@ -176,7 +210,7 @@ def _correlated(acc, tokens, grad, K: tl.constexpr, E: tl.constexpr, OY: tl.cons
 def _plane(
     ptr,
     known,
-    S: tl.constexpr,
+    SY: tl.constexpr,
     C: tl.constexpr,
     P: tl.constexpr,
     E: tl.constexpr,
@@ -189,7 +223,7 @@ def _plane(
     for y in tl.static_range(E):
         for x in tl.static_range(E):
             if _is_in(y + OY * E + P, E + 2 * P) and _is_in(x + OX * E + P, E + 2 * P):
-                found = found + (_load(ptr + (y * S + x) * C, known, C, BC),)
+                found = found + (_load(ptr + (y * SY + x) * C, known, C, BC),)
             else:
                 found = found + (tl.zeros(known.shape, tl.float32),)
     return found
