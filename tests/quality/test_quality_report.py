@@ -132,11 +132,12 @@ def test_a_case_without_its_volume_is_named_and_the_others_reported(toy, capsys,
 
 
 @pytest.mark.slow
-def test_the_known_failures_of_oasis_are_among_its_twenty_most_suspicious(real_data, fresh) -> None:
+def test_the_known_failures_of_oasis_are_among_the_most_suspicious_of_a_third_of_its_scans(real_data, fresh) -> None:
     scans = sorted((real_data / "oasis1" / "images").glob("*.nii.gz"))
     known = [path.name for path in scans if path.name.startswith(FAILURES)]
     if not known:
         pytest.skip("none of the known failures is among these scans")
+    scans = [path for place, path in enumerate(scans) if place % 3 == 0 or path.name in known]
     table = fresh.source / "oasis.csv"
     rows = [f"{path.name[:9]},{path.name[10:13]},{path}" for path in scans]
     table.write_text("\n".join(["subject,session,path", *rows]) + "\n")
@@ -145,5 +146,5 @@ def test_the_known_failures_of_oasis_are_among_its_twenty_most_suspicious(real_d
     assert plan_and_preprocess.main(["-d", "1", "-np", "2", *size]) == 0
     assert quality.main(["-d", "1", "-np", "2"]) == 0
     numbers = pd.read_csv(fresh.preprocessed / "Dataset001_OASIS" / "quality" / "quality.csv")
-    first = {case.replace("-", "_")[:9] for case in numbers["case_id"][:20]}
+    first = {case.replace("-", "_")[:9] for case in numbers["case_id"][:10]}
     assert len({name[:9] for name in known} & first) >= 0.8 * len(known)

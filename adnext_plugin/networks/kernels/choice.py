@@ -29,7 +29,7 @@ from adnext_plugin.networks.kernels.triton_here import SWITCH, ceil_div, raising
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.records import from_json, record
 
-SMALL = 1 << 28  # multiply-adds of a layer below which it is not worth while to compile more than one tile
+SMALL = 1 << 28  # multiply-adds of a layer below which it is not worth while to compile more than one tile of a kind
 WAIT_CYCLES = 2_000_000  # for which the GPU sleeps while the calls to be timed are lined up: about 1 ms
 CALLS = 5
 
@@ -111,7 +111,8 @@ def fastest_plan(shape: Shape, batch: int, dtype: torch.dtype, device: torch.dev
     tiles = convolution_tiles(size, channels)
     weights = weight_tiles(size, channels, batch, processors)
     if x.numel() * shape.kernel_size**3 < SMALL:
-        tiles, weights = tiles[:1], weights[:1]
+        tiles = tiles[:1]
+        weights = list({tile.by_planes: tile for tile in reversed(weights)}.values())  # the first of each kind
 
     def forward(tile: ConvolutionTile | WeightTile | str) -> torch.Tensor:
         return convolved(x, filters, bias, numbers_of(tile, 5), flip=False)

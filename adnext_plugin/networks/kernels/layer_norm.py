@@ -46,8 +46,8 @@ def _forward(
 @torch.library.custom_op("adnext::layer_norm_backward", mutates_args=())
 def layer_norm_backward(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, inverse: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of tokens, weight and bias."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of tokens, and of weight and bias, (2, C)."""
     x, grad = x.contiguous(), grad.contiguous()
     return or_stock(
         lambda: _backward(grad, x, weight, mean, inverse), lambda: _stock_gradients(grad, x, weight, mean, inverse)
@@ -56,7 +56,7 @@ def layer_norm_backward(
 
 def _backward(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, inverse: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     from adnext_plugin.networks.kernels.layer_norm_triton import gradients
 
     channels, count, rows = _work(x)
@@ -68,7 +68,7 @@ def _backward(
             x, grad, weight, mean, inverse, grad_x, partial, count, channels, rows, power_of_two(channels),
             num_warps=WARPS,
         )  # fmt: skip
-    return grad_x, partial[0].sum(dim=0), partial[1].sum(dim=0)
+    return grad_x, partial.sum(dim=1)
 
 
 @layer_norm.register_fake
@@ -80,11 +80,7 @@ def _(x, weight, bias, eps, dtype):
 
 @layer_norm_backward.register_fake
 def _(grad, x, weight, mean, inverse):
-    return (
-        torch.empty_like(x, memory_format=torch.contiguous_format),
-        mean.new_empty(x.shape[-1]),
-        mean.new_empty(x.shape[-1]),
-    )
+    return torch.empty_like(x, memory_format=torch.contiguous_format), mean.new_empty(2, x.shape[-1])
 
 
 def _keep(ctx, inputs, output) -> None:
@@ -98,7 +94,8 @@ def _differentiate(ctx, grad: torch.Tensor | None, *_: torch.Tensor | None) -> t
     if grad is None:
         return (None,) * 5
     x, weight, mean, inverse = ctx.saved_tensors
-    return *layer_norm_backward(grad, x, weight, mean, inverse), None, None
+    grad_x, grad_weights = layer_norm_backward(grad, x, weight, mean, inverse)
+    return grad_x, *grad_weights.unbind(), None, None
 
 
 layer_norm.register_autograd(_differentiate, setup_context=_keep)
@@ -114,13 +111,13 @@ def _stock(
 
 def _stock_gradients(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, inverse: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     of_token = (*x.shape[:-1], 1)
     grad_x, grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
         grad.float(), x.float(), x.shape[-1:], mean.view(of_token), inverse.view(of_token), weight.float(),
         torch.zeros_like(weight, dtype=torch.float32), [True] * 3,
     )  # fmt: skip
-    return grad_x.to(x.dtype), grad_weight, grad_bias
+    return grad_x.to(x.dtype), torch.stack([grad_weight, grad_bias])
 
 
 def _work(x: torch.Tensor) -> tuple[int, int, int]:

@@ -44,7 +44,7 @@ def _forward(
 
     channels, tokens, grid = _work(x, samples, offsets)
     partial = _sums(x, samples, grid[1], channels)
-    norm, scale = _sums(x, 2, samples, channels).unbind()
+    norm, scale = (_sums(x, samples, channels) for _ in range(2))
     out, ragged = torch.empty_like(x), offsets is not None
     places = offsets if offsets is not None else gamma
     with on_device_of(x):
@@ -52,7 +52,7 @@ def _forward(
         whole = power_of_two(channels)
         kernels.scale[(samples,)](partial, gamma, norm, scale, eps, grid[1], channels, whole, num_warps=WARPS)
         kernels.apply[grid](x, scale, beta, out, places, tokens, channels, ROWS, WIDTH, ragged, num_warps=WARPS)
-    return out, norm.clone()
+    return out, norm
 
 
 @torch.library.custom_op("adnext::gelu_response_norm_backward", mutates_args=())
@@ -63,8 +63,8 @@ def gelu_response_norm_backward(
     norm: torch.Tensor,
     offsets: torch.Tensor | None,
     eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of tokens, gamma and beta."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of tokens, and of gamma and beta, (2, C)."""
     x, grad = x.contiguous(), grad.contiguous()
     return or_stock(
         lambda: _backward(grad, x, gamma, norm, offsets, eps),
@@ -79,25 +79,26 @@ def _backward(
     norm: torch.Tensor,
     offsets: torch.Tensor | None,
     eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     from adnext_plugin.networks.kernels import response_norm_triton as kernels
 
     samples = len(norm)
     channels, tokens, grid = _work(x, samples, offsets)
     partial = _sums(x, 2, samples, grid[1], channels)
-    scale, through, of_gamma, of_beta = _sums(x, 4, samples, channels).unbind()
+    scale, through = (_sums(x, samples, channels) for _ in range(2))
+    of_weights = _sums(x, 2, samples, channels)
     grad_x, ragged = torch.empty_like(x), offsets is not None
     places = offsets if offsets is not None else gamma
     with on_device_of(x):
         kernels.grad_sums[grid](x, grad, places, partial, tokens, channels, ROWS, WIDTH, ragged, num_warps=WARPS)
         kernels.grad_scale[(samples,)](
-            partial, gamma, norm, scale, through, of_gamma, eps, grid[1], channels, power_of_two(channels),
+            partial, gamma, norm, scale, through, of_weights, eps, grid[1], channels, power_of_two(channels),
             num_warps=WARPS,
         )  # fmt: skip
         kernels.grad_apply[grid](
             x, grad, scale, through, grad_x, places, tokens, channels, ROWS, WIDTH, ragged, num_warps=WARPS
         )
-    return grad_x, of_gamma.sum(dim=0), of_beta.sum(dim=0)
+    return grad_x, of_weights.sum(dim=1)
 
 
 @gelu_response_norm.register_fake
@@ -108,11 +109,7 @@ def _(x, gamma, beta, offsets, samples, eps):
 
 @gelu_response_norm_backward.register_fake
 def _(grad, x, gamma, norm, offsets, eps):
-    return (
-        torch.empty_like(x, memory_format=torch.contiguous_format),
-        norm.new_empty(x.shape[-1]),
-        norm.new_empty(x.shape[-1]),
-    )
+    return torch.empty_like(x, memory_format=torch.contiguous_format), norm.new_empty(2, x.shape[-1])
 
 
 def _keep(ctx, inputs, output) -> None:
@@ -127,8 +124,8 @@ def _differentiate(ctx, grad: torch.Tensor | None, _: torch.Tensor | None) -> tu
     if grad is None:
         return (None,) * 6
     x, gamma, norm, offsets = ctx.saved_tensors
-    grad_x, grad_gamma, grad_beta = gelu_response_norm_backward(grad, x, gamma, norm, offsets, ctx.eps)
-    return grad_x, grad_gamma, grad_beta, None, None, None
+    grad_x, grad_weights = gelu_response_norm_backward(grad, x, gamma, norm, offsets, ctx.eps)
+    return grad_x, *grad_weights.unbind(), None, None, None
 
 
 gelu_response_norm.register_autograd(_differentiate, setup_context=_keep)
@@ -152,14 +149,14 @@ def _stock_gradients(
     norm: torch.Tensor,
     offsets: torch.Tensor | None,
     eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     owner, wide, grad = _owner(x, offsets), x.float(), grad.float()
     activated = F.gelu(wide)
     of_scale = _summed(grad * activated, owner, len(norm))
     relative, through = relative_response(norm, eps), gradient_through_norm(norm, gamma * of_scale, eps)
     of_activated = grad * _spread(1 + gamma * relative, owner, x) + activated * _spread(through, owner, x)
     grad_x = torch.ops.aten.gelu_backward(of_activated, wide).to(x.dtype)
-    return grad_x, (of_scale * relative).sum(dim=0), grad.flatten(0, -2).sum(dim=0)
+    return grad_x, torch.stack([(of_scale * relative).sum(dim=0), grad.flatten(0, -2).sum(dim=0)])
 
 
 def _owner(x: torch.Tensor, offsets: torch.Tensor | None) -> torch.Tensor:
