@@ -42,9 +42,7 @@ class WeightTile:
     filter_rows: int = 7  # of the filter, along Y, in one program
     chunks: int = 1
     merge: bool = False  # sum up over a program's rows before writing
-    by_planes: bool = (
-        False  # cells of 4³, a plane at a time, by one warp; tokens, rows and filter rows say nothing then
-    )
+    by_planes: bool = False  # by `weight_gradient_by_planes`, for which only channels and chunks are of meaning
 
 
 @record
@@ -265,7 +263,7 @@ def weight_gradient_by_planes(
 
     Args:
         x, grad: tokens (B, Z, Y, X, C); without `around`, all axes are multiples of the edge.
-        kernel_size: K, whose half is not larger than the edge.
+        kernel_size: K; its half is not larger than the edge, as a cell sees no further than the next.
         width: channels of a program.
         chunks: programs that share the cells.
         around: of patches, where the visible cells around each are, see `depthwise_visible.tables_of`.

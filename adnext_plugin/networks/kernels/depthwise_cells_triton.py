@@ -2,12 +2,11 @@
 
 Tokens are (N, p, p, p, C), patch after patch. Patches are cut into cells of E³ tokens, E being 4, 2 or 1, and tables
 say at which token the cells around a cell begin that are visible. Nothing is gathered or scattered, and no product
-with what is masked is made. A program is one warp, so that which cells it leaves out is no question of others.
+with what is masked is made. Most programs are one warp, so that which cells it leaves out is no question of others.
 
 Cells of 4³ are taken a plane at a time: a plane of 4² outputs and one of 4² inputs have up to 16² products under a
-kernel of 7, for 16 tokens and 49 taps loaded; so is the
-gradient of the filter of whole volumes, whose cells have no need of a table. Smaller cells are taken whole,
-one pair of them after the other.
+kernel of 7, for 16 tokens and 49 taps loaded. The gradient of the filter of whole volumes is computed this way, too;
+their cells need no table. Smaller cells are taken whole, one pair of them after the other.
 """
 
 import triton

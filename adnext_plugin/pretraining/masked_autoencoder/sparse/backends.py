@@ -67,8 +67,7 @@ def fastest_ways(
         tokens = torch.randn(patches.count, side, side, side, layer.conv.in_channels, device=device, requires_grad=True)
         kernel_size = layer.conv.kernel_size[0]
         seconds = {
-            way: _seconds(visible_depthwise(patches, side, kernel_size, way), layer, tokens)
-            for way in ways_on(device, side, kernel_size)
+            way: _seconds(visible_depthwise(patches, side, kernel_size, way), layer, tokens) for way in ways_on(device)
         }
         chosen.append(min(seconds, key=seconds.__getitem__))
     return tuple(chosen)

@@ -11,6 +11,7 @@ convolutions:
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -69,14 +70,14 @@ def visible_depthwise(patches: VisiblePatches, side: int, kernel_size: int, way:
         kernel_size: of the convolution.
         way: how to compute.
     """
-    if way == "skip" and way in ways_on(patches.device, side, kernel_size):
+    if way == "skip" and way in ways_on(patches.device):
         return _Skip(patches, side, kernel_size)
     # what was chosen on a GPU also has a result elsewhere
     return (_Halo if way == "halo" else _Scatter)(patches, side, kernel_size)
 
 
-def ways_on(device: torch.device, side: int, kernel_size: int) -> tuple[Way, ...]:
-    """The ways there are for patches of so many tokens on a device, those worth measuring."""
+def ways_on(device: torch.device) -> tuple[Way, ...]:
+    """The ways there are on a device, those worth measuring."""
     if device.type != "cuda" or not wanted():
         return ("halo", "scatter")
     return ("scatter", "skip")
@@ -86,8 +87,12 @@ class _Scatter(VisibleDepthwise):
     def __init__(self, patches: VisiblePatches, side: int, kernel_size: int) -> None:
         batch, *grid = patches.visible.shape
         self._size = (batch, *[cells * side for cells in grid])
-        self._rows = patches.rows_in_volume(side)
+        self._patches, self._side = patches, side
         self._padding = kernel_size // 2
+
+    @cached_property
+    def _rows(self) -> torch.Tensor:
+        return self._patches.rows_in_volume(self._side)
 
     def uses_kernels(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> bool:
         return layer.uses_kernels(x_npppc)
