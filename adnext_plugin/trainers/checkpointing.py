@@ -196,7 +196,7 @@ class ResumableRun(TellingTrainer, ABC):
         """Write everything a resumed run needs, in nnU-Net's layout plus an `adnext` block, in one piece.
 
         On a GPU it is written while training goes on; `wait_for_checkpoints` returns when it is. A state to resume from
-        is left out while an earlier one is still being written.
+        is left out while an earlier one is still being written, a best one if the next best is there before its turn.
 
         Args:
             filename: file to write.

@@ -2,7 +2,8 @@
 
 A GPU trains an epoch of a small cohort in the time that its state takes to be written. So the state is copied, on the
 device, and a thread brings it to the CPU, looks at it and writes it. What is written is whole at any moment, as ever;
-until it is, the state before is what there is.
+until it is, the state before is what there is. Where a file is to be written anew before an earlier state of it was
+begun, that one is left out, so that a disk never holds the training up.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +28,7 @@ class CheckpointSaver:
     def __init__(self, *, in_background: bool) -> None:
         self._in_background = in_background
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")  # starts none before it is needed
-        self._pending: list[Future[None]] = []
+        self._pending: list[tuple[Path, Future[None]]] = []
 
     def save(self, checkpoint: dict[str, Any], path: Path, earlier: Path | None, epoch: int) -> None:
         """Write a state, which may change as soon as this returns.
@@ -42,23 +43,23 @@ class CheckpointSaver:
             AdnextError: weights are not finite; what was saved before is left as it is.
             PathsError: the disk is full.
         """
-        self.wait()  # so that no more than one state is kept beside the run's own
         if not self._in_background:
             _write(checkpoint, path, earlier, epoch)
             return
+        self._leave_out(path)
         state, bring = _copy_of(checkpoint)
-        self._pending.append(self._threads.submit(lambda: _write(bring(state), path, earlier, epoch)))
+        self._pending.append((path, self._threads.submit(lambda: _write(bring(state), path, earlier, epoch))))
 
     def save_again(self, source: Path, path: Path, earlier: Path | None) -> None:
         """Write the state that was saved last a second time, as a file of its own."""
         if self._in_background:
-            self._pending.append(self._threads.submit(copy_checkpoint, source, path, earlier))
+            self._pending.append((path, self._threads.submit(copy_checkpoint, source, path, earlier)))
         else:
             copy_checkpoint(source, path, earlier)
 
     def is_writing(self) -> bool:
         """Whether something that was saved is not written yet."""
-        return not all(written.done() for written in self._pending)
+        return not all(written.done() for _, written in self._pending)
 
     def wait(self) -> None:
         """Wait until all is written.
@@ -67,8 +68,19 @@ class CheckpointSaver:
             AdnextError: something could not be.
         """
         pending, self._pending = self._pending, []
-        for written in pending:
+        for _, written in pending:
             written.result()
+
+    def _leave_out(self, path: Path) -> None:
+        """Forget what is written, and what has not been begun for a path, with what was to be copied from it."""
+        while self._pending and self._pending[0][1].done():
+            self._pending.pop(0)[1].result()
+        for number, (other, written) in enumerate(self._pending):
+            if other == path and written.cancel():
+                for _, later in self._pending[number + 1 :]:
+                    later.cancel()
+                del self._pending[number:]
+                return
 
 
 def _write(checkpoint: dict[str, Any], path: Path, earlier: Path | None, epoch: int) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints written beside the training: as the state was, one after the other, and errors are not lost."""
 
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -47,25 +48,28 @@ def test_a_second_file_of_a_state_is_its_own_and_what_was_there_is_kept(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "l", "p"]
 
 
-def test_training_goes_on_while_a_state_is_written_and_the_next_one_waits(tmp_path: Path, monkeypatch) -> None:
-    may_write, order = threading.Event(), []
+def test_training_waits_for_no_state_and_the_newest_of_a_file_takes_the_place_of_those_not_begun(
+    tmp_path: Path, monkeypatch
+) -> None:
+    may_write, begun, order = threading.Event(), threading.Event(), []
 
     def slowly(checkpoint: dict, path: Path, earlier: Path | None) -> None:
+        begun.set()
         may_write.wait(30)
-        order.append(path.name)
+        order.append((path.name, checkpoint["log"]))
 
     monkeypatch.setattr(checkpoint_saver, "write_checkpoint", slowly)
-    saver = CheckpointSaver(in_background=True)
-    saver.save(_state(1.0), tmp_path / "first", None, epoch=0)
-    assert order == []  # it has not been waited for
-    second = threading.Thread(target=saver.save, args=(_state(2.0), tmp_path / "second", None, 1))
-    second.start()
-    second.join(0.2)
-    assert second.is_alive() and order == []
+    monkeypatch.setattr(checkpoint_saver, "copy_checkpoint", lambda source, path, _: order.append((path.name, source)))
+    saver, best, latest = CheckpointSaver(in_background=True), tmp_path / "best", tmp_path / "latest"
+    for epoch in range(4):  # each of them the best so far
+        saver.save(_state(float(epoch)), best, None, epoch=epoch)
+        saver.save_again(best, latest, None)
+        assert begun.wait(30) and saver.is_writing() and order == []
+    saver.save(_state(9.0), tmp_path / "final", None, epoch=9)
     may_write.set()
-    second.join(30)
     saver.wait()
-    assert order == ["first", "second"]
+    # what has been begun is ended, and the copy of it is none of the next
+    assert order == [("best", [0.0]), ("latest", best), ("best", [3.0]), ("latest", best), ("final", [9.0])]
 
 
 def test_what_goes_wrong_beside_the_training_stops_it(tmp_path: Path) -> None:
@@ -74,6 +78,8 @@ def test_what_goes_wrong_beside_the_training_stops_it(tmp_path: Path) -> None:
     saver.wait()
     before = path.read_bytes()
     saver.save(_state(float("nan")), path, None, epoch=7)
+    while saver.is_writing():
+        time.sleep(0.01)
     with pytest.raises(AdnextError, match=r"^a is no longer finite after epoch 7; lower the learning rate$"):
         saver.save(_state(1.0), path, None, epoch=8)
     assert path.read_bytes() == before
