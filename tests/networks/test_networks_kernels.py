@@ -12,6 +12,7 @@ from torch.library import opcheck
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, build
+from adnext_plugin.networks.kernels import choice
 from adnext_plugin.networks.kernels.choice import fastest, fastest_plans, layers_by_shape, plans_from_json, use_plans
 from adnext_plugin.networks.kernels.depthwise import (
     CONTIGUOUS,
@@ -204,12 +205,33 @@ def test_a_compiled_block_stays_one_graph_under_autocast(errors: dict) -> None:
     assert errors["compiled"] == [0.0, 0.0]
 
 
-def test_where_nothing_can_be_measured_it_is_pytorchs_own() -> None:
+@pytest.fixture
+def timed(monkeypatch) -> None:
+    """Kernels take no time, PyTorch's own any."""
+    monkeypatch.setattr(choice, "_milliseconds", lambda run, tile, to_beat: float(isinstance(tile, str)))
+
+
+def test_where_nothing_can_be_measured_it_is_pytorchs_own(timed: None) -> None:
     def refuse(tile: object) -> torch.Tensor:
+        if isinstance(tile, str):
+            return torch.ones(2)
         raise RuntimeError("no such kernel")
 
     with pytest.warns(UserWarning, match="no such kernel"):
         assert fastest(refuse, [ConvolutionTile(tokens=4)]) == CONTIGUOUS
+
+
+@pytest.mark.parametrize("wrong", [1.5, float("nan")])
+def test_a_kernel_that_computes_otherwise_is_not_used_however_fast(timed: None, wrong: float) -> None:
+    tiles = [ConvolutionTile(tokens=4), ConvolutionTile(tokens=8)]
+
+    def run(tile: object) -> torch.Tensor:
+        return torch.tensor([1.0, -2.0]) * (wrong if tile == tiles[0] else 1.01)
+
+    with pytest.warns(UserWarning, match=r"1 of 2 kernels in Triton compute otherwise .*tokens=4.* off by"):
+        assert fastest(run, tiles) == tiles[1]
+    with pytest.warns(UserWarning, match=r"1 of 1 kernels"):
+        assert fastest(run, tiles[:1]) == CONTIGUOUS
 
 
 def test_a_cpu_has_nothing_to_choose() -> None:

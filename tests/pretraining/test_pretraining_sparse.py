@@ -12,9 +12,11 @@ from coordinate_list import encode as encode_coordinates
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, adnext_b, adnext_s, adnext_t
+from adnext_plugin.pretraining.masked_autoencoder.sparse import backends
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
 from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
 from adnext_plugin.pretraining.masked_autoencoder.sparse.masked_dense import encode_masked_dense
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import VisibleDepthwise, Way
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import draw_visible
 
@@ -133,6 +135,23 @@ def test_the_faster_way_is_measured_for_every_stage() -> None:
     visible = draw_visible((2, 2, 2), 0.6, [(0, 0)])
     ways = fastest_ways(_encoder(torch.float32), visible, 32, torch.device("cpu"))
     assert len(ways) == 4 and set(ways) <= {"halo", "scatter"}
+
+
+def test_a_way_that_computes_otherwise_is_not_used_however_fast(monkeypatch) -> None:
+    right = backends.visible_depthwise
+
+    def wrong_by_a_place(patches: VisiblePatches, side: int, kernel_size: int, way: Way) -> VisibleDepthwise:
+        depthwise = right(patches, side, kernel_size, way)
+        if way == "scatter":
+            depthwise._rows = patches.rows_in_volume(side).roll(1)
+        return depthwise
+
+    monkeypatch.setattr(backends, "visible_depthwise", wrong_by_a_place)
+    monkeypatch.setattr(backends, "_seconds", lambda step, device: 0.0)
+    visible = draw_visible((2, 2, 2), 0.6, [(0, 0)])
+    with pytest.warns(UserWarning, match=r"'scatter' computes otherwise than 'halo' on this machine \(off by"):
+        ways = fastest_ways(_encoder(torch.float32), visible, 32, torch.device("cpu"))
+    assert ways == ("halo",) * 4
 
 
 @pytest.mark.parametrize("options", [{}, {"downsampling": "max"}, {"downsampling": "strided"}])

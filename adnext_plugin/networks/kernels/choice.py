@@ -32,6 +32,7 @@ from adnext_plugin.records import from_json, record
 SMALL = 1 << 28  # multiply-adds of a layer below which it is not worth while to compile more than one tile of a kind
 WAIT_CYCLES = 2_000_000  # for which the GPU sleeps while the calls to be timed are lined up: about 1 ms
 CALLS = 5
+TOLERANCE = 0.05  # of the largest value; 16 bits are off by less than 0.01
 
 
 def plans_from_json(content: Mapping[str, Any], where: str) -> dict[str, DepthwisePlan]:
@@ -135,27 +136,48 @@ def fastest_plan(shape: Shape, batch: int, dtype: torch.dtype, device: torch.dev
 def fastest(
     run: Callable[[ConvolutionTile | WeightTile | str], torch.Tensor], tiles: Sequence[ConvolutionTile | WeightTile]
 ) -> ConvolutionTile | WeightTile | str:
-    """The tile, or the layout of PyTorch's own, with which a computation takes the least time on the GPU."""
-    best: tuple[float, ConvolutionTile | WeightTile | str] | None = None
-    problems = []
-    for tile in (*tiles, CONTIGUOUS, CHANNELS_LAST):
+    """The tile, or the layout of PyTorch's own, with which a computation takes the least time on the GPU.
+
+    A kernel that computes otherwise than PyTorch is none of them, and one warning says so: no compiler and no GPU has
+    been tried with all tiles.
+    """
+    expected = run(CONTIGUOUS)
+    best: tuple[float, ConvolutionTile | WeightTile | str] = _milliseconds(run, CONTIGUOUS, None), CONTIGUOUS
+    problems, wrong = [], []
+    for tile in (*tiles, CHANNELS_LAST):
         try:
             with raising():
-                milliseconds = _milliseconds(run, tile, best[0] if best else None)
+                if tile != CHANNELS_LAST and (difference := largest_difference(run(tile), expected)) is not None:
+                    wrong.append(f"{tile}: {difference}")
+                    continue
+                milliseconds = _milliseconds(run, tile, best[0])
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # one tile may be too large for this GPU
             problems.append(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
             continue
-        if best is None or milliseconds < best[0]:
+        if milliseconds < best[0]:
             best = milliseconds, tile
-    if len(problems) >= len(tiles):
+    if wrong:
+        warnings.warn(
+            f"{len(wrong)} of {len(tiles)} kernels in Triton compute otherwise than PyTorch on this GPU and are not "
+            f"used ({wrong[0]}); please report it",
+            stacklevel=2,
+        )
+    elif len(problems) >= len(tiles):
         warnings.warn(
             f"no kernel in Triton can be used here ({problems[0]}), so PyTorch's own are; {SWITCH}=stock does without "
             "this attempt",
             stacklevel=2,
         )
-    return best[1] if best else CONTIGUOUS
+    return best[1]
+
+
+def largest_difference(found: torch.Tensor, expected: torch.Tensor) -> str | None:
+    """In words, how far two results of one computation are apart, where that cannot be rounding."""
+    scale = expected.float().abs().max()
+    difference = ((found.float() - expected.float()).abs().max() / scale).item()
+    return None if difference <= TOLERANCE else f"off by {difference:.1%} of the largest value"
 
 
 def _milliseconds(run: Callable, tile: ConvolutionTile | WeightTile | str, to_beat: float | None) -> float:

@@ -1,6 +1,7 @@
 """The ways of encoding visible patches by name. Weights and results are the same; speed and requirements differ."""
 
 import timeit
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Literal
 import torch
 
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder
-from adnext_plugin.networks.kernels.choice import milliseconds_on_gpu
+from adnext_plugin.networks.kernels.choice import largest_difference, milliseconds_on_gpu
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.stems import STEM_STRIDE
 from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
@@ -65,28 +66,43 @@ def fastest_ways(
         side = patch_size_voxels // STEM_STRIDE // 2**number
         layer: DepthwiseConv3d = blocks[0].depthwise
         tokens = torch.randn(patches.count, side, side, side, layer.conv.in_channels, device=device, requires_grad=True)
-        kernel_size = layer.conv.kernel_size[0]
-        seconds = {
-            way: _seconds(visible_depthwise(patches, side, kernel_size, way), layer, tokens) for way in ways_on(device)
-        }
-        chosen.append(min(seconds, key=seconds.__getitem__))
+        chosen.append(_fastest_way(patches, layer, tokens))
     return tuple(chosen)
 
 
-def _seconds(depthwise: VisibleDepthwise, layer: DepthwiseConv3d, tokens: torch.Tensor) -> float:
-    """The shortest of three passes forward and backward, after one to warm up.
+def _fastest_way(patches: VisiblePatches, layer: DepthwiseConv3d, tokens: torch.Tensor) -> Way:
+    """The way that takes the least time, of those that compute what the first does."""
+    seconds: dict[Way, float] = {}
+    expected: tuple[torch.Tensor, ...] | None = None
+    for way in (ways := ways_on(tokens.device)):
+        depthwise = visible_depthwise(patches, tokens.shape[1], layer.conv.kernel_size[0], way)
+        step = partial(_step, depthwise, layer, tokens)
+        found = step()
+        expected = expected or found
+        apart = [largest_difference(*pair) for pair in zip(found, expected, strict=True)]
+        if wrong := next(filter(None, apart), None):
+            warnings.warn(
+                f"{way!r} computes otherwise than {ways[0]!r} on this machine ({wrong}) and is not used", stacklevel=3
+            )
+        else:
+            seconds[way] = _seconds(step, tokens.device)
+    return min(seconds, key=seconds.__getitem__, default=ways[0])
 
-    On a GPU, what the kernels take: they are launched as a graph later, so that launching them must not count here.
-    """
-    on_gpu = tokens.device.type == "cuda"
-    half = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
-    def step() -> None:
-        with torch.autocast(tokens.device.type, dtype=half) if on_gpu else nullcontext():
-            out = depthwise(layer, tokens)
-        torch.autograd.grad(out, [tokens, layer.conv.weight], torch.ones_like(out))
+def _step(depthwise: VisibleDepthwise, layer: DepthwiseConv3d, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Forward and backward: the output, and the gradients of tokens and weight."""
+    device = tokens.device.type
+    with nullcontext() if device == "cpu" else torch.autocast(device, dtype=_half()):
+        out = depthwise(layer, tokens)
+    return out, *torch.autograd.grad(out, [tokens, layer.conv.weight], tokens.detach().to(out.dtype))
 
-    step()
-    if on_gpu:
+
+def _seconds(step: Callable[[], object], device: torch.device) -> float:
+    """The shortest of three; on a GPU, what its kernels take, which are launched as a graph later."""
+    if device.type == "cuda":
         return min(milliseconds_on_gpu(step, CALLS, WAIT_CYCLES) for _ in range(3)) / 1000
     return min(timeit.repeat(step, number=1, repeat=3))
+
+
+def _half() -> torch.dtype:
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
