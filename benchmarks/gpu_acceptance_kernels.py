@@ -9,6 +9,7 @@ and one write at the memory's. On a CPU nothing is timed, and PyTorch's own comp
 """
 
 import json
+import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from adnext_plugin.networks.kernels.choice import Shape, fastest_plan
+from adnext_plugin.networks.kernels.choice import Shape, fastest_plan, milliseconds_on_gpu
 from adnext_plugin.networks.kernels.depthwise import (
     CHANNELS_LAST,
     CONTIGUOUS,
@@ -32,13 +33,12 @@ from adnext_plugin.networks.kernels.depthwise_visible import (
     cell_edge,
     depthwise3d_visible,
     depthwise3d_visible_backward,
-    reach,
-    tables_of,
 )
 from adnext_plugin.networks.kernels.layer_norm import layer_norm
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import failure
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import tables_of_cells
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 from adnext_plugin.pretraining.masks import draw_visible
 
@@ -127,7 +127,7 @@ def _among_visible(length: int, channels: int, device: str) -> dict:
     visible = draw_visible((length // side,) * 3, MASKED, [(0, sample) for sample in range(LARGE_BATCH)])
     patches = VisiblePatches(visible, torch.device(device), int(visible[0].sum()))
     edge = cell_edge(side, KERNEL_SIZE)
-    tables = tables_of(patches.around_cells(side, edge, reach(edge, KERNEL_SIZE)), edge)
+    tables = tables_of_cells(patches, side, KERNEL_SIZE, edge)
     if device == "cpu":
         return {"cells": len(tables[0]), "skipped": "needs a GPU"}
     _, _, filters, bias = _data(1, channels, device, torch.bfloat16)
@@ -234,18 +234,7 @@ def _error(one: torch.Tensor, other: torch.Tensor) -> float:
 def _microseconds(run: Callable[[], object], calls: int) -> float:
     """Of one call on the GPU, the median of five times."""
     run()
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-    times = []
-    for _ in range(5):
-        torch.cuda.synchronize()
-        torch.cuda._sleep(WAIT_CYCLES)
-        marks[0].record()
-        for _ in range(calls):
-            run()
-        marks[1].record()
-        marks[1].synchronize()
-        times.append(1000 * marks[0].elapsed_time(marks[1]) / calls)
-    return round(sorted(times)[2], 2)
+    return round(1000 * statistics.median(milliseconds_on_gpu(run, calls, WAIT_CYCLES) for _ in range(5)), 2)
 
 
 def _roofline_us(length: int, channels: int, batch: int) -> float:

@@ -29,7 +29,8 @@ from triton.compiler import ASTSource
 
 from adnext_plugin.networks.kernels import depthwise_cells_triton as kernels
 from adnext_plugin.networks.kernels.depthwise import PLANES
-from adnext_plugin.networks.kernels.depthwise_visible import PAIRS, cell_edge, reach, tables_of
+from adnext_plugin.networks.kernels.depthwise_visible import PAIRS, cell_edge, reach
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import tables_of_cells
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import draw_visible
 from adnext_plugin.training.provenance import provenance
@@ -120,7 +121,7 @@ def products(length: int) -> dict[str, float]:
     within = F.conv3d(torch.ones(1, 1, *[length] * 3), ones, padding=KERNEL_SIZE // 2).sum().item() * SAMPLES
     edge = cell_edge(side, KERNEL_SIZE)
     patches = VisiblePatches(visible, torch.device("cpu"))
-    around = tables_of(patches.around_cells(side, edge, reach(edge, KERNEL_SIZE)), edge)
+    around = tables_of_cells(patches, side, KERNEL_SIZE, edge)
     if edge == PLANES:
         tokens = visible[:, None].float()
         for axis in (2, 3, 4):

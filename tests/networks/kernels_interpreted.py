@@ -27,7 +27,7 @@ from adnext_plugin.networks.kernels.depthwise import (
     depthwise3d,
     filters_of,
 )
-from adnext_plugin.networks.kernels.depthwise_visible import cell_edge, depthwise3d_visible, reach, tables_of
+from adnext_plugin.networks.kernels.depthwise_visible import cell_edge, depthwise3d_visible
 from adnext_plugin.networks.kernels.layer_norm import layer_norm
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import computed_in, failure
@@ -35,6 +35,7 @@ from adnext_plugin.networks.layers.activation import GeluResponseNorm
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.norms import ChannelNorm, GlobalResponseNorm
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import tables_of_cells
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 
 
@@ -104,7 +105,7 @@ def among_visible(grid: tuple, side: int, channels: int, kernel_size: int, edge:
     x, grad = torch.randn(2, patches.count, side, side, side, channels).unbind()
     x.requires_grad_()
     conv = nn.Conv3d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
-    tables = tables_of(patches.around_cells(side, edge, reach(edge, kernel_size)), edge)
+    tables = tables_of_cells(patches, side, kernel_size, edge)
     found = depthwise3d_visible(x, filters_of(conv.weight), conv.bias, edge, tables)
     found = (found, *torch.autograd.grad(found, (x, *conv.parameters()), grad))
     x, conv = x.detach().double().requires_grad_(), conv.double()

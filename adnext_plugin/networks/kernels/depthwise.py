@@ -78,7 +78,7 @@ def convolution_tiles(size: Sequence[int], channels: int) -> list[ConvolutionTil
         size: tokens along Z, Y and X.
         channels: C.
     """
-    width = _width(channels)
+    width = program_width(channels)
     along = size[2]
     if along > 16:
         along = along if along <= 32 else 16
@@ -98,7 +98,7 @@ def convolution_tiles(size: Sequence[int], channels: int) -> list[ConvolutionTil
 
 def weight_tiles(size: Sequence[int], channels: int, batch: int, processors: int) -> list[WeightTile]:
     """As `convolution_tiles`, for batches of B on a GPU with so many processors."""
-    width = _width(channels)
+    width = program_width(channels)
     if size[2] > 16:
         found = [(8, 7, 4), (8, 4, 8), (16, 4, 8)]
     elif size[2] > 8:
@@ -119,7 +119,8 @@ def weight_tiles(size: Sequence[int], channels: int, batch: int, processors: int
     return list(dict.fromkeys(tiles))
 
 
-def _width(channels: int) -> int:
+def program_width(channels: int) -> int:
+    """Channels that a program takes."""
     return min(64, max(SMALLEST_WIDTH, power_of_two(channels)))
 
 
@@ -231,13 +232,14 @@ def summed_weight_gradient(x: torch.Tensor, grad: torch.Tensor, kernel_size: int
         return torch.cat([found.flatten(1).t().float(), bias[None]])
 
     def ours() -> torch.Tensor:
-        from adnext_plugin.networks.kernels.depthwise_triton import weight_gradient
-
         tokens, rows, width, filter_rows, chunks, merge, by_planes = tile
-        filter_rows = min(filter_rows, kernel_size)
-        batch, z, y, along, _ = x.shape
         if by_planes:
             return weight_gradient_by_planes(x, grad, kernel_size, width, chunks)
+
+        from adnext_plugin.networks.kernels.depthwise_triton import weight_gradient
+
+        filter_rows = min(filter_rows, kernel_size)
+        batch, z, y, along, _ = x.shape
         parts = chunks if merge else chunks * rows
         partial = torch.empty(parts, kernel_size**3 + 1, channels, dtype=torch.float32, device=x.device)
         with on_device_of(x):

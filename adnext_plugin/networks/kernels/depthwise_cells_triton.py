@@ -25,6 +25,18 @@ def _load(ptr, known, C: tl.constexpr, BC: tl.constexpr):
 
 
 @triton.jit
+def _begun(bias_ptr, c, known, OUTPUTS: tl.constexpr, BC: tl.constexpr, BIAS: tl.constexpr):
+    """The accumulators of so many outputs, which begin with the bias."""
+    start = tl.zeros((BC,), tl.float32)
+    if BIAS:
+        start += tl.load(bias_ptr + c, mask=known, other=0.0).to(tl.float32)
+    acc = ()
+    for _ in tl.static_range(OUTPUTS):
+        acc = acc + (start,)
+    return acc
+
+
+@triton.jit
 def convolve_planes(
     x_ptr,
     filter_ptr,  # (K, K, K, C)
@@ -44,12 +56,7 @@ def convolve_planes(
     around = around_ptr + tl.program_id(0) // E * 27
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     known = c < C
-    start = tl.zeros((BC,), tl.float32)
-    if BIAS:
-        start += tl.load(bias_ptr + c, mask=known, other=0.0).to(tl.float32)
-    acc = ()
-    for _ in tl.static_range(E * E):
-        acc = acc + (start,)
+    acc = _begun(bias_ptr, c, known, E * E, BC, BIAS)
     for oy in tl.static_range(3):
         for ox in tl.static_range(3):
             for oz in range(3):
@@ -198,8 +205,8 @@ def _correlated(acc, tokens, grad, K: tl.constexpr, E: tl.constexpr, OY: tl.cons
     for dy in tl.static_range(K):
         for dx in tl.static_range(K):
             tap = acc[dy * K + dx]
-            for y in tl.static_range(max(0, OY * E + P - dy), max(0, OY * E + P - dy, min(E, OY * E + P - dy + E))):
-                for x in tl.static_range(max(0, OX * E + P - dx), max(0, OX * E + P - dx, min(E, OX * E + P - dx + E))):
+            for y in tl.static_range(max(0, OY * E + P - dy), min(E, OY * E + P - dy + E)):
+                for x in tl.static_range(max(0, OX * E + P - dx), min(E, OX * E + P - dx + E)):
                     tap = tl.fma(tokens[(y + dy - P - OY * E) * E + x + dx - P - OX * E], grad[y * E + x], tap)
             new = new + (tap,)
     return new
@@ -250,12 +257,7 @@ def convolve_cells(
     cell = tl.program_id(0)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     known = c < C
-    start = tl.zeros((BC,), tl.float32)
-    if BIAS:
-        start += tl.load(bias_ptr + c, mask=known, other=0.0).to(tl.float32)
-    acc = ()
-    for _ in tl.static_range(E * E * E):
-        acc = acc + (start,)
+    acc = _begun(bias_ptr, c, known, E * E * E, BC, BIAS)
     near = near_ptr + cell * (W * W * W)
     for i in range(tl.load(count_ptr + cell)):
         other = tl.load(near + i)

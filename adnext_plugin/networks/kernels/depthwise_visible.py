@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from adnext_plugin.networks.kernels.depthwise import PLANES, weight_gradient_by_planes
-from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, power_of_two
+from adnext_plugin.networks.kernels.depthwise import PLANES, program_width, weight_gradient_by_planes
+from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of
 
 PROGRAMS = 1056  # warps that keep a GPU busy with the filter's gradient, at 8 to each processor of an H100
 PAIRS = 8  # of small cells that a program of the filter's gradient takes at a time
@@ -120,8 +120,8 @@ def _convolved(
     from adnext_plugin.networks.kernels import depthwise_cells_triton as kernels
 
     (side, channels), kernel_size = x.shape[3:], filters.shape[0]
-    width, given = _width(channels), (x, filters, filters if bias is None else bias)
-    out, cells, blocks = torch.empty_like(x), len(tables[0]), ceil_div(channels, _width(channels))
+    width, given = program_width(channels), (x, filters, filters if bias is None else bias)
+    out, cells, blocks = torch.empty_like(x), len(tables[0]), ceil_div(channels, width)
     constants = {"S": side, "C": channels, "K": kernel_size, "E": edge, "BC": width}
     constants |= {"FLIP": flip, "BIAS": bias is not None, "num_warps": 1}
     with on_device_of(x):
@@ -136,8 +136,8 @@ def _convolved(
 def _by_planes(
     x: torch.Tensor, grad: torch.Tensor, kernel_size: int, edge: int, tables: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    width, blocks = _width(x.shape[4]), ceil_div(x.shape[4], _width(x.shape[4]))
-    chunks = max(1, min(len(tables[0]), ceil_div(PROGRAMS, kernel_size * blocks)))
+    width = program_width(x.shape[4])
+    chunks = max(1, min(len(tables[0]), ceil_div(PROGRAMS, kernel_size * ceil_div(x.shape[4], width))))
     return weight_gradient_by_planes(x, grad, kernel_size, width, chunks, tables[0], edge)
 
 
@@ -147,7 +147,8 @@ def _by_cells(
     from adnext_plugin.networks.kernels import depthwise_cells_triton as kernels
 
     (side, channels), cells = x.shape[3:], len(tables[0])
-    width, blocks = _width(channels), ceil_div(channels, _width(channels))
+    width = program_width(channels)
+    blocks = ceil_div(channels, width)
     chunks = max(1, min(CHUNKS, cells // PAIRS_OF_CHUNK))
     wide, shifts = 2 * reach(edge, kernel_size) + 1, 2 * edge - 1
     partial = torch.empty(chunks, wide**3, shifts**3, channels, dtype=torch.float32, device=x.device)
@@ -161,7 +162,3 @@ def _by_cells(
         )
     torch.sum(grad, dim=(0, 1, 2, 3), dtype=torch.float32, out=found[-1])
     return found
-
-
-def _width(channels: int) -> int:
-    return min(64, max(16, power_of_two(channels)))

@@ -76,6 +76,11 @@ def visible_depthwise(patches: VisiblePatches, side: int, kernel_size: int, way:
     return (_Halo if way == "halo" else _Scatter)(patches, side, kernel_size)
 
 
+def tables_of_cells(patches: VisiblePatches, side: int, kernel_size: int, edge: int) -> list[torch.Tensor]:
+    """What `depthwise3d_visible` needs to know of a mask, for patches of p = `side` that are cut into such cells."""
+    return tables_of(patches.around_cells(side, edge, reach(edge, kernel_size)), edge)
+
+
 def ways_on(device: torch.device) -> tuple[Way, ...]:
     """The ways there are on a device, those worth measuring."""
     if device.type != "cuda" or not wanted():
@@ -157,8 +162,7 @@ class _Skip(_Scatter):
     def __init__(self, patches: VisiblePatches, side: int, kernel_size: int) -> None:
         super().__init__(patches, side, kernel_size)
         self._edge = cell_edge(side, kernel_size)
-        around = patches.around_cells(side, self._edge, reach(self._edge, kernel_size))
-        self._tables = tables_of(around, self._edge)
+        self._tables = tables_of_cells(patches, side, kernel_size, self._edge)
 
     def by_kernel(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> torch.Tensor:
         conv = layer.conv
