@@ -68,7 +68,10 @@ def _arms(size: str) -> dict[str, tuple[torch.nn.Module, torch.optim.Optimizer]]
         network.load_state_dict(ours.state_dict())
     channels_last.to(memory_format=torch.channels_last_3d)
     networks = {"ours": ours, "stock_channels_last": channels_last, "stock_contiguous": contiguous}
-    return {name: (network.train(), torch.optim.AdamW(network.parameters())) for name, network in networks.items()}
+    return {
+        name: (network.train(), torch.optim.AdamW(network.parameters(), fused=True))
+        for name, network in networks.items()
+    }
 
 
 def _step(

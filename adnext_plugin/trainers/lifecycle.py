@@ -133,8 +133,8 @@ class RunTrainer(FoldRun):
         if settings.optimizer == "sgd":
             return torch.optim.SGD(self.parameter_groups(), momentum=settings.momentum, **shared)
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-        if self.device.type == "cuda":
-            shared["fused"] = True  # one kernel for all parameters
+        if self.device.type in ("cpu", "cuda"):
+            shared["fused"] = True  # one pass over each parameter, and on a GPU one kernel for all
         return kind(self.parameter_groups(), betas=settings.betas, amsgrad=settings.amsgrad, **shared)
 
     def parameter_groups(self) -> list[dict]:

@@ -11,7 +11,7 @@ from torch import nn
 from adnext_plugin.errors import SettingsError, UnknownNameError
 from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.families.adnext import ClassificationHead, adnext_b, adnext_l, adnext_s, adnext_t, build
-from adnext_plugin.networks.layers import activation
+from adnext_plugin.networks.layers import activation, pieces
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
 from adnext_plugin.plan import NetworkSettings
@@ -133,7 +133,7 @@ def test_fused_activation_equals_its_two_modules_however_it_is_cut(dtype: torch.
     layer = activation.GeluResponseNorm(6).to(dtype)
     nn.init.normal_(layer.norm.gamma)
     nn.init.normal_(layer.norm.beta)
-    monkeypatch.setattr(activation, "PIECE_BYTES", rows * 6 * torch.finfo(dtype).bits // 8)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", rows * 6 * torch.finfo(dtype).bits // 8)
     x, weight = torch.randn(3, 5, 4, 3, 6, dtype=dtype), torch.randn(3, 5, 4, 3, 6, dtype=dtype)
     x[1, ..., 2] = 0  # silent in one subject
     outputs = []

@@ -14,9 +14,8 @@ from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import usable, wanted
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
+from adnext_plugin.networks.layers.pieces import pieces_of
 from adnext_plugin.networks.layers.relative_response import gradient_through_norm, relative_response
-
-PIECE_BYTES = 1 << 21
 
 
 class GeluResponseNorm(nn.Module):
@@ -36,8 +35,15 @@ class GeluResponseNorm(nn.Module):
             return gelu_response_norm(x_bzyxc, norm.gamma, norm.beta, offsets, samples, norm.eps)[0]
         if self.training and x_bzyxc.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             sizes = None if patches is None else patches.per_sample
-            return _GeluResponseNormFunction.apply(x_bzyxc, norm.gamma, norm.beta, norm.eps, sizes)
+            return gelu_response_norm_in_pieces(x_bzyxc, norm.gamma, norm.beta, norm.eps, sizes)
         return norm(self.gelu(x_bzyxc), patches)
+
+
+def gelu_response_norm_in_pieces(
+    x_bzyxc: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float, sizes: tuple[int, ...] | None = None
+) -> torch.Tensor:
+    """`GlobalResponseNorm(GELU(x))` on a CPU; `sizes`: how many along the first axis each sample has, if not one."""
+    return _GeluResponseNormFunction.apply(x_bzyxc, gamma, beta, eps, sizes)
 
 
 class _GeluResponseNormFunction(torch.autograd.Function):
@@ -58,12 +64,12 @@ class _GeluResponseNormFunction(torch.autograd.Function):
         norm = torch.empty(len(sizes), x.shape[-1], dtype=x.dtype)
         for sample, (source, target) in enumerate(zip(_samples(x, sizes), _samples(out, sizes), strict=True)):
             squares = torch.zeros_like(norm[sample])
-            for part in _pieces(source):
+            for part in pieces_of(source):
                 torch.ops.aten.gelu.out(source[part], out=target[part])
                 squares += target[part].square().sum(dim=0)
             norm[sample] = squares.sqrt()
             scale = 1 + gamma * relative_response(norm[sample], eps)
-            for part in _pieces(source):
+            for part in pieces_of(source):
                 torch.addcmul(beta, target[part], scale, out=target[part])
         ctx.save_for_backward(x, gamma, norm)
         ctx.eps, ctx.sizes = eps, sizes
@@ -79,7 +85,7 @@ class _GeluResponseNormFunction(torch.autograd.Function):
         samples = zip(*[_samples(tensor, ctx.sizes) for tensor in (x, grad, grad_x)], strict=True)
         for sample, (source, given, result) in enumerate(samples):
             grad_scale = torch.zeros_like(gamma)
-            for part in _pieces(source):
+            for part in pieces_of(source):
                 activated = torch.ops.aten.gelu.out(source[part], out=result[part])  # kept there for the second pass
                 grad_scale += (given[part] * activated).sum(dim=0)
                 grad_beta += given[part].sum(dim=0)
@@ -87,7 +93,7 @@ class _GeluResponseNormFunction(torch.autograd.Function):
             grad_gamma += grad_scale * relative
             scale = 1 + gamma * relative
             through_norm = gradient_through_norm(norm[sample], gamma * grad_scale, ctx.eps)
-            for part in _pieces(source):
+            for part in pieces_of(source):
                 grad_activated = torch.addcmul(given[part] * scale, result[part], through_norm)
                 torch.ops.aten.gelu_backward.grad_input(grad_activated, source[part], grad_input=result[part])
         return grad_x, grad_gamma, grad_beta, None, None
@@ -95,8 +101,3 @@ class _GeluResponseNormFunction(torch.autograd.Function):
 
 def _samples(x_bzyxc: torch.Tensor, sizes: tuple[int, ...]) -> list[torch.Tensor]:
     return [sample.view(-1, x_bzyxc.shape[-1]) for sample in x_bzyxc.split(sizes)]
-
-
-def _pieces(tokens_nc: torch.Tensor) -> list[slice]:
-    rows = max(1, PIECE_BYTES // (tokens_nc.shape[1] * tokens_nc.element_size()))
-    return [slice(start, start + rows) for start in range(0, len(tokens_nc), rows)]

@@ -6,17 +6,18 @@ with y = x ∗ w (cross-correlation, stride 1, "same" padding p = k // 2, one fi
 
     dL/dx = g ∗ flip(w),    dL/dw = x ∗ g    (each sample's g as the filter, padding p),    dL/db = sum of g,
 
-which equals PyTorch's gradient up to rounding. On a GPU, kernels of our own take its place (`networks.kernels`).
+which equals PyTorch's gradient up to rounding (`networks.layers.depthwise_on_cpu`). On a GPU, kernels of our own take
+its place (`networks.kernels`).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 from adnext_plugin.networks.kernels.depthwise import default_numbers, depthwise3d, filters_of
 from adnext_plugin.networks.kernels.triton_here import computed_in, usable, wanted
+from adnext_plugin.networks.layers.depthwise_on_cpu import convolve, gradient_of_filters
 from adnext_plugin.networks.layers.tokens import to_tokens, to_volume
 
 
@@ -41,7 +42,7 @@ class DepthwiseConv3d(nn.Module):
         if self.uses_kernels(x):
             return to_volume(self.of_tokens(to_tokens(x)))
         if self.training and forward_kernel_is_faster(x.device):
-            return _DepthwiseFunction.apply(x, self.conv.weight, self.conv.bias)
+            return depthwise_in_training(x, self.conv.weight, self.conv.bias)
         return self.conv(x)
 
     def uses_kernels(self, x: torch.Tensor) -> bool:
@@ -54,6 +55,11 @@ class DepthwiseConv3d(nn.Module):
         plan = self.plan or default_numbers(*x.shape)
         bias = None if self.conv.bias is None else self.conv.bias.float()
         return depthwise3d(x, filters_of(self.conv.weight).float(), bias, plan)
+
+
+def depthwise_in_training(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Convolve (B, C, Z, Y, X) on a CPU, stride 1, to the same size; differentiable once, by forward convolutions."""
+    return _DepthwiseFunction.apply(x, weight, bias)
 
 
 def forward_kernel_is_faster(device: torch.device) -> bool:
@@ -69,24 +75,21 @@ class _DepthwiseFunction(torch.autograd.Function):
     @custom_fwd(device_type="cpu")
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        return F.conv3d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+        return convolve(x, weight, bias, weight.shape[-1] // 2)
 
     @staticmethod
     @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        channels, padding = weight.shape[0], weight.shape[-1] // 2
+        padding = weight.shape[-1] // 2
         # a gradient that arrives in another layout would send both convolutions to a slow kernel
         grad = grad.contiguous(memory_format=torch.channels_last_3d)
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = F.conv3d(grad, weight.flip(2, 3, 4), padding=padding, groups=channels)
+            grad_x = convolve(grad, weight.flip(2, 3, 4), None, padding)
         if ctx.needs_input_grad[1]:
-            grad_weight = torch.zeros_like(weight)
-            for sample, grad_of_sample in zip(x.split(1), grad, strict=True):
-                taps = F.conv3d(sample, grad_of_sample.unsqueeze(1), padding=padding, groups=channels)
-                grad_weight += taps.reshape(weight.shape)
+            grad_weight = gradient_of_filters(x, grad, weight.shape[-1], padding)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum(dim=(0, 2, 3, 4))
         return grad_x, grad_weight, grad_bias

@@ -23,10 +23,11 @@ from adnext_plugin.networks.kernels.depthwise import filters_of
 from adnext_plugin.networks.kernels.depthwise_visible import cell_edge, depthwise3d_visible, reach, tables_of
 from adnext_plugin.networks.kernels.triton_here import computed_in, or_stock, wanted
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d, forward_kernel_is_faster
+from adnext_plugin.networks.layers.depthwise_on_cpu import gradient_of_filters
+from adnext_plugin.networks.layers.pieces import PIECE_BYTES
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 
 Way = Literal["halo", "scatter", "skip"]
-PIECE_BYTES = 1 << 21  # that stay in a processor's cache
 ALL_AT_ONCE = 1 << 62
 
 
@@ -114,10 +115,8 @@ class _Scatter(VisibleDepthwise):
         self, x_npppc: torch.Tensor, grad_npppc: torch.Tensor, weight: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         x, grad = self._volume(x_npppc), self._volume(grad_npppc)
-        taps = torch.zeros_like(weight).transpose(0, 1)
-        for of_sample, grad_of_sample in zip(x.split(1), grad, strict=True):
-            taps += F.conv3d(of_sample, grad_of_sample[:, None], padding=self._padding, groups=len(weight))
-        return self._convolve(grad, weight.flip(2, 3, 4), None).view(x_npppc.shape), taps.transpose(0, 1)
+        taps = gradient_of_filters(x, grad, weight.shape[-1], self._padding)
+        return self._convolve(grad, weight.flip(2, 3, 4), None).view(x_npppc.shape), taps
 
     def _convolve(self, volume: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         convolved = F.conv3d(volume, weight, bias, padding=self._padding, groups=len(weight))
