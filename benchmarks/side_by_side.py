@@ -4,7 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,10 +19,10 @@ SIZES = {
 }
 
 
-def new_parser(description: str, result: Path) -> argparse.ArgumentParser:
-    """A parser with the options that all have."""
+def new_parser(description: str, result: Path, choices: Sequence[str] = tuple(SIZES)) -> argparse.ArgumentParser:
+    """A parser with the options that all have; `choices` are the networks to choose from."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", choices=choices, default=list(choices))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--input-size", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
