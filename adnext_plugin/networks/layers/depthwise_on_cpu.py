@@ -23,7 +23,8 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, p
     kernel = weight.shape[-1]
     x = x.contiguous(memory_format=torch.channels_last_3d)
     rows_bytes = kernel**2 * x.shape[-1] * x.shape[1] * x.element_size()
-    width = len(weight) if rows_bytes <= ROWS_BYTES else _channels_at_once(x, kernel)
+    tokens = x[:, 0].numel()
+    width = len(weight) if rows_bytes <= ROWS_BYTES else _channels_at_once(len(weight), tokens, kernel)
     if width >= len(weight):
         return F.conv3d(x, weight, bias, padding=padding, groups=len(weight))
     biases = itertools.repeat(None) if bias is None else bias.split(width)
@@ -36,7 +37,7 @@ def gradient_of_filters(x: torch.Tensor, grad: torch.Tensor, kernel_size: int, p
 
     It is the convolution of each sample with its gradient as a filter, of large volumes a few planes at a time.
     """
-    width = min(grad.shape[1], _channels_at_once(grad, kernel_size))
+    width = min(grad.shape[1], _channels_at_once(grad.shape[1], grad[0, 0].numel(), kernel_size))
     planes = max(1, TOKENS_OF_A_SUM // (grad.shape[-1] * grad.shape[-2]))
     sums = []
     for x_part, grad_part in zip(_blocks(x, width), _blocks(grad, width), strict=True):
@@ -61,12 +62,11 @@ def _taps(sample: torch.Tensor, grad_c1zyx: torch.Tensor, padding: int, planes: 
     return total
 
 
-def _channels_at_once(volume: torch.Tensor, kernel_size: int) -> int:
-    """Those of a cache line, or more of them, so that a call has enough to do; all of a small volume."""
-    channels, tokens = volume.shape[1], volume[0, 0].numel()
+def _channels_at_once(channels: int, tokens: int, kernel_size: int) -> int:
+    """Those of a cache line, or more of them, so that a call has enough to do; all where there are few tokens."""
     if tokens < TOKENS_OF_A_SUM:
         return channels
-    of_a_line = CHANNELS_OF_A_LINE * len(volume) * tokens * kernel_size**3
+    of_a_line = CHANNELS_OF_A_LINE * tokens * kernel_size**3
     return CHANNELS_OF_A_LINE * -(-MULTIPLY_ADDS * torch.get_num_threads() // of_a_line)
 
 

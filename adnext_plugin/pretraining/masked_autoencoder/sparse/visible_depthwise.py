@@ -23,7 +23,7 @@ from adnext_plugin.networks.kernels.depthwise import filters_of
 from adnext_plugin.networks.kernels.depthwise_visible import cell_edge, depthwise3d_visible, reach, tables_of
 from adnext_plugin.networks.kernels.triton_here import computed_in, or_stock, wanted
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d, forward_kernel_is_faster
-from adnext_plugin.networks.layers.depthwise_on_cpu import gradient_of_filters
+from adnext_plugin.networks.layers.depthwise_on_cpu import convolve, gradient_of_filters
 from adnext_plugin.networks.layers.pieces import PIECE_BYTES
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 
@@ -119,7 +119,7 @@ class _Scatter(VisibleDepthwise):
         return self._convolve(grad, weight.flip(2, 3, 4), None).view(x_npppc.shape), taps
 
     def _convolve(self, volume: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        convolved = F.conv3d(volume, weight, bias, padding=self._padding, groups=len(weight))
+        convolved = _convolved(volume, weight, bias, self._padding)
         return convolved.permute(0, 2, 3, 4, 1).reshape(-1, len(weight)).index_select(0, self._rows)
 
     def _volume(self, x_npppc: torch.Tensor) -> torch.Tensor:
@@ -133,7 +133,7 @@ class _Halo(VisibleDepthwise):
 
     def convolve(self, x_npppc: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         surroundings = self._surroundings(x_npppc, PIECE_BYTES if x_npppc.device.type == "cpu" else ALL_AT_ONCE)
-        found = [F.conv3d(around, weight, bias, groups=len(weight)) for around in surroundings]
+        found = [_convolved(around, weight, bias, 0) for around in surroundings]
         return torch.cat(found).permute(0, 2, 3, 4, 1)
 
     def gradients(
@@ -170,6 +170,12 @@ class _Skip(_Scatter):
             lambda: depthwise3d_visible(x_npppc, filters_of(conv.weight).float(), bias, self._edge, self._tables),
             lambda: _Scatter.by_kernel(self, layer, x_npppc),
         )
+
+
+def _convolved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: int) -> torch.Tensor:
+    if x.device.type == "cpu":
+        return convolve(x, weight, bias, padding)
+    return F.conv3d(x, weight, bias, padding=padding, groups=len(weight))
 
 
 class _Function(torch.autograd.Function):
