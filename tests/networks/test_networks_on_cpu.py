@@ -7,6 +7,7 @@ from torch import nn
 
 from adnext_plugin.networks.families.mednext import MedNeXtEncoder
 from adnext_plugin.networks.layers import depthwise_on_cpu, mednext_blocks, pieces
+from adnext_plugin.networks.layers.depthwise import forward_kernel_is_faster
 from adnext_plugin.networks.layers.depthwise_on_cpu import convolve, gradient_of_filters
 from adnext_plugin.networks.layers.instance_norm import instance_norm
 from adnext_plugin.networks.layers.mednext_blocks import MedNeXtBlocks
@@ -43,6 +44,7 @@ def test_a_convolution_in_parts_is_the_convolution(
     torch.testing.assert_close(found, of_filters, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.skipif(not forward_kernel_is_faster(torch.device("cpu")), reason="oneDNN has no such kernel for this CPU")
 def test_how_many_channels_are_convolved_at_once_changes_no_bit(monkeypatch) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 48, 16, 17, 18).contiguous(memory_format=torch.channels_last_3d)

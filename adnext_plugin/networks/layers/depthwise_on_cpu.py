@@ -3,7 +3,7 @@
 All three are forward convolutions, for which oneDNN has a fast kernel (`networks.layers.depthwise` has the formulas).
 That kernel goes through the output row by row, with all channels of a row, and reads K² rows of the input for each.
 With many channels these are more than a core's cache holds, and are read from further away K² times; with the channels
-of one cache line they stay. What is computed is the same to the bit, for each channel is convolved by itself.
+of one cache line they stay. How many there are at a time changes no bit, for each is convolved by itself.
 """
 
 import itertools
