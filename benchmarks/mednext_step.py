@@ -13,6 +13,8 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -44,14 +46,8 @@ def _measure(arguments: argparse.Namespace) -> list[dict]:
             size = (arguments.input_size,) * 3
             network = build_network(NetworkSettings(name=name, options={}), 1, 2, size).train()
             images = torch.randn(batch, 1, *size)
-            seconds: dict[str, list[float]] = {"ours": [], "monai": []}
-            gradients = {}
-            for repeat in range(arguments.repeats + 1):
-                for arm in seconds:
-                    elapsed = _step(network, images, by_tokens=arm == "ours")
-                    gradients[arm] = [parameter.grad for parameter in network.parameters()]
-                    if repeat:  # the first is the warm-up
-                        seconds[arm].append(elapsed)
+            arms = {"ours": partial(_step, network, images, True), "monai": partial(_step, network, images, False)}
+            seconds = side_by_side.take_turns(arms, arguments.repeats)
             medians = {arm: statistics.median(values) for arm, values in seconds.items()}
             rows.append(
                 {
@@ -61,19 +57,24 @@ def _measure(arguments: argparse.Namespace) -> list[dict]:
                     "median_seconds": medians,
                     "all_seconds": seconds,
                     "speed_up": medians["monai"] / medians["ours"],
-                    "largest_difference": _largest_difference(gradients["ours"], gradients["monai"]),
+                    "largest_difference": _largest_difference(*[_gradients(network, step) for step in arms.values()]),
                 }
             )
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
 
-def _step(network: torch.nn.Module, images: torch.Tensor, *, by_tokens: bool) -> float:
+def _step(network: torch.nn.Module, images: torch.Tensor, by_tokens: bool) -> float:
     with mock.patch.object(mednext_blocks, "forward_kernel_is_faster", return_value=by_tokens):
         started = time.perf_counter()
         network.zero_grad(set_to_none=True)
         torch.nn.functional.cross_entropy(network(images), torch.arange(len(images)) % 2).backward()
         return time.perf_counter() - started
+
+
+def _gradients(network: torch.nn.Module, step: Callable[[], float]) -> list[torch.Tensor]:
+    step()
+    return [parameter.grad for parameter in network.parameters()]
 
 
 def _largest_difference(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:

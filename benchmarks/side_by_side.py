@@ -4,14 +4,16 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.training.provenance import provenance
 
+T = TypeVar("T")
 SIZES = {
     "T": ((2, 2, 6, 2), (16, 32, 64, 128)),
     "S": ((3, 3, 9, 3), (32, 64, 128, 256)),
@@ -31,6 +33,12 @@ def new_parser(description: str, result: Path, choices: Sequence[str] = tuple(SI
     parser.add_argument("--dry", action="store_true", help="do not write the result file")
     parser.add_argument("--allocator", choices=["default", "kept"], help=argparse.SUPPRESS)
     return parser
+
+
+def take_turns(arms: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
+    """What each arm says of itself in every round; in one that goes before, which does not count, all are warmed up."""
+    rounds = [{name: step() for name, step in arms.items()} for _ in range(repeats + 1)][1:]
+    return {name: [said[name] for said in rounds] for name in arms}
 
 
 def run(measure: Callable[[argparse.Namespace], list[dict]], arguments: argparse.Namespace) -> None:

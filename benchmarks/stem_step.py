@@ -15,6 +15,8 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,12 +48,8 @@ def _measure(arguments: argparse.Namespace) -> list[dict]:
             network = build(*side_by_side.SIZES[size], 1, 2, drop_path_rate=0.0, stem="convolutional", init="fan_in")
             networks = {arm: copy.deepcopy(network).train() for arm in arms}
             images = torch.rand(batch, 1, *[arguments.input_size] * 3)
-            seconds: dict[str, list[tuple[float, float]]] = {arm: [] for arm in arms}
-            for repeat in range(arguments.repeats + 1):
-                for arm, stems.pooled_norm in arms.items():
-                    elapsed = _step(networks[arm], images)
-                    if repeat:  # the first is the warm-up
-                        seconds[arm].append(elapsed)
+            steps = {arm: partial(_step, networks[arm], images, way) for arm, way in arms.items()}
+            seconds = side_by_side.take_turns(steps, arguments.repeats)
             row = {"size": size, "batch": batch, "input_size": arguments.input_size}
             for kind, name in enumerate(("wall_clock", "processor")):
                 medians = {arm: statistics.median(values[kind] for values in seconds[arm]) for arm in arms}
@@ -69,7 +67,9 @@ def _modules(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
     return layers(x)
 
 
-def _step(network: ADNeXt, images: torch.Tensor) -> tuple[float, float]:
+def _step(network: ADNeXt, images: torch.Tensor, way: Callable[..., torch.Tensor]) -> tuple[float, float]:
+    """Seconds on the clock and of the processor."""
+    stems.pooled_norm = way
     started = time.perf_counter(), time.process_time()
     network.zero_grad(set_to_none=True)
     F.cross_entropy(network(images), torch.arange(len(images)) % 2).backward()

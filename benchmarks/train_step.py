@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,15 +36,10 @@ def _measure(arguments: argparse.Namespace) -> list[dict]:
     rows = []
     for size in arguments.sizes:
         for batch in arguments.batches:
-            arms = _arms(size)
             images = torch.randn(batch, 1, *[arguments.input_size] * 3)
             targets = torch.arange(batch) % 2
-            seconds: dict[str, list[float]] = {name: [] for name in arms}
-            for repeat in range(arguments.repeats + 1):
-                for name, (network, optimizer) in arms.items():
-                    elapsed = _step(network, optimizer, images, targets)
-                    if repeat:  # the first is the warm-up
-                        seconds[name].append(elapsed)
+            arms = {name: partial(_step, *arm, images, targets) for name, arm in _arms(size).items()}
+            seconds = side_by_side.take_turns(arms, arguments.repeats)
             medians = {name: statistics.median(values) for name, values in seconds.items()}
             rows.append(
                 {

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ class Block(MedNeXtBlock):
     There PyTorch has the gradient of depthwise and 1³ convolutions computed by generic kernels.
     """
 
-    sums_response = False  # MONAI's response norm divides by the mean over channels
+    sums_response = False  # whether the response norm divides by the sum over channels; MONAI's does by their mean
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training and not torch.is_autocast_enabled("cpu") and forward_kernel_is_faster(x.device):
@@ -74,20 +74,6 @@ class UpBlock(MedNeXtUpBlock, Block):
     """Doubles the resolution."""
 
 
-class SummedResponseBlock(Block):
-    """A block whose response norm divides by the sum over channels."""
-
-    sums_response = True
-
-
-class SummedResponseDownBlock(DownBlock, SummedResponseBlock):
-    """Halves the resolution."""
-
-
-class SummedResponseUpBlock(UpBlock, SummedResponseBlock):
-    """Doubles the resolution."""
-
-
 def _spread(x: torch.Tensor, strides: Sequence[int]) -> torch.Tensor:
     """The voxels of (B, C, Z, Y, X) with zeros between them."""
     step_z, step_y, step_x = strides
@@ -114,27 +100,24 @@ class MedNeXtBlocks:
 
     def level(self, width: int, depth: int, expansion: int) -> list[nn.Module]:
         """Blocks that keep the resolution."""
-        kind = SummedResponseBlock if self._sums else Block
-        return [kind(width, width, expansion, **self._options) for _ in range(depth)]
+        return [self._made(Block, width, width, expansion) for _ in range(depth)]
 
     def down(self, width: int, expansion: int) -> nn.Module:
         """A block that halves the resolution and doubles the width."""
-        kind = SummedResponseDownBlock if self._sums else DownBlock
-        return kind(width, 2 * width, expansion, **self._options)
+        return self._made(DownBlock, width, 2 * width, expansion)
 
     def up(self, width: int, expansion: int) -> nn.Module:
         """A block that doubles the resolution and halves the width."""
-        kind = SummedResponseUpBlock if self._sums else UpBlock
-        return kind(width, width // 2, expansion, **self._options)
+        return self._made(UpBlock, width, width // 2, expansion)
 
-    @property
-    def _sums(self) -> bool:
-        return self.response_norm == "sum"
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {
-            "kernel_size": self.kernel_size,
-            "use_residual_connection": True,
-            "global_resp_norm": self.response_norm is not None,
-        }
+    def _made(self, kind: type[Block], width: int, width_out: int, expansion: int) -> Block:
+        block = kind(
+            width,
+            width_out,
+            expansion,
+            kernel_size=self.kernel_size,
+            use_residual_connection=True,
+            global_resp_norm=self.response_norm is not None,
+        )
+        block.sums_response = self.response_norm == "sum"
+        return block

@@ -139,11 +139,13 @@ class _Halo(VisibleDepthwise):
     def gradients(
         self, x_npppc: torch.Tensor, grad_npppc: torch.Tensor, weight: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        taps = torch.zeros_like(weight).transpose(0, 1)
+        taps = torch.zeros_like(weight)
         # patch by patch, so that what is read lies in the processor's cache
-        for around, grad in zip(self._surroundings(x_npppc, 0), grad_npppc.permute(0, 4, 1, 2, 3), strict=True):
-            taps += F.conv3d(around, grad[:, None], groups=len(weight))
-        return self.convolve(grad_npppc, weight.flip(2, 3, 4), None), taps.transpose(0, 1)
+        for around, grad in zip(
+            self._surroundings(x_npppc, 0), grad_npppc.permute(0, 4, 1, 2, 3).split(1), strict=True
+        ):
+            taps += gradient_of_filters(around, grad, weight.shape[-1], 0)
+        return self.convolve(grad_npppc, weight.flip(2, 3, 4), None), taps
 
     def _surroundings(self, x_npppc: torch.Tensor, piece_bytes: int) -> Iterator[torch.Tensor]:
         """Patches with their margins, (n, C, w, w, w), so many at a time as fit into a piece, but at least one."""
