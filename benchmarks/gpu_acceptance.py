@@ -59,6 +59,7 @@ PARTS = {
     "kernels": Part("gpu_acceptance_kernels", "kernels", 90, True),
     "data": Part("gpu_acceptance_data", "data", 90, True),
     "compiled_steps": Part("gpu_acceptance_steps", "compiled_steps", 120, True),
+    "mednext_steps": Part("gpu_acceptance_steps", "mednext_steps", 120, True),
 }
 CPU_PATIENCE = 10  # times as long on a CPU
 AT_ONCE = 6  # of the parts that are not timed, on a GPU; on a CPU one after the other

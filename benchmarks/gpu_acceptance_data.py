@@ -129,7 +129,7 @@ def _augmentation(edge: int, device: str, repeats: int) -> dict:
 
 def _epochs(device: str, tiny: bool, folder: Path) -> dict:
     """Epochs of a trainer as users run it: how long, how long the device was busy, and what its ends cost."""
-    trainer = _trainer("ADNeXtTrainer_T" if tiny else "ADNeXtTrainer_B", device, folder)
+    trainer = trainer_on_drawn("ADNeXtTrainer_T" if tiny else "ADNeXtTrainer_B", device, folder)
     trainer.on_train_start()
     for _ in range(2):
         trainer.run_epoch()  # kernels are chosen, memory is taken
@@ -167,7 +167,7 @@ def _launches(device: str, tiny: bool, folder: Path) -> dict:
     losses = []
     for launch in ("eager", "graphs"):
         os.environ["ADNEXT_LAUNCH"] = launch
-        trainer = _trainer("ADNeXtTrainer_T" if tiny else "ADNeXtTrainer_B", device, folder)
+        trainer = trainer_on_drawn("ADNeXtTrainer_T" if tiny else "ADNeXtTrainer_B", device, folder)
         trainer.disable_checkpointing = True
         trainer.on_train_start()
         for _ in range(2):
@@ -203,7 +203,7 @@ def _waits_a_step(trainer: RunTrainer, device: str) -> float:
 def _saving(trainer: RunTrainer) -> float:
     trainer.wait_for_checkpoints()
     started = time.perf_counter()
-    trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+    trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_best.pth"))  # is never left out
     return time.perf_counter() - started
 
 
@@ -242,7 +242,8 @@ def _waits(work: Callable[[], None], device: str) -> int:
     return sum("called a synchronizing" in str(warning.message) for warning in caught)
 
 
-def _trainer(name: str, device: str, folder: Path) -> RunTrainer:
+def trainer_on_drawn(name: str, device: str, folder: Path) -> RunTrainer:
+    """A trainer of the first fold of what `prepared_of_drawn` has made."""
     from nnunetv2.run.run_training import get_trainer_from_args
 
     from adnext_plugin.environment import trainer_search_path

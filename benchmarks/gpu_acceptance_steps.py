@@ -18,7 +18,8 @@ from stock_adnext import StockADNeXt
 
 from adnext_plugin.environment import LaunchSetting, usable_cpus
 from adnext_plugin.networks.families.adnext import build
-from adnext_plugin.networks.kernels.choice import Shape, fastest_plan
+from adnext_plugin.networks.families.mednext import mednext_b_k3, mednext_b_k5
+from adnext_plugin.networks.kernels.choice import Shape, fastest_plan, fastest_plans, use_plans
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
 from adnext_plugin.pretraining.masks import draw_visible
@@ -136,6 +137,24 @@ def sparse_steps(device: str, tiny: bool, folder: Path) -> dict:
                 launched = LaunchedNetwork(encode, "eager" if device == "cpu" else "graphs", rows[-1]["said"].append)
                 as_graph = partial(launched, *encode.inputs)
                 _guarded(rows[-1], f"{arm}_as_graph", partial(partial, _encode, as_graph, network, device), device)
+            _keep(rows, folder)
+    return {"rows": rows}
+
+
+def mednext_steps(device: str, tiny: bool, folder: Path) -> dict:
+    """MedNeXt with the ways to convolve that a run would choose, and with PyTorch's alone; bfloat16."""
+    rows: list[dict] = []
+    edge, batch = (32, 1) if tiny else (128, 2)
+    for name, build_mednext in {"mednext_b_k3": mednext_b_k3, "mednext_b_k5": mednext_b_k5}.items():
+        torch.manual_seed(0)
+        network = build_mednext(1, 2, (edge,) * 3).to(device).train()
+        optimizer = torch.optim.AdamW(network.parameters(), fused=device == "cuda")
+        plans = fastest_plans(network, (edge,) * 3, batch, torch.bfloat16, torch.device(device))
+        rows.append({"size": name, "batch": batch, "precision": "bfloat16", "milliseconds": {}, "peak_gib": {}})
+        rows[-1]["plans"] = {shape: str(plan) for shape, plan in plans.items()}
+        for arm, used in (("ours", plans), ("stock", {})):
+            use_plans(network, (edge,) * 3, used)
+            _guarded(rows[-1], arm, partial(_step, network, optimizer, batch, "bfloat16", device, tiny), device)
             _keep(rows, folder)
     return {"rows": rows}
 

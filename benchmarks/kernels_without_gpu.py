@@ -5,6 +5,7 @@
 `compiled`: of each kernel by cells, in bfloat16 at the stages of AD-NeXt-B, the registers of a thread, bytes that are
 spilled to memory, seconds to compile, and instructions to each product (a multiply-add of 32 channels), of all the code
 there is, however often which part of it is run.
+`compiled_for_mednext`: the same of the kernels by tiles, at the levels of MedNeXt-B at 128³, of the tile tried first.
 `products`: which part of the products that lie within a volume the convolution among visible patches makes with 60 %
 masked, and which part of those of all taps lies within it.
 
@@ -28,7 +29,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from adnext_plugin.networks.kernels import depthwise_cells_triton as kernels
-from adnext_plugin.networks.kernels.depthwise import PLANES
+from adnext_plugin.networks.kernels import depthwise_triton
+from adnext_plugin.networks.kernels.depthwise import PLANES, convolution_tiles, weight_tiles
 from adnext_plugin.networks.kernels.depthwise_visible import PAIRS, cell_edge, reach
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import tables_of_cells
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
@@ -38,6 +40,8 @@ from adnext_plugin.training.provenance import provenance
 H100 = GPUTarget("cuda", 90, 32)
 STAGES = ((32, 64), (16, 128), (8, 256), (4, 512))  # tokens along an axis and channels, AD-NeXt-B at 128³
 KERNEL_SIZE, WIDTH, PATCHES, MASKED, SAMPLES = 7, 64, 4, 0.6, 16
+MEDNEXT_LEVELS, MEDNEXT_KERNELS, MEDNEXT_BATCH = ((128, 32), (64, 64), (32, 128), (16, 256)), (3, 5), 2
+PROCESSORS = 132  # of an H100
 POINTERS = {"x_ptr": "*bf16", "y_ptr": "*bf16", "grad_ptr": "*bf16"} | dict.fromkeys(
     ("filter_ptr", "bias_ptr", "partial_ptr"), "*fp32"
 )
@@ -53,6 +57,11 @@ def main() -> None:
         "made_by": provenance() | {"triton": triton.__version__},
         "compiled": {
             f"{length}x{length}x{length}, {channels}": compiled(length, channels) for length, channels in STAGES
+        },
+        "compiled_for_mednext": {
+            f"{length}x{length}x{length}, {channels}, kernel {kernel_size}": by_tiles(length, channels, kernel_size)
+            for kernel_size in MEDNEXT_KERNELS
+            for length, channels in MEDNEXT_LEVELS
         },
         "products": {f"{length}x{length}x{length}": products(length) for length, _ in STAGES},
     }
@@ -82,6 +91,20 @@ def compiled(length: int, channels: int) -> dict[str, dict]:
     of_volumes = {**common, "E": PLANES, "SZ": length**2, "SY": length, **grid}
     found["filters_of_whole_volumes"] = statistics_of(kernels.weight_gradient_of_planes, 1, **of_volumes)
     return found
+
+
+def by_tiles(length: int, channels: int, kernel_size: int) -> dict[str, dict]:
+    """The kernels of a level whose programs take tiles, by name."""
+    size = {"Z": length, "Y": length, "X": length, "C": channels, "K": kernel_size}
+    tile = convolution_tiles((length,) * 3, channels)[0]
+    taken = {"TZ": tile.planes, "TX": tile.tokens, "R": tile.rows, "BC": tile.channels, "SCHEDULE": tile.schedule}
+    weight = weight_tiles((length,) * 3, channels, MEDNEXT_BATCH, PROCESSORS, kernel_size)[0]
+    rows = min(weight.filter_rows, kernel_size)
+    of_weight = {"KY": rows, "TX": weight.tokens, "R": weight.rows, "BC": weight.channels, "MERGE": weight.merge}
+    return {
+        "convolution": statistics_of(depthwise_triton.convolve, tile.rows, **size, **taken, FLIP=False, BIAS=True),
+        "filters": statistics_of(depthwise_triton.weight_gradient, weight.rows, **size, **of_weight),
+    }
 
 
 def statistics_of(kernel: Any, warps: int, **constants: Any) -> dict[str, Any]:

@@ -91,10 +91,19 @@ class EpochSampler(Sampler):
         shuffle: draw a new order each epoch; an incomplete last batch is then dropped, unless it is the only one.
         seed: of the run.
         rank, processes: which share this process takes.
+        order: indices of all cases, as they are served where the order is not drawn; None: 0, 1, 2, ...
     """
 
     def __init__(
-        self, cases: int, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, processes: int = 1
+        self,
+        cases: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+        order: np.ndarray | None = None,
     ) -> None:
         self.epoch = 0
         self._cases = cases
@@ -103,6 +112,7 @@ class EpochSampler(Sampler):
         self._seed = seed
         self._rank = rank
         self._processes = processes
+        self._order = np.arange(cases) if order is None else order
 
     def __len__(self) -> int:
         full, rest = divmod(self._cases, self._batch_size)
@@ -110,7 +120,7 @@ class EpochSampler(Sampler):
         return full + (rest > self._rank and (not self._shuffle or full == 0))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.arange(self._cases)
+        order = self._order
         if self._shuffle:
             order = np.random.default_rng((self._seed, self.epoch)).permutation(self._cases)
         for batch in range(len(self)):

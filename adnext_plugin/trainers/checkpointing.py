@@ -46,6 +46,8 @@ from adnext_plugin.training.states import newest_state
 from adnext_plugin.training.step_results import load_optimizer
 from adnext_plugin.training.weights import read_checkpoint, with_plain_names
 
+SECONDS_BETWEEN_STATES = 10  # that are written beside training: some epochs are over in less than one
+
 
 class ResumableRun(TellingTrainer, ABC):
     """A run that can be interrupted at any epoch and go on as if nothing had been."""
@@ -196,7 +198,8 @@ class ResumableRun(TellingTrainer, ABC):
         """Write everything a resumed run needs, in nnU-Net's layout plus an `adnext` block, in one piece.
 
         On a GPU it is written while training goes on; `wait_for_checkpoints` returns when it is. A state to resume from
-        is left out while an earlier one is still being written, a best one if the next best is there before its turn.
+        is left out within ten seconds of the one before, and while something is still being written; a best one if the
+        next best is there before its turn.
 
         Args:
             filename: file to write.
@@ -213,7 +216,7 @@ class ResumableRun(TellingTrainer, ABC):
         if is_latest and self._best_epoch == self.current_epoch:  # this very state has just been saved as the best
             self._saver.save_again(folder.checkpoint_best, path, earlier)
             return
-        if is_latest and self._saver.is_writing():  # a disk that is slower than epochs is not to hold them up
+        if is_latest and not self._saver.is_due(SECONDS_BETWEEN_STATES):
             return
         checkpoint = {
             "network_weights": self._plain_network().state_dict(),

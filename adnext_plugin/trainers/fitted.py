@@ -69,8 +69,7 @@ class FittedTrainer(ADNeXtTrainer):
             f"Fitted on {len(self.fitted_cases)} cases and {self._looked_at(of_images)}; strength "
             f"{fitted.strength:.2g} was best for people left out ({self._chosen_by} {fitted.inner_score:.4g})"
         )
-        loss = self._predict(self.do_split()[0]).summary()["loss"]
-        self.logger.log("train_losses", float(loss), self.current_epoch)
+        self._losses = [self._predict(self.do_split()[0]).summary()["loss"]]
         self.logger.log("lrs", 0.0, self.current_epoch)
         with torch.no_grad():
             self.on_validation_epoch_start()

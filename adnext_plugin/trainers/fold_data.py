@@ -98,7 +98,7 @@ class FoldData:
 
     def rows(self, cases: list[str]) -> pd.DataFrame:
         """Rows of `subjects.csv`, in the order of the cases."""
-        return self.subjects.set_index("case_id").loc[cases]
+        return self._by_case.loc[cases]
 
     @property
     def held_out(self) -> pd.DataFrame:
@@ -112,6 +112,7 @@ class FoldData:
         *,
         change: Change | None = None,
         shuffle: bool = False,
+        order: np.ndarray | None = None,
         covariates: np.ndarray | None = None,
         fitted: FittedSteps | None = None,
         on_gpu: bool = False,
@@ -127,6 +128,7 @@ class FoldData:
             settings: batch size and seed.
             change: of each image; None: none.
             shuffle: whether to train on them.
+            order: places among the cases, in which they are served; of a loader that does not shuffle.
             covariates: (N, K).
             fitted: steps that were fitted on cases to train on.
             on_gpu: whether batches go to a GPU.
@@ -148,6 +150,7 @@ class FoldData:
             seed=settings.seed,
             rank=rank,
             processes=processes,
+            order=order,
         )
         if resident_on is not None:
             return ResidentLoader(dataset, sampler, resident_on)
@@ -190,6 +193,10 @@ class FoldData:
     def channels(self) -> tuple[str, ...]:
         """What the channels of its images are called, in their order."""
         return channels_of(self.plan.preprocessing, image_names_in(self.dataset_folder / DATASET_FILE))
+
+    @cached_property
+    def _by_case(self) -> pd.DataFrame:
+        return self.subjects.set_index("case_id")
 
     @cached_property
     def _table(self) -> pd.DataFrame:

@@ -169,8 +169,16 @@ class FoldRun(ResumableRun):
             where = "on the GPU, and changed there" if is_on else "in the memory of this machine"
             self.print_to_log_file(f"Volumes are kept {where} (data_on_gpu)")
 
-    def _loader(self, cases: list[str], augmentation: Change | None = None, *, shared: bool = True) -> Loader:
-        """A loader of some cases, in random order where they are augmented; of this process's share of every batch."""
+    def _loader(
+        self,
+        cases: list[str],
+        augmentation: Change | None = None,
+        *,
+        shared: bool = True,
+        order: np.ndarray | None = None,
+    ) -> Loader:
+        """A loader of some cases, in random order where they are augmented, or one given by their places; of this
+        process's share of every batch."""
         if shared and augmentation is not None and len(cases) < number_of_processes():
             raise SettingsError(
                 f"{len(cases)} cases to train on are fewer than the {number_of_processes()} processes; use fewer GPUs "
@@ -181,6 +189,7 @@ class FoldRun(ResumableRun):
             self.settings,
             change=self.unchanged_view() if augmentation is None else augmentation,
             shuffle=augmentation is not None,
+            order=order,
             covariates=self.covariates(cases),
             fitted=self._fitted_steps,
             on_gpu=self.device.type == "cuda",
@@ -193,9 +202,11 @@ class FoldRun(ResumableRun):
     @cached_property
     def _unchanged_training_cases(self) -> Loader:
         # mixed as in training: by name, a batch would be of one cohort, and what tells cohorts apart no spread at all
-        training = sorted(self.do_split()[0])
-        order = np.random.default_rng(self.settings.seed).permutation(len(training))
-        return self._loader([training[place] for place in order], shared=False)
+        training = self.do_split()[0]
+        by_name = np.array(sorted(range(len(training)), key=training.__getitem__))
+        order = by_name[np.random.default_rng(self.settings.seed).permutation(len(training))]
+        # the very cases that are trained on, so that their volumes are kept once
+        return self._loader(training, shared=False, order=order)
 
     def _describe_corpus(self) -> Corpus:
         """Those the network learns from and those its epoch is chosen on, and whom its first weights had seen."""

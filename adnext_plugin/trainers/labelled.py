@@ -94,6 +94,11 @@ class ADNeXtTrainer(RunTrainer):
         """The registered network that the plan names, with its task's outputs and a place for its covariates."""
         return build_planned_network(plan, in_channels)
 
+    @property
+    def network_input_voxels(self) -> tuple[int, int, int]:
+        """(Z, Y, X) of the stored volumes, or of what training cuts from them."""
+        return self.plan.network_input_voxels
+
     def parameter_groups(self) -> list[dict]:
         """All parameters, those of layers nearer to the input at lower rates where the settings say so."""
         if self.settings.layer_decay == 1:

@@ -54,7 +54,7 @@ from adnext_plugin.training.states import mend_best
 from adnext_plugin.training.step_results import numbers, on_cpu, require_finite
 from adnext_plugin.training.weights import load_encoder
 
-SECONDS_BETWEEN_FIGURES = 20  # a figure of progress takes as long as an epoch of a small cohort
+SECONDS_BETWEEN_FIGURES = 60  # a figure of progress takes as long as an epoch of a small cohort
 
 
 class RunTrainer(FoldRun):
@@ -63,6 +63,8 @@ class RunTrainer(FoldRun):
     What a subclass must say is abstract: `settings`, `plan_key`, `score_names`, `build_network`, `batch_loss`,
     `validation_step`, `epoch_scores`, `rank_of_epoch`, `prepare_loss`, `perform_actual_validation`.
     """
+
+    _losses: Sequence[torch.Tensor | float] = ()  # of the epoch's steps, until they are logged
 
     # ------------------------------------------------------------------ what a subclass says
 
@@ -125,6 +127,11 @@ class RunTrainer(FoldRun):
         return []
 
     # ------------------------------------------------------------------ what a variant may override
+
+    @property
+    def network_input_voxels(self) -> tuple[int, int, int]:
+        """(Z, Y, X) of what the network is fed."""
+        return self.plan.preprocessing.input_size_voxels
 
     def build_optimizer(self) -> torch.optim.Optimizer:
         """The settings' optimizer over every parameter."""
@@ -271,11 +278,9 @@ class RunTrainer(FoldRun):
 
         Raises:
             AdnextError: the loss is no longer finite; where that can only be told by waiting for the device, or for
-                other processes, `on_train_epoch_end` tells it.
+                other processes, `on_validation_epoch_end` tells it.
         """
-        batch = batch.to(self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._add_gradients(batch)
+        loss = self._find_gradients(batch.to(self.device))
         if self.grad_scaler is None:
             self.optimizer.step()
         else:
@@ -284,14 +289,9 @@ class RunTrainer(FoldRun):
         return {"loss": loss}
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """Log the mean training loss, and where asked to, settle the statistics of batch norms.
-
-        Raises:
-            AdnextError: a loss of the epoch is not finite.
-        """
-        losses = from_all_processes(numbers([output["loss"] for output in train_outputs]))
-        require_finite(losses, self.current_epoch)
-        self.logger.log("train_losses", float(np.mean(losses)), self.current_epoch)
+        """Keep the losses for `on_validation_epoch_end`, and where asked to, settle the statistics of batch norms."""
+        # to read them would let a GPU run dry before it is given the cases to score
+        self._losses = [output["loss"] for output in train_outputs]
         if self.settings.precise_batch_norm:
             self._settle_batch_norms()
 
@@ -301,7 +301,14 @@ class RunTrainer(FoldRun):
         self.dataloader_val.start(0)  # whatever is drawn for a case is what it was in every other epoch
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
-        """Log how well the epoch does on the cases epochs are compared on."""
+        """Log the mean training loss, and how well the epoch does on the cases epochs are compared on.
+
+        Raises:
+            AdnextError: a loss of the epoch is not finite.
+        """
+        losses = from_all_processes(numbers(self._losses))
+        require_finite(losses, self.current_epoch)
+        self.logger.log("train_losses", float(np.mean(losses)), self.current_epoch)
         scores = dict.fromkeys(("loss", *self.score_names), float("nan"))
         if self._selection_cases:
             scores = self.epoch_scores(from_all_processes(on_cpu(val_outputs)))
@@ -390,12 +397,12 @@ class RunTrainer(FoldRun):
             launch = launch_of(launch_setting(), self.plan.network.name or "", self.device)
         return LaunchedNetwork(self.network, launch, self.print_to_log_file)
 
-    def _add_gradients(self, batch: Batch) -> torch.Tensor:
+    def _find_gradients(self, batch: Batch) -> torch.Tensor:
         """Run a batch through the network and back, part by part; its loss."""
-        parts = batch.parts(self.settings.accumulate)
         if (loss := self._loss_of_launched_step(batch)) is not None:
             return loss
-        losses = []
+        self.optimizer.zero_grad(set_to_none=True)
+        parts, losses = batch.parts(self.settings.accumulate), []
         for number, (part, share) in enumerate(zip(parts, self._shares(parts), strict=True), start=1):
             # processes exchange gradients with the last part
             with self._without_exchange() if number < len(parts) else nullcontext():
@@ -450,7 +457,7 @@ class RunTrainer(FoldRun):
 
     def _choose_kernels(self) -> None:
         """Let a GPU compute convolutions in the way that is fastest there; a resumed run keeps its own."""
-        size = self.plan.preprocessing.input_size_voxels
+        size = self.network_input_voxels
         if self._kernels is None:
             dtype = HALF.get(self.arithmetic.used, torch.float32)
             if self.device.type == "cuda" and switch() == "auto" and layers_by_shape(self.network, size):

@@ -38,12 +38,19 @@ def settle_batch_norms(network: nn.Module, forward: Callable[[Batch], object], b
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the average of all batches
+        # the batch's own: to average them itself, torch reads the count of batches, for which a GPU is waited for
+        norm.momentum = 1.0
         norm.train()
         if isinstance(norm, SharedBatchNorm):
             norm.is_shared = False
-    for batch in batches:
+    statistics = [one for norm in norms for one in (norm.running_mean, norm.running_var) if one is not None]
+    averages = [one.clone() for one in statistics]
+    for number, batch in enumerate(batches, start=1):
         forward(batch)
+        for average, found in zip(averages, statistics, strict=True):
+            average.lerp_(found, 1 / number)
+    for kept, average in zip(statistics, averages, strict=True):
+        kept.copy_(average)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

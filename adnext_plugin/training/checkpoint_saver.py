@@ -6,6 +6,7 @@ until it is, the state before is what there is. Where a file is to be written an
 begun, that one is left out, so that a disk never holds the training up.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ class CheckpointSaver:
         self._in_background = in_background
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")  # starts none before it is needed
         self._pending: list[tuple[Path, Future[None]]] = []
+        self._saved_at = float("-inf")  # on the monotonic clock
 
     def save(self, checkpoint: dict[str, Any], path: Path, earlier: Path | None, epoch: int) -> None:
         """Write a state, which may change as soon as this returns.
@@ -47,8 +49,9 @@ class CheckpointSaver:
             _write(checkpoint, path, earlier, epoch)
             return
         self._leave_out(path)
-        state, bring = _copy_of(checkpoint)
-        self._pending.append((path, self._threads.submit(lambda: _write(bring(state), path, earlier, epoch))))
+        self._saved_at = time.monotonic()
+        bring = _copy_of(checkpoint)
+        self._pending.append((path, self._threads.submit(lambda: _write(bring(), path, earlier, epoch))))
 
     def save_again(self, source: Path, path: Path, earlier: Path | None) -> None:
         """Write the state that was saved last a second time, as a file of its own."""
@@ -60,6 +63,17 @@ class CheckpointSaver:
     def is_writing(self) -> bool:
         """Whether something that was saved is not written yet."""
         return not all(written.done() for _, written in self._pending)
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether a state to resume from is worth what it costs; in the background, not so soon after any other.
+
+        Args:
+            seconds: between states.
+        """
+        if not self._in_background:
+            return True
+        # nor is a disk that is slower than epochs to hold them up
+        return not self.is_writing() and time.monotonic() - self._saved_at >= seconds
 
     def wait(self) -> None:
         """Wait until all is written.
@@ -89,27 +103,54 @@ def _write(checkpoint: dict[str, Any], path: Path, earlier: Path | None, epoch: 
     write_checkpoint(checkpoint, path, earlier)
 
 
-def _copy_of(checkpoint: dict[str, Any]) -> tuple[Any, Callable[[Any], Any]]:
-    """A copy on the same device, and what brings that to the CPU in another thread."""
+def _copy_of(checkpoint: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Copies on the same device, one for all tensors of a kind; gives what brings them to the CPU in another thread."""
+    kinds: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
+
+    def noted(tensor: torch.Tensor) -> torch.Tensor:
+        kinds.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+        return tensor
+
+    content = _with_tensors(checkpoint, noted)
     try:
-        state = _with_tensors(checkpoint, torch.Tensor.clone)
+        # one after the other, hundreds of tensors would be as many kernels to launch, and as many copies to wait for
+        copies = {kind: _joined(tensors) for kind, tensors in kinds.items()}
     except torch.OutOfMemoryError:
-        return _with_tensors(checkpoint, lambda tensor: tensor.to("cpu", copy=True)), lambda copy: copy
-    if not torch.cuda.is_available():
-        return state, lambda copy: copy
-    copied = torch.cuda.Event()
-    copied.record()
+        on_cpu = _with_tensors(content, lambda tensor: tensor.to("cpu", copy=True))
+        return lambda: on_cpu
+    copied = None
+    if torch.cuda.is_available():
+        copied = torch.cuda.Event()
+        copied.record()
 
-    def bring(copy: Any) -> Any:
-        # on a stream of its own, beside the kernels of the training
-        stream = torch.cuda.Stream()
-        stream.wait_event(copied)
-        with torch.cuda.stream(stream):
-            found = _with_tensors(copy, torch.Tensor.cpu)
-        stream.synchronize()
-        return found
+    def bring() -> dict[str, Any]:
+        brought = _on_cpu(copies, copied)
+        parts: dict[int, torch.Tensor] = {}
+        for kind, tensors in kinds.items():
+            pieces = brought[kind].split([tensor.numel() for tensor in tensors])
+            for tensor, piece in zip(tensors, pieces, strict=True):
+                # of its own: as a part of all others it would be read with them
+                parts[id(tensor)] = piece.view(tensor.shape).clone()
+        return _with_tensors(content, lambda tensor: parts[id(tensor)])
 
-    return state, bring
+    return bring
+
+
+@torch.no_grad()
+def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _on_cpu(copies: dict[Any, torch.Tensor], copied: torch.cuda.Event | None) -> dict[Any, torch.Tensor]:
+    if copied is None:
+        return copies
+    # on a stream of its own, beside the kernels of the training
+    stream = torch.cuda.Stream()
+    stream.wait_event(copied)
+    with torch.cuda.stream(stream):
+        brought = {kind: copy.cpu() for kind, copy in copies.items()}
+    stream.synchronize()
+    return brought
 
 
 def _with_tensors(content: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
@@ -122,7 +163,7 @@ def _with_tensors(content: Any, change: Callable[[torch.Tensor], torch.Tensor]) 
     def visited(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             if id(value) not in seen:
-                seen[id(value)] = change(value.detach())
+                seen[id(value)] = change(value)
             return seen[id(value)]
         if isinstance(value, Mapping):
             copy = {key: visited(item) for key, item in value.items()}

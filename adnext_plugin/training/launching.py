@@ -5,7 +5,8 @@ them, so that the GPU waits. A CUDA graph of the network, forward and back, is r
 the same kernels, the same results. `torch.compile` also merges kernels, after a minute or more of compiling.
 
 Where a loss is a function of what the GPU holds, all of a step up to the optimizer's is one graph, so that gradients of
-hundreds of weights do not go through Python one by one. So are the networks of scans that epochs are judged by.
+hundreds of weights do not go through Python one by one. So are the networks of scans that epochs are judged by, and of
+those that statistics of batch norms are settled by.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,13 +15,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from adnext_plugin.environment import LaunchSetting
 
 Recorded = TypeVar("Recorded")
 GRAPHED = "adnext"  # how names of networks begin whose graphs are known to be recorded without trouble
 WARM_RUNS = 3  # before recording, as PyTorch asks for
-MOST_SHAPES = 4  # of batches that epochs are judged by: whole ones, and what is left over
+MOST_SHAPES = 6  # of batches that epochs are judged or settled by: whole ones, and what is left over
 
 
 def launch_of(asked: LaunchSetting, network_name: str, device: torch.device) -> LaunchSetting:
@@ -56,7 +58,7 @@ class LaunchedNetwork:
         self.network, self._launch, self._tell = network, launch, tell
         self._recorded: Any = None
         self._shapes: list[torch.Size] = []
-        self._judging: dict[tuple[torch.Size, ...], Recording] = {}
+        self._judging: dict[tuple[tuple[torch.Size, ...], tuple[float, ...]], Recording] = {}
         self._step: RecordedStep | None = None
         self._judges_by_graphs = self._steps_by_graph = launch == "graphs"
         self._is_recording = False
@@ -69,8 +71,8 @@ class LaunchedNetwork:
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The network's outputs, valid until the next call."""
-        if self._judges_by_graphs and self._only_judges():
-            return self._judged(inputs)
+        if self._judges_by_graphs and (momenta := self._momenta_of_judging()) is not None:
+            return self._judged(inputs, momenta)
         if self._launch == "eager" or self._is_recording or not self.network.training:
             return self.network(*inputs)
         if self._recorded is None:
@@ -99,12 +101,21 @@ class LaunchedNetwork:
             return None
         return self._step(inputs)
 
-    def _only_judges(self) -> bool:
-        """Whether the network is asked for outputs alone, and no part of it learns statistics."""
-        return not torch.is_grad_enabled() and not any(module.training for module in self.network.modules())
+    def _momenta_of_judging(self) -> tuple[float, ...] | None:
+        """Of batch norms that learn statistics meanwhile; None where the network is asked for more than outputs."""
+        if torch.is_grad_enabled():
+            return None
+        momenta = []
+        for module in self.network.modules():
+            if not module.training:
+                continue
+            if not isinstance(module, _BatchNorm) or module.momentum is None:
+                return None
+            momenta.append(module.momentum)
+        return tuple(momenta)
 
-    def _judged(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        shapes = tuple(one.shape for one in inputs)
+    def _judged(self, inputs: tuple[torch.Tensor, ...], momenta: tuple[float, ...]) -> torch.Tensor:
+        shapes = (tuple(one.shape for one in inputs), momenta)
         if shapes not in self._judging and len(self._judging) < MOST_SHAPES:
             recording = self._try(
                 lambda: Recording(self.network, inputs, self._pool()), "Epochs are judged without graphs"

@@ -26,7 +26,7 @@ def test_every_part_runs_on_a_cpu(acceptance: ModuleType, tmp_path: Path) -> Non
     assert {name: part["status"] for name, part in report["parts"].items()} == dict.fromkeys(acceptance.PARTS, "ok")
     assert done.returncode == 0
     found = {name: part["found"] for name, part in report["parts"].items()}
-    for part in ("steps", "graph_steps", "compiled_steps", "sparse_steps"):
+    for part in ("steps", "graph_steps", "compiled_steps", "sparse_steps", "mednext_steps"):
         for row in found[part]["rows"]:
             assert "failed" not in row and min(row["milliseconds"].values()) > 0
     assert 0 <= found["demo"]["auc"] <= 1

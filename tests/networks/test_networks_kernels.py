@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.library import opcheck
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, build
+from adnext_plugin.networks.families.mednext import MedNeXtEncoder
 from adnext_plugin.networks.kernels import choice
 from adnext_plugin.networks.kernels.choice import fastest, fastest_plans, layers_by_shape, plans_from_json, use_plans
 from adnext_plugin.networks.kernels.depthwise import (
+    CHANNELS_LAST,
     CONTIGUOUS,
     ConvolutionTile,
     DepthwisePlan,
@@ -30,6 +33,7 @@ from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import raising
 from adnext_plugin.networks.layers.activation import GeluResponseNorm
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
+from adnext_plugin.networks.layers.mednext_blocks import MedNeXtBlocks
 from adnext_plugin.networks.layers.norms import ChannelNorm
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
 from adnext_plugin.networks.layers.stems import PatchStem, patches_through
@@ -136,6 +140,33 @@ def test_sizes_are_those_that_the_layers_are_given() -> None:
     assert [shape.size_zyx for shape in layers_by_shape(encoder, (36, 32, 60))] == given
 
 
+@pytest.mark.parametrize("response_norm", [None, "mean", "sum"])
+def test_the_blocks_of_a_mednext_take_plans_and_compute_by_them_what_they_do_without(response_norm) -> None:
+    torch.manual_seed(0)
+    blocks = MedNeXtBlocks(kernel_size=5, response_norm=response_norm)
+    encoder = MedNeXtEncoder(1, 4, (1, 2, 0), (2, 3, 2), blocks).double().eval()
+    given: list[tuple[int, ...]] = []
+    for block in (planned := [block for level in encoder.convolutions() for block in level]):
+        block.conv.register_forward_hook(lambda conv, inputs, _: given.append((*inputs[0].shape[2:], conv.in_channels)))
+        if response_norm is not None:
+            nn.init.normal_(block.global_resp_gamma)
+            nn.init.normal_(block.global_resp_beta)
+    encoder(torch.randn(1, 1, 9, 8, 12, dtype=torch.float64))
+    found = layers_by_shape(encoder, (9, 8, 12))
+    assert [(*shape.size_zyx, shape.channels) for shape, layers in found.items() for _ in layers] == given
+    assert len(given) == 3 and [layer for layers in found.values() for layer in layers] == planned
+    stock = DepthwisePlan(forward=CONTIGUOUS, grad_input=CHANNELS_LAST, grad_weight=CONTIGUOUS)
+    use_plans(encoder, (9, 8, 12), {str(shape): stock for shape in found})
+    block = planned[0].train()
+    assert block.plan == stock.numbers()
+    x = torch.randn(2, 4, 3, 5, 4, dtype=torch.float64, requires_grad=True)
+    results = []
+    for out in (block._after_convolution(x, block._by_kernels(x, block.plan)), block(x)):
+        wanted = (x, *block.parameters())
+        results.append((out, torch.autograd.grad(out.square().sum(), wanted)))
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-5)  # filters are float32
+
+
 def test_candidates_fit_what_they_are_for() -> None:
     for size, channels in (
         ((32, 32, 32), 64),
@@ -152,6 +183,9 @@ def test_candidates_fit_what_they_are_for() -> None:
     by_planes = [tile for tile in weight_tiles((8, 8, 8), 256, 4, processors=132) if tile.by_planes]
     assert [tile.chunks for tile in by_planes] == [32]  # there are no more cells, however many programs a GPU takes
     assert not any(tile.by_planes for tile in weight_tiles((8, 6, 8), 256, 4, processors=132))
+    # a small filter has fewer slices, each of which is given to programs: more of them share its work
+    chunks = [weight_tiles((64, 64, 64), 64, 4, 132, kernel_size)[0].chunks for kernel_size in (7, 5, 3)]
+    assert chunks == [76, 106, 176]
 
 
 def test_a_kernel_that_cannot_be_started_gives_way_to_pytorch_with_one_warning(monkeypatch) -> None:

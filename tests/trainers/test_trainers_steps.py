@@ -4,6 +4,7 @@ import copy
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import CountedOperations
@@ -50,7 +51,15 @@ def test_a_training_step_waits_for_no_value_and_an_epoch_reads_its_losses_at_its
         steps = len([parameter for parameter in trainer.network.parameters() if parameter.grad is not None])
         assert found.pop("_local_scalar_dense", 0) <= steps and not found
         assert reads.counts["convolution"] and isinstance(outputs[-1]["loss"], torch.Tensor)
-    trainer.on_train_epoch_end(outputs)
+    with CountedOperations() as reads:
+        trainer.on_train_epoch_end(outputs)
+    # the cases to score are launched first; the one value is the seed of a loader's epoch, which lies on the CPU
+    assert WAITS & set(reads.counts) <= {"_local_scalar_dense"}
+    assert reads.counts["_local_scalar_dense"] == reads.counts["random_"] == int(name.endswith("Small"))
+    with torch.no_grad():
+        trainer.on_validation_epoch_start()
+        steps = range(trainer.num_val_iterations_per_epoch)
+        trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val)) for _ in steps])
     logged = trainer.logger.local_logger.my_fantastic_logging["train_losses"]
     assert logged == [pytest.approx(sum(float(output["loss"]) for output in outputs) / 2, rel=1e-12)]
 
@@ -161,3 +170,17 @@ def test_an_optimizer_goes_on_from_a_state_of_another_device_in_its_own_way() ->
         assert given["param_groups"][0]["fused"] is True  # what was read is left as it is
         assert optimizer.param_groups[0]["fused"] is (True if options else None)
         torch.testing.assert_close(_step(network, optimizer), expected)
+
+
+def test_batch_norms_are_settled_on_the_volumes_that_are_trained_on_in_an_order_drawn_from_their_names(
+    toy, monkeypatch
+) -> None:
+    trainer = _trainer(monkeypatch, "ADNeXtTrainer_T_Small", batch_size=4)
+    trainer.on_train_start()
+    training, _ = trainer.do_split()
+    settled = trainer._unchanged_training_cases
+    stores = [loader._loader.dataset._store for loader in (trainer.dataloader_train, settled)]
+    assert stores[0] is stores[1]  # of a GPU's memory, or the machine's, they take their share once
+    served = [training[index] for batch in settled.batches(0) for index in batch.indices]
+    order = np.random.default_rng(trainer.settings.seed).permutation(len(training))
+    assert served == [sorted(training)[place] for place in order]

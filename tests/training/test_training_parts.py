@@ -327,4 +327,4 @@ def test_settled_batch_norms_hold_the_statistics_of_the_cases_under_the_weights_
     torch.testing.assert_close(network[1].running_mean, features.mean(dim=0))
     variance = torch.stack([network[0](batch).var(dim=0) for batch in cases]).mean(dim=0)
     torch.testing.assert_close(network[1].running_var, variance.detach(), rtol=1e-3, atol=1e-5)
-    assert network[1].momentum == 0.1
+    assert network[1].momentum == 0.1 and network[1].num_batches_tracked == len(cases)

@@ -16,6 +16,8 @@ from adnext_plugin.training.checkpoints import require_undamaged
 
 def _state(value: float) -> dict:
     weights = OrderedDict(a=torch.full((3,), value), b=torch.zeros(2))
+    weights["turned"] = torch.arange(6.0).view(2, 3).t()  # not as it lies in memory
+    weights["count"] = torch.tensor(7)  # the only one of its kind
     weights["tied"] = weights["a"]
     return {"network_weights": weights, "optimizer_state": {"state": {0: {"m": weights["a"] * 2}}}, "log": [value]}
 
@@ -24,7 +26,8 @@ def _state(value: float) -> dict:
 def test_a_state_is_written_as_it_was_however_it_changes_afterwards(tmp_path: Path, in_background: bool) -> None:
     saver, state, path = CheckpointSaver(in_background=in_background), _state(1.0), tmp_path / "a.pth"
     saver.save(state, path, None, epoch=0)
-    state["network_weights"]["a"].fill_(5)
+    for name in ("a", "turned", "count"):
+        state["network_weights"][name].fill_(5)
     state["optimizer_state"]["state"][0]["m"].fill_(5)
     state["log"].append(5.0)
     saver.wait()
@@ -32,6 +35,10 @@ def test_a_state_is_written_as_it_was_however_it_changes_afterwards(tmp_path: Pa
     assert found["network_weights"]["a"].tolist() == [1, 1, 1] and found["log"] == [1.0]
     assert type(found["network_weights"]) is OrderedDict
     assert found["optimizer_state"]["state"][0]["m"].tolist() == [2, 2, 2]
+    assert found["network_weights"]["turned"].tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert found["network_weights"]["count"].shape == () and found["network_weights"]["count"] == 7
+    # each has memory of its own, or one could not be read without the rest
+    assert found["network_weights"]["b"].untyped_storage().nbytes() == 8
     assert found["network_weights"]["tied"].data_ptr() == found["network_weights"]["a"].data_ptr()
     assert require_undamaged(path)
 
@@ -64,12 +71,30 @@ def test_training_waits_for_no_state_and_the_newest_of_a_file_takes_the_place_of
     for epoch in range(4):  # each of them the best so far
         saver.save(_state(float(epoch)), best, None, epoch=epoch)
         saver.save_again(best, latest, None)
-        assert begun.wait(30) and saver.is_writing() and order == []
+        assert begun.wait(30) and saver.is_writing() and not saver.is_due(0) and order == []
     saver.save(_state(9.0), tmp_path / "final", None, epoch=9)
     may_write.set()
     saver.wait()
     # what has been begun is ended, and the copy of it is none of the next
     assert order == [("best", [0.0]), ("latest", best), ("best", [3.0]), ("latest", best), ("final", [9.0])]
+
+
+def test_a_state_beside_the_training_is_due_some_time_after_the_last_and_elsewhere_always(
+    tmp_path: Path, monkeypatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(checkpoint_saver.time, "monotonic", lambda: now[0])
+    saver, at_once = CheckpointSaver(in_background=True), CheckpointSaver(in_background=False)
+    due = []
+    for seconds in (0, 4, 4, 4):
+        now[0] += seconds
+        due.append(saver.is_due(10))
+        if due[-1]:
+            saver.save(_state(1.0), tmp_path / "a.pth", None, epoch=0)
+            at_once.save(_state(1.0), tmp_path / "b.pth", None, epoch=0)
+            saver.wait()
+        assert at_once.is_due(10)
+    assert due == [True, False, False, True]
 
 
 def test_what_goes_wrong_beside_the_training_stops_it(tmp_path: Path) -> None:

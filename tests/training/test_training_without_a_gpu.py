@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import CountedOperations
 from nnunetv2.run.run_training import get_trainer_from_args
 from torch import nn
 from torch._subclasses import fake_tensor
@@ -13,6 +14,8 @@ from torch.func import functional_call
 
 from adnext_plugin.environment import environment_with
 from adnext_plugin.networks.build import build_network
+from adnext_plugin.networks.kernels.choice import layers_by_shape, use_plans
+from adnext_plugin.networks.kernels.depthwise import default_plan
 from adnext_plugin.networks.recomputation import recompute_in
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
@@ -58,6 +61,22 @@ def test_every_network_goes_forward_on_a_gpu_and_back_without_a_tensor_left_else
             with torch.autocast("cuda", dtype=half):
                 logits = functional_call(network, state, (torch.empty(2, 1, size, size, size, device="cuda"),))
             assert (logits.device.type, logits.dtype, tuple(logits.shape)) == ("cuda", torch.float32, (2, 2))
+
+
+@pytest.mark.parametrize("name", ["mednext_b_k3", "mednext_v2"])
+def test_a_mednext_whose_kernels_were_chosen_keeps_no_tensor_elsewhere_and_its_precision(fake_gpu, name) -> None:
+    network, size, given = _without_data(name, 32), (32, 32, 32), []
+    plans = {str(shape): default_plan(shape.size_zyx, shape.channels, 2) for shape in layers_by_shape(network, size)}
+    use_plans(network, size, plans)
+    for block in (layer for layers in layers_by_shape(network, size).values() for layer in layers):
+        block.norm.register_forward_pre_hook(lambda _, inputs: given.append((inputs[0].device.type, inputs[0].dtype)))
+    weights = network.state_dict()
+    with FakeTensorMode(allow_non_fake_inputs=False), CountedOperations() as operations:
+        state = {key: torch.empty(tensor.shape, device="cuda") for key, tensor in weights.items()}
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            logits = functional_call(network, state, (torch.empty(2, 1, *size, device="cuda"),))
+    assert (logits.device.type, tuple(logits.shape)) == ("cuda", (2, 2))
+    assert set(given) == {("cuda", torch.bfloat16)} and operations.counts["depthwise3d"] == len(given)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,10 @@ class ADNeXtEncoder(MayRecompute):
         """The blocks of every stage."""
         return [cast(list[Block], list(cast(nn.Sequential, stage))) for stage in self.stages]
 
+    def convolutions(self) -> list[list[DepthwiseConv3d]]:
+        """The depthwise convolutions of every stage."""
+        return [[block.depthwise for block in blocks] for blocks in self.blocks()]
+
     def layers(self) -> list[nn.Module]:
         """All parts from input to output, as learning rates are given to them."""
         deeper = [nn.ModuleList(pair) for pair in zip(self.transitions, self.stages[1:], strict=True)]

@@ -22,7 +22,7 @@ from monai.networks.blocks import MedNeXtBlock, MedNeXtDownBlock
 from torch import nn
 
 from adnext_plugin.networks.classifier import Classifier, SpatialMean, require_input_size
-from adnext_plugin.networks.layers.mednext_blocks import MedNeXtBlocks, ResponseNormaliser
+from adnext_plugin.networks.layers.mednext_blocks import Block, MedNeXtBlocks, ResponseNormaliser
 from adnext_plugin.networks.recomputation import MayRecompute
 
 
@@ -69,6 +69,16 @@ class MedNeXtEncoder(MayRecompute, nn.Sequential):
             if isinstance(layer, MedNeXtDownBlock | SpatialMean):
                 found.append(x)
             x = self._passed(layer, x)
+        return found
+
+    def convolutions(self) -> list[list[Block]]:
+        """The blocks of every level that keep its resolution, each with its depthwise convolution."""
+        found: list[list[Block]] = [[]]
+        for layer in self:
+            if isinstance(layer, MedNeXtDownBlock):
+                found.append([])
+            elif isinstance(layer, Block):
+                found[-1].append(layer)
         return found
 
     def _passed(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -7,12 +7,13 @@ it is written down, shared by its processes and used again where the run is resu
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder
+from adnext_plugin.networks.families.mednext import MedNeXtEncoder
 from adnext_plugin.networks.kernels.depthwise import (
     CHANNELS_LAST,
     CONTIGUOUS,
@@ -26,7 +27,6 @@ from adnext_plugin.networks.kernels.depthwise import (
     weight_tiles,
 )
 from adnext_plugin.networks.kernels.triton_here import SWITCH, ceil_div, raising, switch, wanted
-from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.records import from_json, record
 
 SMALL = 1 << 28  # multiply-adds of a layer below which it is not worth while to compile more than one tile of a kind
@@ -56,18 +56,30 @@ class Shape:
         return f"{'x'.join(map(str, self.size_zyx))} tokens, {self.channels} channels, kernel {self.kernel_size}"
 
 
-def layers_by_shape(network: nn.Module, input_size_voxels: Sequence[int]) -> dict[Shape, list[DepthwiseConv3d]]:
-    """The depthwise convolutions of AD-NeXt encoders in a network, by what an input of the plan's size gives them."""
-    found: dict[Shape, list[DepthwiseConv3d]] = {}
+class Planned(Protocol):
+    """What has a depthwise convolution, `conv`, and computes it as `plan` says, where that is not None."""
+
+    plan: list[int] | None
+
+    @property
+    def conv(self) -> nn.Conv3d:
+        """With stride 1 and an output of the input's size."""
+        ...
+
+
+def layers_by_shape(network: nn.Module, input_size_voxels: Sequence[int]) -> dict[Shape, list[Planned]]:
+    """The depthwise convolutions of encoders in a network, by what an input of this size gives them."""
+    found: dict[Shape, list[Planned]] = {}
     for encoder in network.modules():
-        if not isinstance(encoder, ADNeXtEncoder):
+        if not isinstance(encoder, ADNeXtEncoder | MedNeXtEncoder):
             continue
-        for blocks, stride in zip(encoder.blocks(), encoder.level_strides, strict=True):
+        levels: Sequence[Sequence[Planned]] = encoder.convolutions()
+        for layers, stride in zip(levels, encoder.level_strides, strict=True):
             z, y, x = (ceil_div(length, stride) for length in input_size_voxels)
-            for block in blocks:
-                conv = block.depthwise.conv
-                shape = Shape(kernel_size=conv.kernel_size[0], channels=conv.in_channels, size_zyx=(z, y, x))
-                found.setdefault(shape, []).append(block.depthwise)
+            for layer in layers:
+                kernel_size, channels = layer.conv.kernel_size[0], layer.conv.in_channels
+                shape = Shape(kernel_size=kernel_size, channels=channels, size_zyx=(z, y, x))
+                found.setdefault(shape, []).append(layer)
     return found
 
 
@@ -85,7 +97,7 @@ def fastest_plans(
 
     Args:
         network: with its convolutions.
-        input_size_voxels: of the plan.
+        input_size_voxels: that it is fed.
         batch: scans that a process is given at a time.
         dtype: in which convolutions compute.
         device: the GPU; on any other device there is nothing to choose.
@@ -110,7 +122,7 @@ def fastest_plan(shape: Shape, batch: int, dtype: torch.dtype, device: torch.dev
     bias = torch.randn(channels, device=device)
     processors = torch.cuda.get_device_properties(device).multi_processor_count
     tiles = convolution_tiles(size, channels)
-    weights = weight_tiles(size, channels, batch, processors)
+    weights = weight_tiles(size, channels, batch, processors, shape.kernel_size)
     if x.numel() * shape.kernel_size**3 < SMALL:
         tiles = tiles[:1]
         weights = list({tile.by_planes: tile for tile in reversed(weights)}.values())  # the first of each kind

@@ -96,8 +96,10 @@ def convolution_tiles(size: Sequence[int], channels: int) -> list[ConvolutionTil
     return list(dict.fromkeys(tiles))
 
 
-def weight_tiles(size: Sequence[int], channels: int, batch: int, processors: int) -> list[WeightTile]:
-    """As `convolution_tiles`, for batches of B on a GPU with so many processors."""
+def weight_tiles(
+    size: Sequence[int], channels: int, batch: int, processors: int, kernel_size: int = 7
+) -> list[WeightTile]:
+    """As `convolution_tiles`, for batches of B and filters of an edge K on a GPU with so many processors."""
     width = program_width(channels)
     if size[2] > 16:
         found = [(8, 7, 4), (8, 4, 8), (16, 4, 8)]
@@ -108,13 +110,14 @@ def weight_tiles(size: Sequence[int], channels: int, batch: int, processors: int
     tiles = []
     for tokens, filter_rows, programs in found:
         work = batch * size[0] * ceil_div(size[1], ROWS) * ceil_div(size[2], tokens)
-        wanted = ceil_div(programs * processors, 7 * ceil_div(7, filter_rows) * ceil_div(channels, width))
+        groups = ceil_div(kernel_size, min(filter_rows, kernel_size))
+        wanted = ceil_div(programs * processors, kernel_size * groups * ceil_div(channels, width))
         chunks = max(1, min(work, wanted))
         tiles.append(WeightTile(tokens=tokens, channels=width, filter_rows=filter_rows, chunks=chunks))
     if all(length % PLANES == 0 for length in size):
         cells = batch * math.prod(length // PLANES for length in size)
         for warps in (8, 12):
-            chunks = max(1, min(cells, ceil_div(warps * processors, 7 * ceil_div(channels, width))))
+            chunks = max(1, min(cells, ceil_div(warps * processors, kernel_size * ceil_div(channels, width))))
             tiles.append(WeightTile(tokens=PLANES, rows=1, channels=width, chunks=chunks, by_planes=True))
     return list(dict.fromkeys(tiles))
 

@@ -51,10 +51,12 @@ class DepthwiseConv3d(nn.Module):
 
     def of_tokens(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
         """The convolution by kernels for GPUs, of tokens (B, Z, Y, X, C) to tokens."""
-        x = x_bzyxc.to(computed_in(x_bzyxc))
-        plan = self.plan or default_numbers(*x.shape)
-        bias = None if self.conv.bias is None else self.conv.bias.float()
-        return depthwise3d(x, filters_of(self.conv.weight).float(), bias, plan)
+        return _by_kernels(x_bzyxc, self.conv, self.plan or default_numbers(*x_bzyxc.shape))
+
+
+def depthwise_as_planned(x: torch.Tensor, conv: nn.Conv3d, plan: list[int]) -> torch.Tensor:
+    """A convolution of (B, C, Z, Y, X) on a GPU, stride 1, to the same size, channels last, as a plan's numbers say."""
+    return to_volume(_by_kernels(to_tokens(x), conv, plan))
 
 
 def depthwise_in_training(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -68,6 +70,11 @@ def forward_kernel_is_faster(device: torch.device) -> bool:
     The rule looks at the instruction set only, so that two runs on one machine always compute alike.
     """
     return device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
+
+def _by_kernels(x_bzyxc: torch.Tensor, conv: nn.Conv3d, plan: list[int]) -> torch.Tensor:
+    x = x_bzyxc.to(computed_in(x_bzyxc))
+    return depthwise3d(x, filters_of(conv.weight).float(), None if conv.bias is None else conv.bias.float(), plan)
 
 
 class _DepthwiseFunction(torch.autograd.Function):

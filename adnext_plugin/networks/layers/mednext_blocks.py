@@ -10,8 +10,13 @@ from monai.networks.blocks import MedNeXtBlock, MedNeXtDownBlock, MedNeXtUpBlock
 from torch import nn
 
 from adnext_plugin.errors import SettingsError
+from adnext_plugin.networks.kernels.triton_here import usable
 from adnext_plugin.networks.layers.activation import gelu_response_norm_in_pieces
-from adnext_plugin.networks.layers.depthwise import depthwise_in_training, forward_kernel_is_faster
+from adnext_plugin.networks.layers.depthwise import (
+    depthwise_as_planned,
+    depthwise_in_training,
+    forward_kernel_is_faster,
+)
 from adnext_plugin.networks.layers.instance_norm import instance_norm
 from adnext_plugin.networks.layers.tokens import to_tokens, to_volume
 
@@ -20,23 +25,39 @@ TINY = 1e-6  # added to what a response is divided by
 
 
 class Block(MedNeXtBlock):
-    """MONAI's block. In training on a CPU it computes the same, up to rounding, of channels-last tokens, much faster.
+    """MONAI's block, which computes the same, up to rounding, in a faster way where there is one.
 
-    There PyTorch has the gradient of depthwise and 1³ convolutions computed by generic kernels.
+    PyTorch has depthwise convolutions of GPUs, and on a CPU their gradients and those of 1³ convolutions, computed by
+    generic kernels. In training on a CPU the block computes of channels-last tokens. On a GPU kernels of our own
+    convolve where a plan says so.
     """
 
     sums_response = False  # whether the response norm divides by the sum over channels; MONAI's does by their mean
+    plan: list[int] | None = None  # of the kernels, where one was chosen by measurement
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training and not torch.is_autocast_enabled("cpu") and forward_kernel_is_faster(x.device):
             return self._by_tokens(x.contiguous(memory_format=torch.channels_last_3d))
-        return self._by_summed_response(x) if self.sums_response else super().forward(x)
+        if self.plan is not None and x.is_cuda and usable(x):
+            return self._after_convolution(x, self._by_kernels(x, self.plan))
+        return self._after_convolution(x, self.conv1(x)) if self.sums_response else super().forward(x)
 
-    def _by_summed_response(self, x: torch.Tensor) -> torch.Tensor:
-        inside = self.act(self.conv2(self.norm(self.conv1(x))))
-        response = torch.linalg.vector_norm(inside, dim=(-3, -2, -1), keepdim=True)
-        share = response / (response.sum(dim=1, keepdim=True) + TINY)
-        inside = self.global_resp_gamma * (inside * share) + self.global_resp_beta + inside
+    @property
+    def conv(self) -> nn.Conv3d:
+        """The depthwise convolution."""
+        return self.conv1
+
+    def _by_kernels(self, x: torch.Tensor, plan: list[int]) -> torch.Tensor:
+        # what follows would else be given channels last, of which PyTorch's norm makes a copy in each direction
+        return depthwise_as_planned(x, self.conv1, plan).contiguous()
+
+    def _after_convolution(self, x: torch.Tensor, convolved: torch.Tensor) -> torch.Tensor:
+        inside = self.act(self.conv2(self.norm(convolved)))
+        if self.global_resp_norm:
+            response = torch.linalg.vector_norm(inside, dim=(-3, -2, -1), keepdim=True)
+            whole = response.sum if self.sums_response else response.mean
+            share = response / (whole(dim=1, keepdim=True) + TINY)
+            inside = self.global_resp_gamma * (inside * share) + self.global_resp_beta + inside
         out = self.conv3(inside)
         return x + out if self.do_res else out
 
