@@ -8,6 +8,7 @@ from pathlib import Path
 from adnext_plugin.environment import usable_cpus, worker_count
 
 MOST = 8
+MOST_UNCHANGED = 4  # where images are only read
 BATCHES_EACH = 2  # which a loader makes ahead, as torch's DataLoader does by default
 BATCHES_IN_USE = 2  # one that is copied to the GPU, one that is trained on
 SHARED_MEMORY = Path("/dev/shm")
@@ -22,7 +23,12 @@ class LoadingProcesses:
 
 
 def loading_processes(
-    batch_bytes: Callable[[], int], *, on_gpu: bool, processes: int = 1, shared_memory: Path = SHARED_MEMORY
+    batch_bytes: Callable[[], int],
+    *,
+    on_gpu: bool,
+    processes: int = 1,
+    most: int = MOST,
+    shared_memory: Path = SHARED_MEMORY,
 ) -> LoadingProcesses:
     """Loaders of one training process.
 
@@ -33,9 +39,10 @@ def loading_processes(
         batch_bytes: says what a batch of one training process takes as the network is given it.
         on_gpu: whether training itself leaves the processors alone.
         processes: of training on this machine, which share processors and shared memory.
+        most: of them, unless `nnUNet_n_proc_DA` asks for some.
         shared_memory: where loaders leave batches for the training process.
     """
-    asked = worker_count(max(1, min(MOST, usable_cpus() // processes)) if on_gpu else 0)
+    asked = worker_count(max(1, min(most, usable_cpus() // processes)) if on_gpu else 0)
     free_bytes = _free_bytes(shared_memory)
     if asked == 0 or free_bytes is None:
         return LoadingProcesses(count=asked)

@@ -13,7 +13,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from adnext_plugin.data.loading import CaseDataset, Change, EpochLoader, EpochSampler, Loader
-from adnext_plugin.data.loading_processes import LoadingProcesses, loading_processes
+from adnext_plugin.data.loading_processes import MOST, MOST_UNCHANGED, LoadingProcesses, loading_processes
 from adnext_plugin.data.resident import ResidentLoader
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.environment import folds_at_once
@@ -154,11 +154,15 @@ class FoldData:
         )
         if resident_on is not None:
             return ResidentLoader(dataset, sampler, resident_on)
+        # images as they are take less work, and one or two batches are made before a process has begun
+        most = MOST if shuffle else min(MOST_UNCHANGED, len(sampler) // 2) if on_gpu else 0
         loaders = LoadingProcesses(count=0)
-        if shuffle:
+        if most:
             share = math.ceil(min(settings.batch_size, len(cases)) / processes)
-            loaders = loading_processes(lambda: share * dataset.bytes_of_case(), on_gpu=on_gpu, processes=beside)
-        if loaders.line is not None:
+            loaders = loading_processes(
+                lambda: share * dataset.bytes_of_case(), on_gpu=on_gpu, processes=beside, most=most
+            )
+        if shuffle and loaders.line is not None:
             tell(loaders.line)
         return EpochLoader(dataset, sampler, workers=loaders.count, pin_memory=on_gpu)
 

@@ -12,6 +12,7 @@ from nnunetv2.run.run_training import get_trainer_from_args
 from torch import nn
 
 from adnext_plugin.batch import Batch
+from adnext_plugin.data import loading_processes
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.settings import TrainerSettings
@@ -184,3 +185,27 @@ def test_batch_norms_are_settled_on_the_volumes_that_are_trained_on_in_an_order_
     served = [training[index] for batch in settled.batches(0) for index in batch.indices]
     order = np.random.default_rng(trainer.settings.seed).permutation(len(training))
     assert served == [sorted(training)[place] for place in order]
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*", "ignore:This DataLoader will create")
+def test_cases_that_are_not_changed_have_processes_too_where_a_gpu_would_wait_for_them(toy, monkeypatch) -> None:
+    monkeypatch.setattr(loading_processes, "usable_cpus", lambda: 16)
+    trainer = _trainer(monkeypatch, "ADNeXtTrainer_T_Small", batch_size=2)
+    training, selection = trainer.do_split()
+    counts = {
+        (on_gpu, shuffle, len(cases)): trainer._data.loader(
+            cases, trainer.settings, shuffle=shuffle, on_gpu=on_gpu
+        )._loader.num_workers
+        for on_gpu in (True, False)
+        for shuffle, cases in ((True, training), (False, training), (False, selection), (False, []))
+    }
+    assert (len(training), len(selection)) == (8, 4)
+    assert [counts[True, *key] for key in ((True, 8), (False, 8), (False, 4), (False, 0))] == [8, 2, 1, 0]
+    assert not any(count for (on_gpu, *_), count in counts.items() if not on_gpu)
+    served = [
+        torch.cat(
+            [batch.images for batch in trainer._data.loader(training, trainer.settings, on_gpu=on_gpu).batches(0)]
+        )
+        for on_gpu in (True, False)
+    ]
+    assert torch.equal(*served)
