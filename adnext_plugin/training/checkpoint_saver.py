@@ -118,13 +118,11 @@ def _copy_of(checkpoint: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     except torch.OutOfMemoryError:
         on_cpu = _with_tensors(content, lambda tensor: tensor.to("cpu", copy=True))
         return lambda: on_cpu
-    copied = None
-    if torch.cuda.is_available():
-        copied = torch.cuda.Event()
-        copied.record()
+    gpu = next((device for device, _ in copies if device.type == "cuda"), None)
+    copied = None if gpu is None else torch.cuda.current_stream(gpu).record_event()
 
     def bring() -> dict[str, Any]:
-        brought = _on_cpu(copies, copied)
+        brought = copies if gpu is None or copied is None else _from_gpu(gpu, copies, copied)
         parts: dict[int, torch.Tensor] = {}
         for kind, tensors in kinds.items():
             pieces = brought[kind].split([tensor.numel() for tensor in tensors])
@@ -141,15 +139,12 @@ def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def _on_cpu(copies: dict[Any, torch.Tensor], copied: torch.cuda.Event | None) -> dict[Any, torch.Tensor]:
-    if copied is None:
-        return copies
-    # on a stream of its own, beside the kernels of the training
-    stream = torch.cuda.Stream()
-    stream.wait_event(copied)
-    with torch.cuda.stream(stream):
+def _from_gpu(gpu: torch.device, copies: dict[Any, torch.Tensor], copied: torch.cuda.Event) -> dict[Any, torch.Tensor]:
+    # a stream of its own, beside the kernels of the training; a thread's is else one of the first GPU
+    with torch.cuda.device(gpu), torch.cuda.stream(stream := torch.cuda.Stream(gpu)):
+        stream.wait_event(copied)
         brought = {kind: copy.cpu() for kind, copy in copies.items()}
-    stream.synchronize()
+        stream.synchronize()
     return brought
 
 
