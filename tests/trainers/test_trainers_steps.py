@@ -4,7 +4,6 @@ import copy
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import CountedOperations
@@ -171,20 +170,6 @@ def test_an_optimizer_goes_on_from_a_state_of_another_device_in_its_own_way() ->
         assert given["param_groups"][0]["fused"] is True  # what was read is left as it is
         assert optimizer.param_groups[0]["fused"] is (True if options else None)
         torch.testing.assert_close(_step(network, optimizer), expected)
-
-
-def test_batch_norms_are_settled_on_the_volumes_that_are_trained_on_in_an_order_drawn_from_their_names(
-    toy, monkeypatch
-) -> None:
-    trainer = _trainer(monkeypatch, "ADNeXtTrainer_T_Small", batch_size=4)
-    trainer.on_train_start()
-    training, _ = trainer.do_split()
-    settled = trainer._unchanged_training_cases
-    stores = [loader._loader.dataset._store for loader in (trainer.dataloader_train, settled)]
-    assert stores[0] is stores[1]  # of a GPU's memory, or the machine's, they take their share once
-    served = [training[index] for batch in settled.batches(0) for index in batch.indices]
-    order = np.random.default_rng(trainer.settings.seed).permutation(len(training))
-    assert served == [sorted(training)[place] for place in order]
 
 
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*", "ignore:This DataLoader will create")

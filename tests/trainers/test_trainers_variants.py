@@ -115,11 +115,15 @@ def test_statistics_of_batch_norms_are_settled_on_scans_mixed_by_the_seed(toy, m
         monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"seed": seed}))
         arguments = ("Dataset301_Toy", "3d_fullres", 0, "ADNeXtTrainer_T_Small", "ADNeXtPlans", False)
         trainer = get_trainer_from_args(*arguments, torch.device("cpu"))
-        asked: list[list[str]] = []
-        monkeypatch.setattr(trainer, "_loader", lambda cases, **_: asked.append(cases))
-        _ = trainer._unchanged_training_cases
-        assert sorted(asked[0]) == sorted(trainer.do_split()[0])
-        return asked[0]
+        trainer.on_train_start()
+        settled, (training, _) = trainer._unchanged_training_cases, trainer.do_split()
+        served = [training[index] for batch in settled.batches(0) for index in batch.indices]
+        drawn = np.random.default_rng(seed).permutation(len(training))
+        assert served == [sorted(training)[place] for place in drawn]
+        # their volumes take their share of a GPU's memory, or the machine's, once
+        stores = [loader._loader.dataset._store for loader in (trainer.dataloader_train, settled)]
+        assert stores[0] is stores[1]
+        return served
 
     first = order(1)
     # by name, the cohorts of a merged dataset would not meet in any batch
