@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
+import numpy as np
 import pytest
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
