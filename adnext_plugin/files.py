@@ -167,14 +167,19 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         remove_abandoned(folder.parent)
         with partial_folder(folder.parent, folder.name) as temporary:
             yield temporary
-            if folder.exists():
-                folder.rename(replaced)
-            try:
-                temporary.rename(folder)
-            except OSError:
-                if replaced.exists():
-                    replaced.rename(folder)
-                raise
+            for is_last in (False, False, True):
+                if folder.exists():
+                    folder.rename(replaced)
+                try:
+                    temporary.rename(folder)
+                    break
+                except OSError:
+                    # another process may just have taken the one moved aside for abandoned, and put it back
+                    if folder.exists() and not is_last:
+                        continue
+                    if replaced.exists():
+                        replaced.rename(folder)
+                    raise
             shutil.rmtree(replaced, ignore_errors=True)
 
 

@@ -82,8 +82,9 @@ def remove_abandoned(folder: Path, *, deep: bool = False) -> list[Path]:
     """
     removed = []
     for path in [*folder.glob(f"{PARTIAL}*"), *(folder.glob(f"*/{PARTIAL}*") if deep else ())]:
-        with suppress(OSError):  # somebody else removes it just now, or it is not ours to remove
-            if _is_abandoned(path):
+        # somebody else removes it just now, or it is not ours to remove
+        with suppress(OSError), _if_abandoned(path) as is_abandoned:
+            if is_abandoned:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed.append(path)
     for path in folder.glob(f"{REPLACED}*"):
@@ -108,16 +109,28 @@ def _own(descriptor: int, path: Path) -> bool:
     return False
 
 
-def _is_abandoned(path: Path) -> bool:
+@contextmanager
+def _if_abandoned(path: Path) -> Iterator[bool]:
+    """Whether nobody is writing it, nor begins to within the block: whoever has just made it waits for the lock."""
     if fcntl is None:
-        return time.time() - path.stat().st_mtime > OLD_SECONDS
+        yield _is_old(path)
+        return
     descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield _locked(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
-        return time.time() - path.stat().st_mtime > OLD_SECONDS
-    finally:
-        os.close(descriptor)
+    except OSError:  # a file system without locks
+        return _is_old(path)
     return True
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > OLD_SECONDS

@@ -1,7 +1,11 @@
 """What is not complete yet belongs to whoever makes it; what nobody makes any more is removed."""
 
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,58 @@ def test_own_unfinished_files_are_left_alone_and_go_with_the_block(tmp_path: Pat
     with partial_file(tmp_path, "x" * 250) as file, partial_folder(tmp_path) as folder:
         assert not remove_abandoned(tmp_path) and file.is_file() and folder.is_dir()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+@pytest.mark.parametrize("make", [lambda folder: partial_file(folder, "a.nii.gz"), partial_folder])
+def test_what_is_taken_for_abandoned_before_it_is_locked_is_made_once_more(tmp_path: Path, monkeypatch, make) -> None:
+    judged, makers = threading.Event(), {"mkstemp": tempfile.mkstemp, "mkdtemp": tempfile.mkdtemp}
+    remover = threading.Thread(target=remove_abandoned, args=(tmp_path,))
+
+    def slowly(remove):
+        def removed(path, *rest, **options):
+            if threading.current_thread() is remover:
+                judged.set()
+                time.sleep(0.3)  # its maker goes on meanwhile
+            return remove(path, *rest, **options)
+
+        return removed
+
+    def made(name):
+        def make_and_be_seen(*words, **options):
+            found = makers[name](*words, **options)
+            if remover.ident is None:
+                remover.start()
+                assert judged.wait(30)
+            return found
+
+        return make_and_be_seen
+
+    for name in makers:
+        monkeypatch.setattr(tempfile, name, made(name))
+    monkeypatch.setattr(Path, "unlink", slowly(Path.unlink))
+    monkeypatch.setattr(shutil, "rmtree", slowly(shutil.rmtree))
+    with make(tmp_path) as path:
+        remover.join()
+        assert path.exists() and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_put_back_while_it_is_replaced_is_replaced_nonetheless(tmp_path: Path, monkeypatch) -> None:
+    folder, rename, disturbed = tmp_path / "model", Path.rename, []
+
+    def disturbed_once(path: Path, target: Path) -> Path:
+        if path.name.startswith(PARTIAL) and not disturbed:
+            disturbed.append(path)
+            remove_abandoned(tmp_path)
+            assert (folder / "first").is_file()
+        return rename(path, target)
+
+    for name in ("first", "second"):
+        with replacing_folder(folder) as new:
+            (new / name).touch()
+        monkeypatch.setattr(Path, "rename", disturbed_once)
+    assert disturbed and [path.name for path in folder.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_folder_moved_aside_by_a_killed_process_comes_back(tmp_path: Path) -> None:
