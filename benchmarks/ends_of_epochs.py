@@ -45,6 +45,7 @@ GPU_SECONDS = {"ADNeXtTrainer_T": (0.0041, 0.0014), "ADNeXtTrainer_B": (0.0141, 
 LAUNCH_SECONDS = 0.0007
 EDGE = 32
 WARM_EPOCHS = 3
+QUANTILES = {"least": 0, "quarter": 0.25, "median": 0.5, "most": 1}
 
 
 class Clock:
@@ -160,9 +161,6 @@ def _epochs(name: str, folder: Path, epochs: int) -> dict[str, Any]:
         "busy_over_all_epochs": round(sum(shares) / len(shares), 4),
         "milliseconds_of_an_epoch_without_work": round(float(np.median(between)), 1),
     }
-
-
-QUANTILES = {"least": 0, "quarter": 0.25, "median": 0.5, "most": 1}
 
 
 def _on_device(trainer: ADNeXtTrainer, cases: list[str], *, is_trained: bool) -> ResidentLoader:

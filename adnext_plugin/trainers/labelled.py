@@ -148,7 +148,7 @@ class ADNeXtTrainer(RunTrainer):
         return [*self._stamps(), *([self._about_memory()] if self.device.type == "cuda" else [])]
 
     def _about_memory(self) -> str:
-        size, batch = self.plan.network_input_voxels, self._batch_of_process
+        size, batch = self.network_input_voxels, self._batch_of_process
         shapes: list[tuple[int, ...]] = [(self.num_input_channels, *size)]
         if self.columns_told():
             shapes.append((len(self.columns_told()),))

@@ -101,7 +101,7 @@ class SharedBatchNorm(_BatchNorm):
         assert seen is not None and running_mean is not None and running_variance is not None
         seen += 1
         share = self.momentum
-        assert share is not None  # it is only while statistics are settled, process by process
+        assert share is not None  # networks of ours have one
         running_mean.lerp_(mean.to(running_mean.dtype), share)
         running_variance.lerp_(variance.to(running_variance.dtype), share)
 
