@@ -14,6 +14,7 @@ from adnext_plugin.networks.families.adnext import ClassificationHead, adnext_b,
 from adnext_plugin.networks.layers import activation, pieces
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
+from adnext_plugin.networks.layers.patch_counts import PatchCounts
 from adnext_plugin.plan import NetworkSettings
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -146,6 +147,36 @@ def test_fused_activation_equals_its_two_modules_however_it_is_cut(dtype: torch.
     close = {"rtol": 1e-12, "atol": 1e-12} if dtype is torch.float64 else {"rtol": 1e-5, "atol": 1e-5}
     for fused, plain in zip(*outputs, strict=True):
         torch.testing.assert_close(fused, plain, **close)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("rows", "width_out", "folds"), [(7, 5, True), (1000, 59, True), (1000, 60, False)])
+@pytest.mark.parametrize("per_sample", [None, (1, 2)])
+def test_response_and_linear_layer_as_one_step_equal_their_modules(
+    dtype: torch.dtype, rows: int, width_out: int, folds: bool, per_sample: tuple[int, ...] | None, monkeypatch
+) -> None:
+    torch.manual_seed(0)
+    layer, linear = activation.GeluResponseNorm(6).to(dtype), nn.Linear(6, width_out, dtype=dtype)
+    nn.init.normal_(layer.norm.gamma)
+    nn.init.normal_(layer.norm.beta)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", rows * 6 * torch.finfo(dtype).bits // 8)
+    x = torch.randn(3, 5, 4, 3, 6, dtype=dtype)  # 60 tokens a sample, 90 where two samples share three patches
+    x[1, ..., 2] = 0  # silent in one subject
+    patches = None if per_sample is None else PatchCounts.of(per_sample, torch.device("cpu"))
+    weight = torch.randn(3, 5, 4, 3, width_out, dtype=dtype)
+    outputs = []
+    for forward in (layer.then, lambda linear, x, patches: linear(layer.norm(layer.gelu(x), patches))):
+        layer.zero_grad()
+        linear.zero_grad()
+        tokens = x.clone().requires_grad_()
+        out = forward(linear, tokens, patches)
+        (out * weight).sum().backward()
+        outputs.append((out, tokens.grad, *[one.grad for one in (*layer.parameters(), *linear.parameters())]))
+    close = {"rtol": 1e-12, "atol": 1e-11} if dtype is torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
+    for one_step, modules in zip(*outputs, strict=True):
+        torch.testing.assert_close(one_step, modules, **close)
+    is_folded = ["FoldedResponse" in out.grad_fn.name() for out, *_ in outputs]
+    assert is_folded == [folds or per_sample is not None, False]
 
 
 def test_response_norm_of_a_silent_channel_has_a_finite_gradient() -> None:

@@ -55,7 +55,7 @@ class Block(nn.Module):
 
     def forward(self, x_bzyxc: torch.Tensor) -> torch.Tensor:
         y = self.norm(to_tokens(self.depthwise(to_volume(x_bzyxc))))
-        return x_bzyxc + self.drop_path(self.project(self.activation(self.expand(y))))
+        return x_bzyxc + self.drop_path(self.activation.then(self.project, self.expand(y)))
 
 
 class Transition(nn.Module):

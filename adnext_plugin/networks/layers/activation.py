@@ -2,24 +2,31 @@
 
 The widest tensors of the network lie between these two. Done one after the other they leave four of that size in
 memory, most of them fresh from the system, page by page; together, in pieces that stay in the processor's cache, only
-the result is new, and the gradient keeps nothing but the input. On a GPU, kernels of our own read and write them as
-rarely (`networks.kernels.response_norm`).
+the result is new, and the gradient keeps nothing but the input. With the linear layer after them, where there are more
+tokens than channels that it makes of them, it is less still (`networks.layers.folded_response`). On a GPU, kernels of
+our own read and write them as rarely (`networks.kernels.response_norm`).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import usable, wanted
+from adnext_plugin.networks.layers.folded_response import FoldedResponse
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
-from adnext_plugin.networks.layers.pieces import pieces_of
+from adnext_plugin.networks.layers.pieces import pieces_of, samples_of
 from adnext_plugin.networks.layers.relative_response import gradient_through_norm, relative_response
 
 
 class GeluResponseNorm(nn.Module):
-    """`GlobalResponseNorm(GELU(x))` for tokens (B, Z, Y, X, C); the two modules do the work outside training."""
+    """`GlobalResponseNorm(GELU(x))` for tokens (B, Z, Y, X, C); the two modules do the work outside training.
+
+    Args:
+        channels: C.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,17 +40,43 @@ class GeluResponseNorm(nn.Module):
         if self._kernels_wanted and x_bzyxc.is_cuda and usable(x_bzyxc):
             offsets, samples = (None, len(x_bzyxc)) if patches is None else (patches.offsets, len(patches.per_sample))
             return gelu_response_norm(x_bzyxc, norm.gamma, norm.beta, offsets, samples, norm.eps)[0]
-        if self.training and x_bzyxc.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            sizes = None if patches is None else patches.per_sample
-            return gelu_response_norm_in_pieces(x_bzyxc, norm.gamma, norm.beta, norm.eps, sizes)
+        if self._in_pieces(x_bzyxc):
+            return gelu_response_norm_in_pieces(x_bzyxc, norm.gamma, norm.beta, norm.eps, _sizes(x_bzyxc, patches))
         return norm(self.gelu(x_bzyxc), patches)
+
+    def then(self, linear: nn.Linear, x_bzyxc: torch.Tensor, patches: PatchCounts | None = None) -> torch.Tensor:
+        """`linear(self(x_bzyxc, patches))`, as one step where that takes less time."""
+        if not self._in_pieces(x_bzyxc):
+            return linear(self(x_bzyxc, patches))
+        norm, sizes = self.norm, _sizes(x_bzyxc, patches)
+        return response_then_linear(x_bzyxc, norm.gamma, norm.beta, norm.eps, sizes, linear.weight, linear.bias)
+
+    def _in_pieces(self, x: torch.Tensor) -> bool:
+        return self.training and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def gelu_response_norm_in_pieces(
-    x_bzyxc: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float, sizes: tuple[int, ...] | None = None
+    x_bzyxc: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float, sizes: tuple[int, ...]
 ) -> torch.Tensor:
-    """`GlobalResponseNorm(GELU(x))` on a CPU; `sizes`: how many along the first axis each sample has, if not one."""
+    """`GlobalResponseNorm(GELU(x))` on a CPU; `sizes`: how many along the first axis each sample has."""
     return _GeluResponseNormFunction.apply(x_bzyxc, gamma, beta, eps, sizes)
+
+
+def response_then_linear(
+    x_bzyxc: torch.Tensor,
+    gamma: torch.Tensor,
+    beta: torch.Tensor,
+    eps: float,
+    sizes: tuple[int, ...],
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+) -> torch.Tensor:
+    """A linear layer of what `gelu_response_norm_in_pieces` gives, on a CPU."""
+    tokens_of_all = x_bzyxc[..., 0].numel()
+    if tokens_of_all > len(sizes) * len(weight):
+        return FoldedResponse.apply(x_bzyxc, gamma, beta, eps, sizes, weight, bias)
+    # weights that are scaled for each sample would cost more than its tokens
+    return F.linear(gelu_response_norm_in_pieces(x_bzyxc, gamma, beta, eps, sizes), weight, bias)
 
 
 class _GeluResponseNormFunction(torch.autograd.Function):
@@ -56,13 +89,12 @@ class _GeluResponseNormFunction(torch.autograd.Function):
         gamma: torch.Tensor,
         beta: torch.Tensor,
         eps: float,
-        sizes: tuple[int, ...] | None,
+        sizes: tuple[int, ...],
     ) -> torch.Tensor:
         x = x.contiguous()
         out = torch.empty_like(x)
-        sizes = sizes or (1,) * len(x)
         norm = torch.empty(len(sizes), x.shape[-1], dtype=x.dtype)
-        for sample, (source, target) in enumerate(zip(_samples(x, sizes), _samples(out, sizes), strict=True)):
+        for sample, (source, target) in enumerate(zip(samples_of(x, sizes), samples_of(out, sizes), strict=True)):
             squares = torch.zeros_like(norm[sample])
             for part in pieces_of(source):
                 torch.ops.aten.gelu.out(source[part], out=target[part])
@@ -82,7 +114,7 @@ class _GeluResponseNormFunction(torch.autograd.Function):
         grad = grad.contiguous()
         grad_x = torch.empty_like(x)
         grad_gamma, grad_beta = torch.zeros_like(gamma), torch.zeros_like(gamma)
-        samples = zip(*[_samples(tensor, ctx.sizes) for tensor in (x, grad, grad_x)], strict=True)
+        samples = zip(*[samples_of(tensor, ctx.sizes) for tensor in (x, grad, grad_x)], strict=True)
         for sample, (source, given, result) in enumerate(samples):
             grad_scale = torch.zeros_like(gamma)
             for part in pieces_of(source):
@@ -99,5 +131,5 @@ class _GeluResponseNormFunction(torch.autograd.Function):
         return grad_x, grad_gamma, grad_beta, None, None
 
 
-def _samples(x_bzyxc: torch.Tensor, sizes: tuple[int, ...]) -> list[torch.Tensor]:
-    return [sample.view(-1, x_bzyxc.shape[-1]) for sample in x_bzyxc.split(sizes)]
+def _sizes(x_bzyxc: torch.Tensor, patches: PatchCounts | None) -> tuple[int, ...]:
+    return (1,) * len(x_bzyxc) if patches is None else patches.per_sample

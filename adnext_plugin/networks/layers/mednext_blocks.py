@@ -11,7 +11,7 @@ from torch import nn
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.kernels.triton_here import usable
-from adnext_plugin.networks.layers.activation import gelu_response_norm_in_pieces
+from adnext_plugin.networks.layers.activation import response_then_linear
 from adnext_plugin.networks.layers.depthwise import (
     depthwise_as_planned,
     depthwise_in_training,
@@ -63,8 +63,8 @@ class Block(MedNeXtBlock):
 
     def _by_tokens(self, x: torch.Tensor) -> torch.Tensor:
         tokens = instance_norm(to_tokens(self._convolved(x)), self.norm)
-        inside = self._activated(F.linear(tokens, self.conv2.weight.flatten(1), self.conv2.bias))
-        out = to_volume(F.linear(inside, self.conv3.weight.flatten(1), self.conv3.bias))
+        inside = F.linear(tokens, self.conv2.weight.flatten(1), self.conv2.bias)
+        out = to_volume(self._activated_then(inside, self.conv3.weight.flatten(1), self.conv3.bias))
         return x + out if self.do_res else out
 
     def _convolved(self, x: torch.Tensor) -> torch.Tensor:
@@ -77,13 +77,13 @@ class Block(MedNeXtBlock):
         step_z, step_y, step_x = conv.stride
         return out[..., ::step_z, ::step_y, ::step_x]
 
-    def _activated(self, tokens: torch.Tensor) -> torch.Tensor:
+    def _activated_then(self, tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         if not self.global_resp_norm:
-            return self.act(tokens)
+            return F.linear(self.act(tokens), weight, bias)
         gamma, beta, eps = self.global_resp_gamma.flatten(), self.global_resp_beta.flatten(), TINY
         if self.sums_response:  # the sum is so many times the mean
             gamma, eps = gamma / len(gamma), eps / len(gamma)
-        return gelu_response_norm_in_pieces(tokens, gamma, beta, eps)
+        return response_then_linear(tokens, gamma, beta, eps, (1,) * len(tokens), weight, bias)
 
 
 # MONAI's blocks that change the resolution call the plain one; here they find the one above in its place

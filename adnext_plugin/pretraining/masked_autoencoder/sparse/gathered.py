@@ -26,7 +26,7 @@ def encode_gathered(
         depthwise = visible_depthwise(patches, x.shape[1], kernel_size, way)
         for block in blocks:
             y = block.norm(depthwise(block.depthwise, x))
-            x = x + block.project(block.activation(block.expand(y), patches.counts))
+            x = x + block.activation.then(block.project, block.expand(y), patches.counts)
     return _to_volume(x, patches)
 
 
