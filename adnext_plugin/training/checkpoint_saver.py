@@ -127,8 +127,10 @@ def _copy_of(checkpoint: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         for kind, tensors in kinds.items():
             pieces = brought[kind].split([tensor.numel() for tensor in tensors])
             for tensor, piece in zip(tensors, pieces, strict=True):
-                # of its own: as a part of all others it would be read with them
-                parts[id(tensor)] = piece.view(tensor.shape).clone()
+                # of its own: as a part of all others it would be read with them. As it lies in memory: an optimizer
+                # takes a parameter and its moments value after value
+                own = torch.empty_like(tensor, device=piece.device)
+                parts[id(tensor)] = own.copy_(piece.view(tensor.shape))
         return _with_tensors(content, lambda tensor: parts[id(tensor)])
 
     return bring

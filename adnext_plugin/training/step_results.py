@@ -48,6 +48,9 @@ def require_finite(losses: Sequence[float], epoch: int) -> None:
 def load_optimizer(optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
     """Put a saved state into an optimizer, which goes on computing as it was built to, on whatever device.
 
+    Moments lie in memory as their parameter does, which need not be how they were saved: of others, PyTorch's fused
+    optimizers pair values with those of another place on a CPU, and refuse them on a GPU.
+
     Args:
         optimizer: changed in place.
         state: of an optimizer that may have been built for another device; left as it is.
@@ -57,3 +60,8 @@ def load_optimizer(optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
         for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
+    for parameter, saved in optimizer.state.items():
+        for name, value in saved.items():
+            is_moment = isinstance(value, torch.Tensor) and value.shape == parameter.shape
+            if is_moment and value.stride() != parameter.stride():
+                saved[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from adnext_plugin.errors import AdnextError
+from adnext_plugin.networks.families.adnext import build
 from adnext_plugin.training import checkpoint_saver
 from adnext_plugin.training.checkpoint_saver import CheckpointSaver
 from adnext_plugin.training.checkpoints import require_undamaged
+from adnext_plugin.training.step_results import load_optimizer
 
 
 def _state(value: float) -> dict:
@@ -37,6 +40,7 @@ def test_a_state_is_written_as_it_was_however_it_changes_afterwards(tmp_path: Pa
     assert found["optimizer_state"]["state"][0]["m"].tolist() == [2, 2, 2]
     assert found["network_weights"]["turned"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert found["network_weights"]["count"].shape == () and found["network_weights"]["count"] == 7
+    assert found["network_weights"]["turned"].stride() == (1, 3)
     # each has memory of its own, or one could not be read without the rest
     assert found["network_weights"]["b"].untyped_storage().nbytes() == 8
     assert found["network_weights"]["tied"].data_ptr() == found["network_weights"]["a"].data_ptr()
@@ -53,6 +57,46 @@ def test_a_second_file_of_a_state_is_its_own_and_what_was_there_is_kept(tmp_path
     assert best.read_bytes() == latest.read_bytes() and best.stat().st_ino != latest.stat().st_ino
     assert torch.load(previous, weights_only=False)["log"] == [1.0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "l", "p"]
+
+
+@pytest.mark.parametrize("was_saved_otherwise", [False, True])
+@pytest.mark.parametrize("options", [{"stem": "convolutional", "head_norm": "batch"}, {"downsampling": "strided"}, {}])
+def test_an_optimizer_goes_on_from_a_state_that_was_saved_in_the_background(
+    tmp_path: Path, options: dict, was_saved_otherwise: bool
+) -> None:
+    """Fused optimizers take moments and weights as they lie in memory, and convolutions lie channels last."""
+    network, optimizer = _small(options)
+    _take_step(network, optimizer, 1)
+    saver = CheckpointSaver(in_background=True)
+    saver.save(
+        {"network_weights": network.state_dict(), "optimizer_state": optimizer.state_dict()}, tmp_path / "a", None, 0
+    )
+    saver.wait()
+    _take_step(network, optimizer, 2)
+    found = torch.load(tmp_path / "a", weights_only=False)
+    if was_saved_otherwise:  # as by an earlier version
+        for moments in found["optimizer_state"]["state"].values():
+            moments["exp_avg"], moments["exp_avg_sq"] = (
+                moments[name].clone(memory_format=torch.contiguous_format) for name in ("exp_avg", "exp_avg_sq")
+            )
+    again, its_optimizer = _small(options)
+    again.load_state_dict(found["network_weights"])
+    load_optimizer(its_optimizer, found["optimizer_state"])
+    _take_step(again, its_optimizer, 2)
+    for (name, weights), other in zip(network.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(weights, other), name
+
+
+def _small(options: dict) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    network = build((1, 1, 1, 1), (4, 4, 8, 8), 2, 2, (32, 32, 32), drop_path_rate=0.0, kernel_size=3, **options)
+    return network.train(), torch.optim.AdamW(network.parameters(), lr=1e-2, fused=True)
+
+
+def _take_step(network: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    optimizer.zero_grad()
+    network(torch.randn(2, 2, 32, 32, 32, generator=torch.Generator().manual_seed(seed))).square().sum().backward()
+    optimizer.step()
 
 
 def test_training_waits_for_no_state_and_the_newest_of_a_file_takes_the_place_of_those_not_begun(
