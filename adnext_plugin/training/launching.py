@@ -10,7 +10,8 @@ those that statistics of batch norms are settled by.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -135,12 +136,14 @@ class LaunchedNetwork:
     def _both_ways(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         """The network, forward and back, as it is to be called."""
         if self._launch == "graphs":
-            return torch.cuda.make_graphed_callables(
-                _Forward(self.network),
-                tuple(one.clone() for one in inputs),
-                allow_unused_input=True,
-                pool=self._pool(),
-            )
+            forward = _ForwardUnder(self.network)
+            with torch.autocast("cuda", enabled=False):  # gradients are found outside of it, also one by one
+                return torch.cuda.make_graphed_callables(
+                    forward,
+                    tuple(one.clone() for one in inputs),
+                    allow_unused_input=True,
+                    pool=self._pool(),
+                )
         compiled = torch.compile(_Forward(self.network), dynamic=False, mode="reduce-overhead")
         compiled(*inputs).sum().backward()
         return compiled
@@ -153,10 +156,13 @@ class LaunchedNetwork:
     def _try(self, record: Callable[[], Recorded], otherwise: str) -> Recorded | None:
         """What was recorded, leaving no trace in statistics, random numbers or gradients; None, and a line."""
         self._is_recording = True
+        stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None
         try:
-            with _leaving_no_trace(self.network), _without_kept_casts():
+            with _leaving_no_trace(self.network), _without_kept_casts(), _beside_other_threads():
                 return record()
         except Exception as error:  # of a compiler or a driver, of whatever kind
+            if stream is not None:
+                _go_on_after_failure(stream)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             way = "compile" if self._launch == "compile" else "graphs"
             self._tell(f"{otherwise} ({way} failed: {first[:200]})")
@@ -178,10 +184,12 @@ class Recording:
         self._inputs = tuple(one.clone() for one in inputs)
         beside, here = torch.cuda.Stream(), torch.cuda.current_stream()
         beside.wait_stream(here)
-        with torch.cuda.stream(beside):
-            for _ in range(WARM_RUNS):
-                work(*self._inputs)
-        here.wait_stream(beside)
+        try:
+            with torch.cuda.stream(beside):
+                for _ in range(WARM_RUNS):
+                    work(*self._inputs)
+        finally:
+            here.wait_stream(beside)  # also before what a failure leaves is mended
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=pool):
             self._outputs = work(*self._inputs)
@@ -218,8 +226,9 @@ class RecordedStep(Recording):
         def work(*held: torch.Tensor) -> torch.Tensor:
             network.zero_grad(set_to_none=True)  # gradients are then written, not added to
             loss = loss_of(*held)
-            loss.backward()
-            return loss
+            with torch.autocast(loss.device.type, enabled=False):  # as a step that is not recorded finds gradients
+                loss.backward()
+            return loss.detach()
 
         super().__init__(work, inputs, pool)
         self._gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
@@ -247,6 +256,40 @@ def _leaving_no_trace(network: nn.Module) -> Iterator[None]:
                 buffer.copy_(buffers[name])
 
 
+@contextmanager
+def _beside_other_threads() -> Iterator[None]:
+    """Let threads that pin memory for a loader, or bring a state to the CPU, go on while a graph is recorded.
+
+    CUDA would refuse them what it refuses a thread that records, and fail the recording for it.
+    """
+    graph = torch.cuda.graph
+    # not every version of torch hands the mode on to all that records
+    torch.cuda.graph = partial(_of_this_thread, graph)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        torch.cuda.graph = graph  # type: ignore[misc]
+
+
+def _of_this_thread(graph: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return graph(*arguments, **{**options, "capture_error_mode": "thread_local"})
+
+
+def _go_on_after_failure(stream: torch.cuda.Stream) -> None:
+    """Undo what a recording that CUDA failed leaves behind in versions of torch that do not.
+
+    Work would go on in the stream that was recorded, in no order with what waits in `stream`, and random numbers would
+    take themselves to be recorded.
+    """
+    left = torch.cuda.current_stream()
+    if left != stream:
+        stream.wait_stream(left)
+        torch.cuda.set_stream(stream)
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    with suppress(AttributeError, RuntimeError):  # versions without that state
+        generator.graphsafe_set_state(generator.clone_state())
+
+
 class _Forward(nn.Module):
     """A network as a module of its own: recording replaces `forward`, and the network's is to stay."""
 
@@ -256,6 +299,18 @@ class _Forward(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         return self.network(*inputs)
+
+
+class _ForwardUnder(_Forward):
+    """The same under the autocast of now, wherever it is called."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self._autocast = _without_kept_casts()
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        with self._autocast:
+            return super().forward(*inputs)
 
 
 def _without_kept_casts() -> torch.autocast:

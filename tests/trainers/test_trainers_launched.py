@@ -32,7 +32,7 @@ class _Graph:
 
     def replay(self) -> None:
         type(self).replayed += 1
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):  # casts are among what was recorded
             for function, arguments, options, outputs in self.operations:
                 again = function(*arguments, **options)
                 for old, new in zip(tree_leaves(outputs), tree_leaves(again), strict=True):
@@ -52,8 +52,8 @@ class _Recorder(TorchDispatchMode):
 
 
 @contextmanager
-def _record(graph: _Graph, pool: str) -> Iterator[None]:
-    assert pool == "memory"
+def _record(graph: _Graph, pool: str, capture_error_mode: str) -> Iterator[None]:
+    assert pool == "memory" and capture_error_mode == "thread_local"
     _Graph.recorded += 1
     with _Recorder(graph):
         yield
@@ -115,6 +115,7 @@ def _require_same(one: dict, other: dict) -> None:
         ("ADNeXtTrainer_T", {"learning_rate": 1e-4}),
         ("ADNeXtTrainer_T_Small", {"covariates": ["age"]}),
         ("ADNeXtTrainer_T_Small", {"batch_size": 5, "precise_batch_norm": True, "layer_decay": 0.0}),
+        ("ADNeXtTrainer_T", {"precision": "bfloat16"}),
     ],
 )
 def test_a_run_by_graphs_is_the_run_without_them_to_the_bit(toy, monkeypatch, name, settings) -> None:
@@ -157,7 +158,7 @@ def test_objectives_without_labels_are_not_taken_for_losses_of_tensors() -> None
 def test_what_cannot_be_recorded_costs_a_line_and_nothing_else(toy, monkeypatch) -> None:
     plain = _found(_trained(monkeypatch, "ADNeXtTrainer_T_Small", "eager"))
 
-    def refuse(graph, pool):
+    def refuse(graph, pool, capture_error_mode):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     monkeypatch.setattr(torch.cuda, "graph", refuse)

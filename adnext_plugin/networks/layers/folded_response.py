@@ -71,4 +71,4 @@ class FoldedResponse(torch.autograd.Function):
                 torch.ops.aten.gelu_backward.grad_input(grad_activated, source[part], grad_input=result[part])
         grad_bias = grad.flatten(0, -2).sum(dim=0)
         grad_weight.addr_(grad_bias, beta)
-        return grad_x, grad_gamma, grad_bias @ weight, None, None, grad_weight, grad_bias
+        return grad_x, grad_gamma, torch.mv(weight.T, grad_bias), None, None, grad_weight, grad_bias
