@@ -78,7 +78,7 @@ class CaseDataset(Dataset):
         return self._change(image_czyx, int(seeds[0]))
 
     def volumes_on(self, device: torch.device) -> torch.Tensor:
-        """All volumes on a device, (N, 1, Z, Y, X) float16."""
+        """All volumes on a device, (N, C, Z, Y, X) float16."""
         return self._store.on_device(device)
 
 

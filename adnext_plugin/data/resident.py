@@ -4,9 +4,9 @@
 a training step.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 
 from adnext_plugin.batch import Batch
@@ -59,6 +59,6 @@ class ResidentLoader:
         )
 
 
-def fits(cases: int, size_voxels: Sequence[int], free_bytes: int) -> bool:
+def fits(cases: int, shape_czyx: Sequence[int], free_bytes: int) -> bool:
     """Whether volumes in float16 take a small part of what is free on a GPU."""
-    return 2 * cases * int(np.prod(size_voxels)) <= LARGEST_SHARE * free_bytes
+    return 2 * cases * math.prod(shape_czyx) <= LARGEST_SHARE * free_bytes

@@ -72,7 +72,7 @@ class CaseStore:
         return {**self.__dict__, "_images": None, "_resident": None}
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """The case's image, (1, Z, Y, X), float16; not to be written to."""
+        """The case's image, (C, Z, Y, X), float16; not to be written to."""
         return self._images[index] if self._images is not None else self._read(self.cases[index])
 
     def keep_in_memory(self, processes: int = 1) -> bool:
@@ -97,7 +97,7 @@ class CaseStore:
         return True
 
     def on_device(self, device: "torch.device") -> "torch.Tensor":
-        """All volumes on a device, (N, 1, Z, Y, X) float16; copied there once."""
+        """All volumes on a device, (N, C, Z, Y, X) float16; copied there once."""
         import torch
 
         if self._resident is None or self._resident.device != device:

@@ -96,9 +96,11 @@ def _distances(length: int, device: torch.device) -> torch.Tensor:
 def _full_precision() -> Iterator[None]:
     """Whatever the network computes in, images are not rounded to ten bits."""
     products = torch.backends.cuda.matmul
-    before = products.fp32_precision
-    products.fp32_precision = "ieee"
+    # PyTorch before 2.9 has no other name
+    name, exact = ("fp32_precision", "ieee") if hasattr(products, "fp32_precision") else ("allow_tf32", False)
+    before = getattr(products, name)
+    setattr(products, name, exact)
     try:
         yield
     finally:
-        products.fp32_precision = before
+        setattr(products, name, before)

@@ -162,9 +162,10 @@ class FoldRun(ResumableRun):
                 "data_on_gpu out, or choose another augmentation (adnext_list augmentations)"
             )
         if asked == "auto":
-            cases, size = sum(map(len, self._data.parts.values())), self.plan.preprocessing.input_size_voxels
+            cases = sum(map(len, self._data.parts.values()))
+            shape = (len(self.channel_names), *self.plan.preprocessing.input_size_voxels)
             free_bytes, _ = torch.cuda.mem_get_info(self.device)
-            is_on = of_first_process(can_be and fits(cases, size, free_bytes))
+            is_on = of_first_process(can_be and fits(cases, shape, free_bytes))
             self._use(replace(self.settings, data_on_gpu="on" if is_on else "off"))
             where = "on the GPU, and changed there" if is_on else "in the memory of this machine"
             self.print_to_log_file(f"Volumes are kept {where} (data_on_gpu)")

@@ -76,7 +76,7 @@ class ADNeXtLinearTrainer(FittedTrainer):
 
     def _images(self, cases: Sequence[str]) -> Iterator[np.ndarray]:
         for batch in self._loader(list(cases)).batches(epoch=0):
-            yield from batch.images.numpy()
+            yield from batch.images.cpu().numpy()  # of volumes that are kept on a GPU
 
     def _require_channels(self) -> None:
         for name in self.settings.channels:

@@ -4,6 +4,7 @@ Under torchrun every process runs the whole command. The first does what the com
 which fold is trained next, so that nobody looks at files that the first has just moved.
 """
 
+import gc
 import os
 import pickle
 import signal
@@ -39,7 +40,13 @@ class FoldTraining:
         from nnunetv2.run.run_training import run_training
 
         find_in_files(self.arguments["trainer_class_name"])  # nnU-Net's search may have to be tried before it succeeds
-        run_training(**self.arguments, device=torch.device(self.device))
+        try:
+            run_training(**self.arguments, device=torch.device(self.device))
+        finally:
+            # a run refers to itself, and want of a GPU's memory has nobody look for it: the next fold would have less
+            gc.collect()
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
 
 
 def require_processes(count: int, device: str) -> None:

@@ -1,6 +1,7 @@
 """Augmentation on the images' device: the CPU's change under the same seed, without a value read on the way."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from adnext_plugin.named_transforms import named_transforms
 from adnext_plugin.on_device.change import SeededChange
 from adnext_plugin.on_device.fields import FieldsOfDevice
 from adnext_plugin.on_device.forms import done, has_form
+from adnext_plugin.on_device.linear import along
 from adnext_plugin.pretraining.amaes.views import RestorationViews, UnchangedViews
 from adnext_plugin.pretraining.contrast.objective import TwoViews
 from adnext_plugin.pretraining.hybrid.objective import StackedViews
@@ -129,3 +131,22 @@ def test_views_run_where_what_they_are_made_of_runs() -> None:
         views = (TwoViews(one), StackedViews(None, TwoViews(one)), RestorationViews(one, "amaes_intensity", None))
         assert all(runs_on_device(view) is is_ours for view in views)
     assert Augmentation("none", SIZE, crop_voxels=(8, 8, 8)).runs_on_device
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"allow_tf32": True}, [("allow_tf32", False), ("allow_tf32", True)]),  # until PyTorch 2.8
+        ({"fp32_precision": "tf32"}, [("fp32_precision", "ieee"), ("fp32_precision", "tf32")]),
+    ],
+)
+def test_products_are_exact_whatever_the_version_of_pytorch_calls_it(monkeypatch, flags: dict, expected: list) -> None:
+    told = []
+
+    class Products(SimpleNamespace):
+        def __setattr__(self, name: str, value: object) -> None:
+            told.append((name, value))
+
+    monkeypatch.setattr(torch.backends.cuda, "matmul", Products(**flags))
+    image = _image()
+    assert torch.equal(along(image, torch.eye(SIZE[0]), 0), image) and told == expected

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -244,6 +245,29 @@ def _trained(monkeypatch, **settings) -> Path:
     trainer.run_training()
     trainer.perform_actual_validation()
     return Path(trainer.output_folder)
+
+
+class _OnGpu(torch.Tensor):
+    """Which NumPy cannot read where it is."""
+
+    def numpy(self, **_) -> np.ndarray:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self, **_) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+
+def test_scans_that_a_gpu_keeps_are_read_from_there(toy: Workspace, monkeypatch) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    arguments = (DATASET, "3d_fullres", 0, "ADNeXtLinearTrainer", "ADNeXtPlans", False, torch.device("cpu"))
+    trainer = get_trainer_from_args(*arguments)
+    trainer.initialize()
+    cases = trainer.do_split()[0]
+    expected = list(trainer._images(cases))
+    batches = list(trainer._loader(list(cases)).batches(epoch=0))
+    on_gpu = [batch._replace(images=batch.images.as_subclass(_OnGpu)) for batch in batches]
+    monkeypatch.setattr(trainer, "_loader", lambda cases: SimpleNamespace(batches=lambda epoch: on_gpu))
+    np.testing.assert_array_equal(list(trainer._images(cases)), expected)
 
 
 def test_a_channel_that_is_not_there_is_one_line(toy: Workspace, capsys) -> None:

@@ -1,11 +1,13 @@
 """What several processes exchange while they train one network, with real processes on a CPU."""
 
 import tempfile
+import weakref
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from nnunetv2.run import run_training
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,6 +19,7 @@ from adnext_plugin.trainers.processes import (
     seed_torch,
     unwrapped,
 )
+from adnext_plugin.workflows.processes import FoldTraining
 
 PROCESSES = 2
 IMAGES = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
@@ -83,3 +86,18 @@ def test_first_weights_are_those_of_every_process_and_epochs_are_each_processes_
 
     assert drawn(1, -1, 0) == drawn(1, -1, 3) != drawn(2, -1, 0)
     assert len({drawn(1, 0, 0), drawn(1, 0, 1), drawn(1, 1, 0), drawn(2, 0, 0)}) == 4
+
+
+def test_what_a_fold_has_held_is_free_before_the_next(monkeypatch) -> None:
+    held: list[weakref.ref] = []
+
+    def train(fold: int, **_) -> None:
+        assert all(one() is None for one in held)
+        network = _network()
+        network.itself = [network]  # as a run refers to itself
+        held.append(weakref.ref(network))
+
+    monkeypatch.setattr(run_training, "run_training", train)
+    for fold in range(3):
+        FoldTraining(arguments={"trainer_class_name": "ADNeXtTrainer_T", "fold": fold}, device="cpu").run()
+    assert len(held) == 3
