@@ -51,6 +51,7 @@ PARTS = {
     "demo": Part("gpu_acceptance_runs", "demo", 240, False),
     "oasis": Part("gpu_acceptance_runs", "oasis", 240, False),
     "stock_command": Part("gpu_acceptance_runs", "stock_command", 180, False),
+    "commands": Part("gpu_acceptance_runs", "commands", 240, False),
     "brain_extraction": Part("gpu_acceptance_runs", "brain_extraction", 120, False),
     "machine": Part("gpu_acceptance_steps", "machine", 30, True),
     "steps": Part("gpu_acceptance_steps", "steps", 90, True),

@@ -2,17 +2,23 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from gpu_acceptance_data import CONFIGURATION, DATASET, DRAWN, NUMBER, prepared_of_drawn
-from pipeline import dataset_folder, run_command, run_of
+from pipeline import dataset_folder, run_command, run_here, run_of, set_options
 
 from adnext_plugin.environment import trainer_search_path
 from adnext_plugin.paths import PLANS_NAME
+from adnext_plugin.training.weights import read_checkpoint
 
-TRAINER, OASIS_TRAINER = "ADNeXtTrainer_T", "ADNeXtTrainer_T_Small"
+TRAINER, SMALL_TRAINER = "ADNeXtTrainer_T", "ADNeXtTrainer_T_Small"
+EPOCHS = 12  # of a run that is killed in its course
 
 
 def demo(device: str, tiny: bool, folder: Path) -> dict:
@@ -30,8 +36,8 @@ def oasis(device: str, tiny: bool, folder: Path) -> dict:
     for name in ("nnUNet_raw", "nnUNet_preprocessed"):
         os.environ[name] = str(Path(prepared).absolute() / name)
     os.environ["nnUNet_results"] = str(folder / "nnUNet_results")
-    seconds = run_command("adnext_train", "203", "3d_fullres", "cv", "-tr", OASIS_TRAINER, "--c", "-device", device)
-    run = folder / "nnUNet_results" / dataset_folder(203, "OasisSex") / run_of(OASIS_TRAINER)
+    seconds = run_command("adnext_train", "203", "3d_fullres", "cv", "-tr", SMALL_TRAINER, "--c", "-device", device)
+    run = folder / "nnUNet_results" / dataset_folder(203, "OasisSex") / run_of(SMALL_TRAINER)
     return {"seconds": seconds, **_auc(run)}
 
 
@@ -44,6 +50,52 @@ def stock_command(device: str, tiny: bool, folder: Path) -> dict:
     fold = folder / "results" / DATASET / run_of(TRAINER) / "fold_0"
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     return {"seconds": seconds, "held_out": summary["metrics"]["val"], "device": _device_of(fold)}
+
+
+def commands(device: str, tiny: bool, folder: Path) -> dict:
+    """What is another thing on a GPU than elsewhere: graphs beside the threads of loaders, a linear model of scans that
+    a GPU keeps, and a run that goes on after it was killed, beside one that was not."""
+    prepared_of_drawn(folder, edge=32 if tiny else 128, cases=DRAWN)
+    found: dict = {"linear": _trained(folder / "linear", device, "ADNeXtLinearTrainer")}
+    for name in ("off", "on"):
+        found[f"data_on_gpu_{name}"] = _trained(folder / name, device, SMALL_TRAINER, f"data_on_gpu={name}")
+    killed = folder / "killed"
+    _kill_when_saved(killed, device)
+    found["killed"] = _trained(killed, device, SMALL_TRAINER, "data_on_gpu=on")
+    whole, resumed = found["data_on_gpu_on"]["losses"], found["killed"]["losses"]
+    found["losses_differ_by"] = max(abs(one - other) for one, other in zip(whole, resumed, strict=True))
+    return found
+
+
+def _trained(results: Path, device: str, trainer: str, *settings: str) -> dict:
+    seconds = run_here(*_words(results, device, trainer, *settings))
+    fold = results / DATASET / run_of(trainer) / "fold_0"
+    log = "".join(path.read_text() for path in fold.glob("training_log_*.txt"))
+    checkpoint = read_checkpoint(fold / "checkpoint_final.pth", torch.device("cpu"))
+    return {
+        "seconds": seconds,
+        "device": _device_of(fold),
+        "losses": checkpoint["logging"]["train_losses"],
+        "launched_one_by_one": "graphs failed" in log,
+    }
+
+
+def _kill_when_saved(results: Path, device: str) -> None:
+    command = _words(results, device, SMALL_TRAINER, "data_on_gpu=on")
+    words = [str(Path(sys.executable).parent / command[0]), *command[1:]]
+    process = subprocess.Popen(words, start_new_session=True)
+    fold = results / DATASET / run_of(SMALL_TRAINER) / "fold_0"
+    while process.poll() is None and not (fold / "checkpoint_latest.pth").is_file():
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _words(results: Path, device: str, trainer: str, *settings: str) -> list[str]:
+    results.mkdir(exist_ok=True)
+    os.environ["nnUNet_results"] = str(results)
+    own = () if trainer != SMALL_TRAINER else (f"epochs={EPOCHS}", "batch_size=4", *settings)
+    return ["adnext_train", NUMBER, CONFIGURATION, "0", "-tr", trainer, "-device", device, *set_options(own)]
 
 
 def brain_extraction(device: str, tiny: bool, folder: Path) -> dict:

@@ -31,6 +31,7 @@ def test_every_part_runs_on_a_cpu(acceptance: ModuleType, tmp_path: Path) -> Non
             assert "failed" not in row and min(row["milliseconds"].values()) > 0
     assert 0 <= found["demo"]["auc"] <= 1
     assert found["stock_command"]["held_out"]["cases"] > 0
+    assert found["commands"]["losses_differ_by"] == 0
 
 
 def test_a_part_that_fails_or_hangs_is_named_and_hides_no_other(
