@@ -25,6 +25,7 @@ from adnext_plugin.cli.output import Output, add_output_arguments, command_outpu
 from adnext_plugin.environment import let_threads_sleep
 from adnext_plugin.errors import AdnextError, AdnextWarning
 from adnext_plugin.log import LOG
+from adnext_plugin.memory_shortage import shortage
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -93,8 +94,8 @@ def problem(error: Exception) -> list[str] | None:
     """The lines that tell a user what to mend; None where it is a fault of ours."""
     if isinstance(error, AdnextError):
         return str(error).splitlines() or [type(error).__name__]
-    if isinstance(error, MemoryError):
-        return ["memory ran out; use fewer processes (-np), smaller batches or a machine with more"]
+    if (what := shortage(error)) is not None:
+        return [f"{what}; use fewer processes (-np), smaller batches or a machine with more"]
     if isinstance(error, OSError) and error.errno in NO_FILE_NEEDED:
         return [f"{error.strerror}; {NO_FILE_NEEDED[error.errno]}"]
     if isinstance(error, OSError) and error.filename is not None:

@@ -149,7 +149,7 @@ class SmoothGrad(Explanation):
 
 def gradient(network: ExplainedNetwork, images_bczyx: torch.Tensor, target: int) -> torch.Tensor:
     """Gradient of each image's score by its voxels, (B, C, Z, Y, X)."""
-    with torch.enable_grad():
+    with torch.enable_grad(), network.arithmetic():
         images = images_bczyx.detach().requires_grad_()
         score = network.scores(images, target).sum()
         if not score.requires_grad:

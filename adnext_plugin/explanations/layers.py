@@ -144,7 +144,8 @@ class Layers:
         features = self._spatial(name, kept.get(name)).detach()
         gradient = None
         if score.requires_grad:
-            (gradient,) = torch.autograd.grad(score, kept[name], allow_unused=True)
+            with self._explained.arithmetic():
+                (gradient,) = torch.autograd.grad(score, kept[name], allow_unused=True)
         return features, self._spatial(name, torch.zeros_like(kept[name]) if gradient is None else gradient)
 
     @contextmanager

@@ -6,6 +6,7 @@ A method maps (network, image, target) to one number a voxel. Each is a class de
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +15,15 @@ import torch
 from torch import nn
 
 from adnext_plugin.errors import SettingsError, UnknownNameError, nearest_names
+from adnext_plugin.memory_shortage import FOR_PREDICTION, memory_that_may_run_out
 from adnext_plugin.records import from_json, record
 from adnext_plugin.registry import EXPLANATIONS, load, registered_names
 from adnext_plugin.task import Task
 
 Target = str | int | None
 Progress = Callable[[int, int], None]  # is told how much is done, of how much
+
+SMALLER = f"let the method take fewer images at once (its setting batch_size, if it has one), {FOR_PREDICTION}"
 
 
 @record
@@ -32,13 +36,15 @@ class ExplainedNetwork:
     """A network that answers about one person, put into evaluation mode.
 
     `network` maps images (B, C, Z, Y, X), and covariates (B, N) where it takes some, to outputs (B, K) on `device`.
-    `image_shape` is (C, Z, Y, X) of what goes in. `covariates_1n` are the person's, float32.
+    `image_shape` is (C, Z, Y, X) of what goes in. `covariates_1n` are the person's, float32. `arithmetic` is entered
+    for each forward pass and for what is differentiated of it.
     """
 
     network: nn.Module
     task: Task
     image_shape: tuple[int, int, int, int]
     covariates_1n: torch.Tensor | None = None
+    arithmetic: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __post_init__(self) -> None:
         self.network.eval()
@@ -64,7 +70,8 @@ class ExplainedNetwork:
         inputs = [images_bczyx]
         if self.covariates_1n is not None:
             inputs.append(self.covariates_1n.to(self.device).expand(len(images_bczyx), -1))
-        outputs = self.network(*inputs).float()
+        with self.arithmetic():
+            outputs = self.network(*inputs).float()
         if self.task.kind == "regression":
             return outputs[:, 0]
         others = [index for index in range(outputs.shape[1]) if index != target]
@@ -148,6 +155,7 @@ class Explanation(ABC):
         Raises:
             UnknownNameError: there is no such target.
             SettingsError: the image is not of the shape that the network takes, or not finite; settings do not fit it.
+            AdnextError: memory ran out.
         """
         image_czyx = image[None] if image.ndim == 3 else image
         if image_czyx.shape != tuple(network.image_shape):
@@ -158,7 +166,8 @@ class Explanation(ABC):
         if not np.isfinite(image_czyx).all():
             raise SettingsError("the image has voxels that are not finite; is the scan damaged?")
         index = network.target_index(target)
-        map_zyx = np.asarray(self.compute(network, image_czyx, index, progress or _say_nothing), dtype=np.float32)
+        with memory_that_may_run_out(SMALLER):
+            map_zyx = np.asarray(self.compute(network, image_czyx, index, progress or _say_nothing), dtype=np.float32)
         if map_zyx.shape != image_czyx.shape[1:] or not np.isfinite(map_zyx).all():
             raise SettingsError(
                 f"explanation {self.name!r} gave a map of shape {map_zyx.shape} of an image of "

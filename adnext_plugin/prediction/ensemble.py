@@ -16,6 +16,7 @@ from adnext_plugin.case_properties import CaseProperties, read_case_properties
 from adnext_plugin.data.store import CaseStore
 from adnext_plugin.errors import AdnextError, ImageError, SettingsError
 from adnext_plugin.headers import file_doubts
+from adnext_plugin.memory_shortage import FOR_PREDICTION, memory_that_may_run_out
 from adnext_plugin.parallel import for_each
 from adnext_plugin.prediction.description import FoldDescription, ModelDescription
 from adnext_plugin.prediction.inputs import Inputs, ScanInput
@@ -157,7 +158,8 @@ class Ensemble:
         if isinstance(scan, AdnextError):
             return scan
         try:
-            return self._predict(scan, row)
+            with memory_that_may_run_out(FOR_PREDICTION):
+                return self._predict(scan, row)
         except AdnextError as error:
             return error
 

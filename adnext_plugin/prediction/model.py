@@ -134,13 +134,19 @@ class FoldNetwork:
     def explained(self, row: pd.DataFrame) -> ExplainedNetwork:
         """The network as a method of explanation takes it, answering about one person; images are those of `input_of`.
 
+        It computes in float32 whatever the run does: a map is made of differences between scores that are close.
+
         Args:
             row: one row with the columns named by `columns`.
         """
         covariates_1n = torch.from_numpy(self._covariates(row)) if self.columns else None
         shape = (self._in_channels, *self._plan.network_input_voxels)
         return ExplainedNetwork(
-            network=self._network, task=self._plan.known_task, image_shape=shape, covariates_1n=covariates_1n
+            network=self._network,
+            task=self._plan.known_task,
+            image_shape=shape,
+            covariates_1n=covariates_1n,
+            arithmetic=Arithmetic(precision="float32", device=self._device),
         )
 
     def _see(self, features: torch.Tensor) -> None:

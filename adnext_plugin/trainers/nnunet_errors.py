@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from adnext_plugin.errors import AdnextError
+from adnext_plugin.memory_shortage import FOR_TRAINING, shortage
 
 LOADER = "load_pretrained_weights"  # of nnU-Net: function and file
 
@@ -22,6 +23,8 @@ def say_errors_in_one_line() -> None:
 def show_error(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
     """Write an error to the terminal."""
     line = str(error) if isinstance(error, AdnextError) else _about_first_weights(error, frames)
+    if line is None and (what := shortage(error)) is not None:
+        line = f"{what}; {FOR_TRAINING}"
     if line is None:
         sys.__excepthook__(kind, error, frames)
     else:

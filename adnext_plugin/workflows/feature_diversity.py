@@ -140,6 +140,7 @@ def _layers_of(
     from adnext_plugin.networks.build import build_network
     from adnext_plugin.plan import NetworkSettings
     from adnext_plugin.task import Task
+    from adnext_plugin.training.precision import Arithmetic
     from adnext_plugin.training.weights import load_encoder
     from adnext_plugin.workflows.audit import check_weights
 
@@ -153,7 +154,13 @@ def _layers_of(
     tell(f"{name}, weights from {path}: {load_encoder(network, path)}; {check.answer}")
     device = choose_device(request.device)
     task = Task(name="none", target="none", classes=("0", "1"))
-    return Layers(ExplainedNetwork(network=network.to(device), task=task, image_shape=(1, *size)))
+    explained = ExplainedNetwork(
+        network=network.to(device),
+        task=task,
+        image_shape=(1, *size),
+        arithmetic=Arithmetic(precision="float32", device=torch.device(device)),
+    )
+    return Layers(explained)
 
 
 def _written(table: "pd.DataFrame", folder: Path) -> Result:

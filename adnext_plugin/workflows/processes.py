@@ -20,6 +20,7 @@ from adnext_plugin.environment import environment_with, usable_cpus
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.log import telling, without_nnunets_search
+from adnext_plugin.memory_shortage import FOR_TRAINING, memory_that_may_run_out
 from adnext_plugin.nnunet_lookup import find_in_files
 from adnext_plugin.workflows.common import Tell, say_nothing
 
@@ -35,13 +36,18 @@ class FoldTraining:
     device: str
 
     def run(self) -> None:
-        """Train, in this process, alone or as one of a group."""
+        """Train, in this process, alone or as one of a group.
+
+        Raises:
+            AdnextError: memory ran out, or what the run raises.
+        """
         import torch
         from nnunetv2.run.run_training import run_training
 
         find_in_files(self.arguments["trainer_class_name"])  # nnU-Net's search may have to be tried before it succeeds
         try:
-            run_training(**self.arguments, device=torch.device(self.device))
+            with memory_that_may_run_out(FOR_TRAINING):
+                run_training(**self.arguments, device=torch.device(self.device))
         finally:
             # a run refers to itself, and want of a GPU's memory has nobody look for it: the next fold would have less
             gc.collect()

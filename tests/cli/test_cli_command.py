@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from adnext_plugin.cli.command import REPORT, command, new_parser
 from adnext_plugin.errors import PathsError
@@ -36,6 +37,11 @@ def _fail_with(error: BaseException) -> Callable[[Sequence[str] | None], int]:
         (OSError(errno.ENAMETOOLONG, "File name too long", "n"), "error: n: File name too long; use shorter names"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "error: Disk quota exceeded; free some of your quota"),
         (MemoryError(), "error: memory ran out; use fewer processes"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\n9 GiB"),
+            "error: the GPU's memory ran out; use",
+        ),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling"), "error: the GPU's memory ran out; use"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(error: Exception, line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,9 @@
 """Integrated gradients add up, SmoothGrad sees through noise; on networks whose gradients are known."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from adnext_plugin.explanations.gradients import (
     SmoothGrad,
     SmoothGradSettings,
 )
-from adnext_plugin.explanations.method import ExplainedNetwork, explanation_names
+from adnext_plugin.explanations.method import ExplainedNetwork, explanation_names, load_explanation
 from adnext_plugin.networks.build import build_network
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.task import Task
@@ -52,6 +55,50 @@ def _image(seed: int = 0) -> np.ndarray:
 
 def _explained(network: nn.Module, task: Task = AGE) -> ExplainedNetwork:
     return ExplainedNetwork(network=network, task=task, image_shape=(1, SIZE, SIZE, SIZE))
+
+
+class _ToldFlags(torch.autograd.Function):
+    """Notes what is set while it runs, forward and back."""
+
+    seen: ClassVar[list[bool]] = []
+    is_set = False
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        _ToldFlags.seen.append(_ToldFlags.is_set)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor) -> torch.Tensor:
+        _ToldFlags.seen.append(_ToldFlags.is_set)
+        return grad
+
+
+class _Told(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv3d(1, 2, kernel_size=4, stride=4)
+
+    def forward(self, x_bczyx: torch.Tensor) -> torch.Tensor:
+        return _ToldFlags.apply(self.features(x_bczyx)).mean(dim=(2, 3, 4))[:, :1]
+
+
+@contextmanager
+def _set() -> Iterator[None]:
+    before, _ToldFlags.is_set = _ToldFlags.is_set, True
+    try:
+        yield
+    finally:
+        _ToldFlags.is_set = before
+
+
+@pytest.mark.parametrize("name", explanation_names())
+def test_every_method_computes_forward_and_back_as_the_network_is_told_to(name: str, monkeypatch) -> None:
+    """On a GPU flags of the whole process say whether products are rounded."""
+    monkeypatch.setattr(_ToldFlags, "seen", [])
+    explained = ExplainedNetwork(network=_Told(), task=AGE, image_shape=(1, SIZE, SIZE, SIZE), arithmetic=_set)
+    load_explanation(name)(explained, _image())
+    assert _ToldFlags.seen and all(_ToldFlags.seen) and not _ToldFlags.is_set
 
 
 def test_methods_are_listed() -> None:

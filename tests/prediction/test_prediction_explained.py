@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from adnext_plugin.cli import predict
@@ -12,6 +13,7 @@ from adnext_plugin.files import read_json
 from adnext_plugin.prediction.from_run import read_run
 from adnext_plugin.prediction.model import FoldNetwork
 from adnext_plugin.run_folder import RunFolder
+from adnext_plugin.training.precision import Arithmetic
 
 METHOD = ["--explain", "grad_cam", "--explain-set", "positive_only=false"]
 
@@ -88,3 +90,32 @@ def test_impossible_maps_are_one_line(trained, tmp_path, capsys, options: list[s
     assert not (tmp_path / "out" / "explanations").exists()
     # predictions are not lost of it
     assert (tmp_path / "out" / "predictions.csv").is_file() == ("layer=head" in options)
+
+
+def test_want_of_a_gpus_memory_costs_a_scan_or_its_map_and_no_other(trained, tmp_path, monkeypatch, capsys) -> None:
+    calls, predicted = [], FoldNetwork.__call__
+
+    def short_once(self, image_czyx, row):
+        calls.append(row.index[0])
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        return predicted(self, image_czyx, row)
+
+    def short(*_) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(FoldNetwork, "__call__", short_once)
+    monkeypatch.setattr(GradCAM, "compute", short)
+    assert predict.main(_arguments(trained, trained.run, tmp_path / "out", *METHOD)) != 0
+    lost, found = pd.read_csv(tmp_path / "out" / "predictions.csv").to_dict("records")
+    assert lost["error"].startswith("the GPU's memory ran out; end other programs") and 0 < found["prob_AD"] < 1
+    assert "the GPU's memory ran out; let the method take fewer images at once" in capsys.readouterr().err
+
+
+def test_maps_are_of_float32_whatever_a_run_computes_in(trained, monkeypatch) -> None:
+    people = pd.read_csv(trained.workspace.preprocessed / "Dataset301_Toy" / "subjects.csv")
+    fold = FoldNetwork(read_run(RunFolder(trained.run)), 0, "cpu")
+    half = Arithmetic(precision="bfloat16", device=torch.device("cpu"))
+    monkeypatch.setattr(fold, "arithmetic", half)
+    explained = fold.explained(people.iloc[[0]])
+    assert explained.arithmetic == Arithmetic(precision="float32", device=torch.device("cpu"))

@@ -4,6 +4,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
@@ -11,6 +12,7 @@ from nnunetv2.run import run_training
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from adnext_plugin.errors import AdnextError
 from adnext_plugin.trainers.processes import (
     LossOf,
     from_all_processes,
@@ -101,3 +103,15 @@ def test_what_a_fold_has_held_is_free_before_the_next(monkeypatch) -> None:
     for fold in range(3):
         FoldTraining(arguments={"trainer_class_name": "ADNeXtTrainer_T", "fold": fold}, device="cpu").run()
     assert len(held) == 3
+
+
+def test_a_fold_that_a_gpu_has_no_memory_for_says_what_helps(monkeypatch) -> None:
+    def train(**_) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(run_training, "run_training", train)
+    training = FoldTraining(arguments={"trainer_class_name": "ADNeXtTrainer_T"}, device="cpu")
+    with pytest.raises(
+        AdnextError, match=r"^the GPU's memory ran out; --set accumulate=2 computes a batch in two parts"
+    ):
+        training.run()

@@ -413,6 +413,10 @@ def test_what_a_user_can_mend_is_one_line_under_nnunets_commands_and_other_fault
     show_error(*refused._excinfo)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and "says what to classify" in line
+    with pytest.raises(torch.OutOfMemoryError) as short:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+    show_error(*short._excinfo)
+    assert capsys.readouterr().err.startswith("error: the GPU's memory ran out; --set accumulate=2 computes")
     with pytest.raises(ZeroDivisionError) as fault:
         _ = 1 / 0
     show_error(*fault._excinfo)
