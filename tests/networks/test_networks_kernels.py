@@ -1,8 +1,10 @@
 """Kernels for GPUs give what PyTorch gives; without a GPU, as Triton's interpreter carries them out."""
 
+import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from torch.library import opcheck
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, build
 from adnext_plugin.networks.families.mednext import MedNeXtEncoder
-from adnext_plugin.networks.kernels import choice
+from adnext_plugin.networks.kernels import choice, triton_here
 from adnext_plugin.networks.kernels.choice import fastest, fastest_plans, layers_by_shape, plans_from_json, use_plans
 from adnext_plugin.networks.kernels.depthwise import (
     CHANNELS_LAST,
@@ -275,6 +277,43 @@ def test_the_switch_knows_its_values(monkeypatch) -> None:
     monkeypatch.setenv("ADNEXT_KERNELS", "fast")
     with pytest.raises(SettingsError, match="auto, triton, stock"):
         DepthwiseConv3d(4, 3)
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """What is found out about Triton once, is found out again."""
+    triton_here._can_compile.cache_clear()
+    yield
+    triton_here._can_compile.cache_clear()
+
+
+@pytest.mark.parametrize("found", ["3.1.0", "3.3.1+git12345"])
+def test_a_triton_that_is_too_old_is_not_asked_for_kernels_and_one_line_says_so(monkeypatch, anew, found: str) -> None:
+    monkeypatch.delenv("ADNEXT_KERNELS", raising=False)
+    monkeypatch.setattr(triton_here, "find_spec", lambda name: object())
+    monkeypatch.setattr(triton_here, "version", lambda name: found)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.warns(UserWarning, match=r"Triton 3\.[13]\..* too old .* 2\.8 comes with Triton 3\.4") as caught:
+        assert not any(DepthwiseConv3d(4, 3)._kernels_wanted for _ in range(3))
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("found", ["3.4.0", "3.10.1", "4.0"])
+def test_a_triton_that_compiles_the_kernels_is_asked_for_them(monkeypatch, anew, found: str) -> None:
+    monkeypatch.delenv("ADNEXT_KERNELS", raising=False)
+    monkeypatch.setattr(triton_here, "find_spec", lambda name: object())
+    monkeypatch.setattr(triton_here, "version", lambda name: found)
+    assert triton_here.wanted()
+
+
+def test_kernels_by_cells_are_read_by_a_triton_that_has_functions_of_constants_in_its_language(monkeypatch) -> None:
+    triton = pytest.importorskip("triton")
+    monkeypatch.setattr("triton.language.constexpr_function", triton.constexpr_function, raising=False)
+    monkeypatch.delattr("triton.constexpr_function")
+    spec = importlib.util.find_spec("adnext_plugin.networks.kernels.depthwise_cells_triton")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module._is_in(2, 3) and module._larger(1, 2) == 2
 
 
 def _depthwise(network: torch.nn.Module) -> list[DepthwiseConv3d]:

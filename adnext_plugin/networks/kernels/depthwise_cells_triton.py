@@ -12,10 +12,23 @@ their cells need no table. Smaller cells are taken whole, one pair of them after
 import triton
 import triton.language as tl
 
+constexpr_function = getattr(triton, "constexpr_function", None) or tl.constexpr_function  # where Triton 3.4 has it
 
-@triton.constexpr_function
+
+@constexpr_function
 def _is_in(place, length):
     return 0 <= place < length
+
+
+# until Triton 3.6, `max` and `min` of two constants are no constants
+@constexpr_function
+def _larger(one, other):
+    return max(one, other)
+
+
+@constexpr_function
+def _smaller(one, other):
+    return min(one, other)
 
 
 @triton.jit
@@ -94,7 +107,7 @@ def _convolved(
     P: tl.constexpr = K // 2
     first_tap = (K - dz) * (K * K) - 1 if FLIP else dz * (K * K)
     taps = filter_ptr + (first_tap * C + c)
-    for dy in tl.static_range(max(0, OY * E + P - E + 1), min(K, OY * E + P + E)):
+    for dy in tl.static_range(_larger(0, OY * E + P - E + 1), _smaller(K, OY * E + P + E)):
         row = ()
         for dx in tl.static_range(K):
             if not _is_in(dx - (OX * E + P - E + 1), 2 * E - 1):
@@ -108,7 +121,7 @@ def _convolved(
             for x in tl.static_range(E):
                 total = acc[y * E + x]
                 if _is_in(y + dy - P - OY * E, E):
-                    for dx in tl.static_range(max(0, OX * E + P - x), min(K, OX * E + P - x + E)):
+                    for dx in tl.static_range(_larger(0, OX * E + P - x), _smaller(K, OX * E + P - x + E)):
                         total = tl.fma(tokens[(y + dy - P - OY * E) * E + x + dx - P - OX * E], row[dx], total)
                 new = new + (total,)
         acc = new
@@ -205,8 +218,8 @@ def _correlated(acc, tokens, grad, K: tl.constexpr, E: tl.constexpr, OY: tl.cons
     for dy in tl.static_range(K):
         for dx in tl.static_range(K):
             tap = acc[dy * K + dx]
-            for y in tl.static_range(max(0, OY * E + P - dy), min(E, OY * E + P - dy + E)):
-                for x in tl.static_range(max(0, OX * E + P - dx), min(E, OX * E + P - dx + E)):
+            for y in tl.static_range(_larger(0, OY * E + P - dy), _smaller(E, OY * E + P - dy + E)):
+                for x in tl.static_range(_larger(0, OX * E + P - dx), _smaller(E, OX * E + P - dx + E)):
                     tap = tl.fma(tokens[(y + dy - P - OY * E) * E + x + dx - P - OX * E], grad[y * E + x], tap)
             new = new + (tap,)
     return new
@@ -334,9 +347,9 @@ def weight_gradient_of_cells(
             for sy in tl.static_range(1 - E, E):
                 for sx in tl.static_range(1 - E, E):
                     tap = acc[((sz + E - 1) * D + sy + E - 1) * D + sx + E - 1]
-                    for z in tl.static_range(max(0, -sz), min(E, E - sz)):
-                        for y in tl.static_range(max(0, -sy), min(E, E - sy)):
-                            for x in tl.static_range(max(0, -sx), min(E, E - sx)):
+                    for z in tl.static_range(_larger(0, -sz), _smaller(E, E - sz)):
+                        for y in tl.static_range(_larger(0, -sy), _smaller(E, E - sy)):
+                            for x in tl.static_range(_larger(0, -sx), _smaller(E, E - sx)):
                                 seen = tokens[((z + sz) * E + y + sy) * E + x + sx]
                                 tap = tl.fma(seen, grad[(z * E + y) * E + x], tap)
                     new = new + (tap,)

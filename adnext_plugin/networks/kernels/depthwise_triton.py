@@ -275,5 +275,6 @@ def _taps(filter_ptr, dz, dy, c, mask, C: tl.constexpr, K: tl.constexpr, FLIP: t
         tap = (dz * K + dy) * K + dx
         if FLIP:
             tap = (K * K * K - 1) - tap
-        found = found + (tl.load(filter_ptr + (tap * C + c), mask=mask, other=0.0),)
+        place = tl.broadcast_to(filter_ptr + (tap * C + c), mask.shape)  # Triton 3.4 does not do so by itself
+        found = found + (tl.load(place, mask=mask, other=0.0),)
     return found

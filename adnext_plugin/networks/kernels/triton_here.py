@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ SWITCH = "ADNEXT_KERNELS"
 CHOICES = ("auto", "triton", "stock")
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 LARGEST = 2**31  # places are counted in 32 bits
+OLDEST = (3, 4)  # Triton that compiles all kernels; PyTorch 2.8 comes with it
 
 _failed: list[str] = []
 _raises: list[bool] = []
@@ -41,7 +43,7 @@ def wanted() -> bool:
     Raises:
         SettingsError: `ADNEXT_KERNELS` says something that is not on offer.
     """
-    return switch() != "stock" and _is_installed()
+    return switch() != "stock" and _can_compile()
 
 
 def usable(x: torch.Tensor) -> bool:
@@ -109,5 +111,27 @@ def power_of_two(least: int) -> int:
 
 
 @cache
-def _is_installed() -> bool:
-    return find_spec("triton") is not None
+def _can_compile() -> bool:
+    """Whether there is a Triton that knows what the kernels are written in; one warning where a GPU would need it."""
+    if find_spec("triton") is None:
+        return False
+    found = _version()
+    if tuple(map(int, found.split(".")[:2])) >= OLDEST:
+        return True
+    if torch.cuda.is_available():
+        oldest = ".".join(map(str, OLDEST))
+        warnings.warn(
+            f"Triton {found} is too old for the kernels of this package, so PyTorch's own are used, which is slower; "
+            f"PyTorch 2.8 comes with Triton {oldest}, with which they work",
+            stacklevel=2,
+        )
+    return False
+
+
+def _version() -> str:
+    try:
+        return version("triton")
+    except PackageNotFoundError:  # PyTorch has it under other names, too
+        import triton
+
+        return triton.__version__
