@@ -61,15 +61,26 @@ def errors(found: tuple, expected: tuple) -> list[float]:
 
 
 def convolution(
-    size: tuple, channels: int, kernel_size: int, plan: DepthwisePlan | None, dtype: torch.dtype = torch.float32
+    size: tuple,
+    channels: int,
+    kernel_size: int,
+    plan: DepthwisePlan | None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    of_volumes: bool = False,
 ) -> list[float]:
     """Of the output and the gradients of tokens, weight and bias."""
-    x = torch.randn(*size, channels, dtype=torch.float64).to(dtype).requires_grad_()
+    x = torch.randn(*size, channels, dtype=torch.float64).to(dtype)
+    if of_volumes:
+        x = x.permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1)
+    x.requires_grad_()
     conv = nn.Conv3d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
     grad = torch.randn(*size, channels, dtype=torch.float64).to(dtype)
     plan = plan or default_plan(size[1:], channels, size[0], processors=1)
-    found = depthwise3d(x, filters_of(conv.weight), conv.bias, plan.numbers())
+    found = depthwise3d(x, filters_of(conv.weight), conv.bias, plan.numbers(), of_volumes)
     found = (found, *torch.autograd.grad(found, (x, *conv.parameters()), grad))
+    if any(tensor.stride() != x.stride() for tensor in found[:2]):
+        sys.exit("results do not lie in memory as what was given does")
     x = x.detach().double().requires_grad_()
     conv = conv.double()
     expected = conv(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
@@ -191,6 +202,9 @@ CASES: dict[str, Callable[[], list[float]]] = {
     "k7": lambda: convolution((1, 2, 3, 3), 3, 7, None),
     "k3, small tiles": lambda: convolution((1, 3, 3, 3), 5, 3, CUT),
     "k3, by planes": lambda: convolution((2, 4, 8, 4), 3, 3, BY_PLANES),
+    "k3 of volumes": lambda: convolution((2, 3, 5, 4), 6, 3, None, of_volumes=True),
+    "k3 of volumes, by planes": lambda: convolution((2, 4, 8, 4), 3, 3, BY_PLANES, of_volumes=True),
+    "k3 of volumes, channels last": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[1], of_volumes=True),
     "k3, one token": lambda: convolution((1, 1, 1, 1), 4, 3, None),
     "k3, contiguous": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[0]),
     "k3, channels last": lambda: convolution((2, 3, 5, 4), 6, 3, STOCK[1]),

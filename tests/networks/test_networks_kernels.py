@@ -7,17 +7,28 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from torch.library import opcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, build
 from adnext_plugin.networks.families.mednext import MedNeXtEncoder
 from adnext_plugin.networks.kernels import choice, triton_here
-from adnext_plugin.networks.kernels.choice import fastest, fastest_plans, layers_by_shape, plans_from_json, use_plans
+from adnext_plugin.networks.kernels.choice import (
+    PYTORCHS,
+    Shape,
+    fastest,
+    fastest_plan,
+    fastest_plans,
+    layers_by_shape,
+    plans_from_json,
+    use_plans,
+)
 from adnext_plugin.networks.kernels.depthwise import (
     CHANNELS_LAST,
     CONTIGUOUS,
@@ -28,13 +39,14 @@ from adnext_plugin.networks.kernels.depthwise import (
     default_plan,
     depthwise3d,
     numbers_of,
+    summed_weight_gradient,
     weight_tiles,
 )
 from adnext_plugin.networks.kernels.layer_norm import layer_norm
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import raising
 from adnext_plugin.networks.layers.activation import GeluResponseNorm
-from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
+from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d, depthwise_as_planned
 from adnext_plugin.networks.layers.mednext_blocks import MedNeXtBlocks
 from adnext_plugin.networks.layers.norms import ChannelNorm
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
@@ -68,6 +80,9 @@ def without_triton(monkeypatch) -> None:
         "k7",
         "k3, small tiles",
         "k3, by planes",
+        "k3 of volumes",
+        "k3 of volumes, by planes",
+        "k3 of volumes, channels last",
         "k3, one token",
         "k3, contiguous",
         "k3, channels last",
@@ -143,7 +158,10 @@ def test_sizes_are_those_that_the_layers_are_given() -> None:
 
 
 @pytest.mark.parametrize("response_norm", [None, "mean", "sum"])
-def test_the_blocks_of_a_mednext_take_plans_and_compute_by_them_what_they_do_without(response_norm) -> None:
+def test_the_blocks_of_a_mednext_take_plans_and_compute_by_them_what_they_do_without(
+    monkeypatch, response_norm
+) -> None:
+    monkeypatch.setattr(choice, "wanted", lambda: True)
     torch.manual_seed(0)
     blocks = MedNeXtBlocks(kernel_size=5, response_norm=response_norm)
     encoder = MedNeXtEncoder(1, 4, (1, 2, 0), (2, 3, 2), blocks).double().eval()
@@ -163,10 +181,86 @@ def test_the_blocks_of_a_mednext_take_plans_and_compute_by_them_what_they_do_wit
     assert block.plan == stock.numbers()
     x = torch.randn(2, 4, 3, 5, 4, dtype=torch.float64, requires_grad=True)
     results = []
-    for out in (block._after_convolution(x, block._by_kernels(x, block.plan)), block(x)):
+    for out in (block._after_convolution(x, depthwise_as_planned(x, block.conv1, block.plan)), block(x)):
         wanted = (x, *block.parameters())
         results.append((out, torch.autograd.grad(out.square().sum(), wanted)))
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-5)  # filters are float32
+
+
+def test_a_mednext_does_without_a_plan_where_all_is_pytorchs_own_and_where_kernels_are_not_wanted(monkeypatch) -> None:
+    encoder = MedNeXtEncoder(1, 4, (1, 0), (2, 2), MedNeXtBlocks(kernel_size=3))
+    (block,) = (block for level in encoder.convolutions() for block in level)
+    (shape,) = layers_by_shape(encoder, (8, 8, 8))
+    kernels = default_plan((8, 8, 8), 4, 1)
+    monkeypatch.setattr(choice, "wanted", lambda: True)
+    use_plans(encoder, (8, 8, 8), {str(shape): kernels})
+    assert block.plan == kernels.numbers()
+    use_plans(encoder, (8, 8, 8), {str(shape): PYTORCHS})
+    assert block.plan is None
+    monkeypatch.setattr(choice, "wanted", lambda: False)
+    use_plans(encoder, (8, 8, 8), {str(shape): kernels})
+    assert block.plan is None
+    # without a plan, AD-NeXt's are computed by kernels
+    network = build((1, 1, 1, 1), (4, 4, 4, 4), 1, 2, (32, 32, 32))
+    use_plans(network, (32, 32, 32), {str(shape): PYTORCHS for shape in layers_by_shape(network, (32, 32, 32))})
+    assert [layer.plan for layer in _depthwise(network)] == [PYTORCHS.numbers()] * 4
+
+
+def test_convolutions_of_tokens_and_of_volumes_share_no_plan() -> None:
+    tokens = ADNeXtEncoder(1, (1, 1, 1, 1), (8, 8, 8, 8), 3)
+    volumes = MedNeXtEncoder(1, 2, (1, 1, 1), (2, 2, 2), MedNeXtBlocks(kernel_size=3))
+    found = layers_by_shape(nn.ModuleList([tokens, volumes]), (32, 32, 32))
+    alike = [str(shape) for shape in found if shape.size_zyx == (8, 8, 8) and shape.channels == 8]
+    assert alike == ["8x8x8 tokens, 8 channels, kernel 3", "8x8x8 voxels, 8 channels, kernel 3"]
+    assert sum(map(len, found.values())) == 4 + 3 and len({str(shape) for shape in found}) == len(found)
+
+
+class _Copies(TorchDispatchMode):
+    """Counts copies of tensors of so many values."""
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        self.values, self.count = values, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        is_copy = function in (torch.ops.aten.clone.default, torch.ops.aten.copy_.default)
+        self.count += is_copy and found.numel() == self.values
+        return found
+
+
+def test_where_volumes_are_contiguous_pytorchs_own_for_those_copies_nothing() -> None:
+    x, filters, tile = to_tokens(torch.randn(2, 4, 3, 5, 6)), torch.randn(3, 3, 3, 4), numbers_of(CONTIGUOUS, 7)
+    with _Copies(x.numel()) as copies:
+        for flip in (False, True):
+            out = convolved(x, filters, None, tile[:5], flip=flip, of_volumes=True)
+            assert to_volume(out).is_contiguous()
+        summed_weight_gradient(x, x, 3, tile)
+    assert copies.count == 0
+
+
+@pytest.mark.parametrize("of_volumes", [True, False])
+def test_ways_to_convolve_are_timed_from_what_a_layer_is_given_to_what_it_gives(timed, monkeypatch, of_volumes) -> None:
+    given: list[tuple[torch.Tensor, ...]] = []
+
+    def convolve(x: torch.Tensor, *others, flip: bool, of_volumes: bool) -> torch.Tensor:
+        given.append((x,))
+        return convolved(x, *others, flip=flip, of_volumes=of_volumes)
+
+    def sum_up(x: torch.Tensor, grad: torch.Tensor, *others) -> torch.Tensor:
+        given.append((x, grad))
+        return summed_weight_gradient(x, grad, *others)
+
+    monkeypatch.setattr(choice, "convolved", convolve)
+    monkeypatch.setattr(choice, "summed_weight_gradient", sum_up)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(multi_processor_count=1))
+    shape = Shape(kernel_size=3, channels=4, size_zyx=(3, 5, 6), of_volumes=of_volumes)
+    with pytest.warns(UserWarning, match="no kernel in Triton can be used here"):
+        assert fastest_plan(shape, 2, torch.bfloat16, torch.device("cpu")) == PYTORCHS
+    assert {len(tensors) for tensors in given} == {1, 2}
+    for x in (x for tensors in given for x in tensors):
+        assert x.shape == (2, 3, 5, 6, 4) and x.dtype == torch.bfloat16
+        assert (to_volume(x) if of_volumes else x).is_contiguous()
 
 
 def test_candidates_fit_what_they_are_for() -> None:
@@ -233,6 +327,8 @@ def test_operators_say_of_what_shape_and_kind_their_results_are(without_triton: 
     plan = default_plan((2, 3, 4), 6, 2).numbers()
     opcheck(depthwise3d, (x, filters, weights[0], plan), test_utils=checks)
     opcheck(depthwise3d, (x, filters, None, plan), test_utils=checks)
+    volume = torch.randn(2, 6, 2, 3, 4, requires_grad=True)
+    opcheck(depthwise3d, (to_tokens(volume), filters, weights[0], plan, True), test_utils=checks)
     opcheck(gelu_response_norm, (x, *weights, None, 2, 1e-6), test_utils=checks)
     opcheck(layer_norm, (x, *weights, 1e-6, torch.bfloat16), test_utils=checks)
 

@@ -33,6 +33,7 @@ SMALL = 1 << 28  # multiply-adds of a layer below which it is not worth while to
 WAIT_CYCLES = 2_000_000  # for which the GPU sleeps while the calls to be timed are lined up: about 1 ms
 CALLS = 5
 TOLERANCE = 0.05  # of the largest value; 16 bits are off by less than 0.01
+PYTORCHS = DepthwisePlan(forward=CONTIGUOUS, grad_input=CONTIGUOUS, grad_weight=CONTIGUOUS)
 
 
 def plans_from_json(content: Mapping[str, Any], where: str) -> dict[str, DepthwisePlan]:
@@ -51,14 +52,21 @@ class Shape:
     kernel_size: int
     channels: int
     size_zyx: tuple[int, int, int]
+    of_volumes: bool = False  # as of `Planned`
 
     def __str__(self) -> str:
-        return f"{'x'.join(map(str, self.size_zyx))} tokens, {self.channels} channels, kernel {self.kernel_size}"
+        places = "voxels" if self.of_volumes else "tokens"
+        return f"{'x'.join(map(str, self.size_zyx))} {places}, {self.channels} channels, kernel {self.kernel_size}"
 
 
 class Planned(Protocol):
-    """What has a depthwise convolution, `conv`, and computes it as `plan` says, where that is not None."""
+    """What has a depthwise convolution, `conv`, and computes it as `plan` says, where that is not None.
 
+    `of_volumes` says whether what it is given and gives, and the gradients of both, lie in memory as contiguous volumes
+    (B, C, Z, Y, X), and without a plan it is PyTorch's for these; else channels come last.
+    """
+
+    of_volumes: bool
     plan: list[int] | None
 
     @property
@@ -78,7 +86,9 @@ def layers_by_shape(network: nn.Module, input_size_voxels: Sequence[int]) -> dic
             z, y, x = (ceil_div(length, stride) for length in input_size_voxels)
             for layer in layers:
                 kernel_size, channels = layer.conv.kernel_size[0], layer.conv.in_channels
-                shape = Shape(kernel_size=kernel_size, channels=channels, size_zyx=(z, y, x))
+                shape = Shape(
+                    kernel_size=kernel_size, channels=channels, size_zyx=(z, y, x), of_volumes=layer.of_volumes
+                )
                 found.setdefault(shape, []).append(layer)
     return found
 
@@ -86,8 +96,11 @@ def layers_by_shape(network: nn.Module, input_size_voxels: Sequence[int]) -> dic
 def use_plans(network: nn.Module, input_size_voxels: Sequence[int], plans: Mapping[str, DepthwisePlan]) -> None:
     """Let a network's convolutions be computed as was chosen; those of which nothing was stay as they are."""
     for shape, layers in layers_by_shape(network, input_size_voxels).items():
+        plan = plans.get(str(shape))
+        if shape.of_volumes and (plan == PYTORCHS or not wanted()):
+            plan = None  # PyTorch's for contiguous volumes is what the layer has by itself
         for layer in layers:
-            layer.plan = plans[str(shape)].numbers() if str(shape) in plans else None
+            layer.plan = None if plan is None else plan.numbers()
 
 
 def fastest_plans(
@@ -115,9 +128,12 @@ def fastest_plans(
 
 
 def fastest_plan(shape: Shape, batch: int, dtype: torch.dtype, device: torch.device) -> DepthwisePlan:
-    """The fastest way of each of the three computations of a convolution."""
+    """The fastest way of each of the three computations of a convolution.
+
+    Each is timed from what the layer is given to what it gives, with what it takes to bring that into another layout.
+    """
     channels, size = shape.channels, shape.size_zyx
-    x, grad = torch.randn(2, batch, *size, channels, device=device).to(dtype).unbind()
+    x, grad = (_random(shape, batch, dtype, device) for _ in range(2))
     filters = torch.randn(*[shape.kernel_size] * 3, channels, device=device)
     bias = torch.randn(channels, device=device)
     processors = torch.cuda.get_device_properties(device).multi_processor_count
@@ -128,10 +144,10 @@ def fastest_plan(shape: Shape, batch: int, dtype: torch.dtype, device: torch.dev
         weights = list({tile.by_planes: tile for tile in reversed(weights)}.values())  # the first of each kind
 
     def forward(tile: ConvolutionTile | WeightTile | str) -> torch.Tensor:
-        return convolved(x, filters, bias, numbers_of(tile, 5), flip=False)
+        return convolved(x, filters, bias, numbers_of(tile, 5), flip=False, of_volumes=shape.of_volumes)
 
     def grad_input(tile: ConvolutionTile | WeightTile | str) -> torch.Tensor:
-        return convolved(grad, filters, None, numbers_of(tile, 5), flip=True)
+        return convolved(grad, filters, None, numbers_of(tile, 5), flip=True, of_volumes=shape.of_volumes)
 
     def grad_weight(tile: ConvolutionTile | WeightTile | str) -> torch.Tensor:
         return summed_weight_gradient(x, grad, shape.kernel_size, numbers_of(tile, 7))
@@ -143,6 +159,14 @@ def fastest_plan(shape: Shape, batch: int, dtype: torch.dtype, device: torch.dev
         grad_input=fastest(grad_input, [best] if isinstance(best, ConvolutionTile) else tiles[:1]),  # type: ignore[arg-type]
         grad_weight=fastest(grad_weight, weights),  # type: ignore[arg-type]
     )
+
+
+def _random(shape: Shape, batch: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Tokens (B, Z, Y, X, C), in memory as the layer has them."""
+    if shape.of_volumes:
+        volume = torch.randn(batch, shape.channels, *shape.size_zyx, dtype=dtype, device=device)
+        return volume.permute(0, 2, 3, 4, 1)
+    return torch.randn(batch, *shape.size_zyx, shape.channels, dtype=dtype, device=device)
 
 
 def fastest(

@@ -128,53 +128,72 @@ def program_width(channels: int) -> int:
 
 
 @torch.library.custom_op("adnext::depthwise3d", mutates_args=())
-def depthwise3d(x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, plan: list[int]) -> torch.Tensor:
-    """Convolve tokens (B, Z, Y, X, C) with filters (K, K, K, C), stride 1, to the same size."""
-    x = x.contiguous()
-    return convolved(x, filters.contiguous(), bias, plan[:5], flip=False)
+def depthwise3d(
+    x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, plan: list[int], of_volumes: bool = False
+) -> torch.Tensor:
+    """Convolve tokens (B, Z, Y, X, C) with filters (K, K, K, C), stride 1, to the same size.
+
+    Args:
+        x: the tokens.
+        filters: in float32.
+        bias: (C,) in float32.
+        plan: as `DepthwisePlan.numbers` has it.
+        of_volumes: whether tokens and results, and their gradients, lie in memory as contiguous volumes
+            (B, C, Z, Y, X) do; else channels come last there, too.
+    """
+    return convolved(x, filters.contiguous(), bias, plan[:5], flip=False, of_volumes=of_volumes)
 
 
 @torch.library.custom_op("adnext::depthwise3d_backward", mutates_args=())
 def depthwise3d_backward(
-    grad: torch.Tensor, x: torch.Tensor, filters: torch.Tensor, plan: list[int], for_input: bool, for_weight: bool
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    filters: torch.Tensor,
+    plan: list[int],
+    for_input: bool,
+    for_weight: bool,
+    of_volumes: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of tokens, and of filters and bias, (K³ + 1, C); empty ones that nobody asked for."""
-    grad, x = grad.contiguous(), x.contiguous()
-    grad_x = convolved(grad, filters.contiguous(), None, plan[5:10], flip=True) if for_input else x.new_empty(0)
+    if not of_volumes or (_takes_channels_last(plan[5:10]) and _takes_channels_last(plan[10:])):
+        grad = grad.contiguous()  # once, for both
+    grad_x = x.new_empty(0)
+    if for_input:
+        grad_x = convolved(grad, filters.contiguous(), None, plan[5:10], flip=True, of_volumes=of_volumes)
     if not for_weight:
         return grad_x, filters.new_empty(0)
     return grad_x, summed_weight_gradient(x, grad, filters.shape[0], plan[10:])
 
 
 @depthwise3d.register_fake
-def _(x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, plan: list[int]) -> torch.Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+def _(x, filters, bias, plan, of_volumes=False):
+    return _placed(torch.empty_like(x, memory_format=torch.contiguous_format), of_volumes)
 
 
 @depthwise3d_backward.register_fake
-def _(
-    grad: torch.Tensor, x: torch.Tensor, filters: torch.Tensor, plan: list[int], for_input: bool, for_weight: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if for_input else x.new_empty(0)
+def _(grad, x, filters, plan, for_input, for_weight, of_volumes=False):
+    like_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    grad_x = _placed(like_x, of_volumes) if for_input else x.new_empty(0)
     if not for_weight:
         return grad_x, filters.new_empty(0)
     return grad_x, filters.new_empty(filters.shape[0] ** 3 + 1, filters.shape[-1])
 
 
 def _keep(ctx, inputs, output) -> None:
-    x, filters, bias, plan = inputs
+    x, filters, bias, plan, of_volumes = inputs
     ctx.save_for_backward(x, filters)
-    ctx.has_bias, ctx.plan = bias is not None, plan
+    ctx.has_bias, ctx.plan, ctx.of_volumes = bias is not None, plan, of_volumes
 
 
 def _differentiate(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     x, filters = ctx.saved_tensors
     for_input, for_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-    grad_x, grad_weight = depthwise3d_backward(grad, x, filters, ctx.plan, for_input, for_weight)
+    grad_x, grad_weight = depthwise3d_backward(grad, x, filters, ctx.plan, for_input, for_weight, ctx.of_volumes)
     return (
         grad_x if for_input else None,
         grad_weight[:-1].view(filters.shape) if for_weight else None,
         grad_weight[-1] if for_weight and ctx.has_bias else None,
+        None,
         None,
     )
 
@@ -191,7 +210,13 @@ def filters_of(weight: torch.Tensor) -> torch.Tensor:
 
 
 def convolved(
-    x: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None, tile: list[int], *, flip: bool
+    x: torch.Tensor,
+    filters: torch.Tensor,
+    bias: torch.Tensor | None,
+    tile: list[int],
+    *,
+    flip: bool,
+    of_volumes: bool = False,
 ) -> torch.Tensor:
     """The convolution, or with the filters reversed its gradient, as the five numbers of a tile say."""
 
@@ -204,21 +229,22 @@ def convolved(
             found = F.conv3d(
                 volume, weight, None if bias is None else bias.to(x.dtype), padding=padding, groups=channels
             )
-        return found.permute(0, 2, 3, 4, 1).contiguous()
+        return _placed(found.permute(0, 2, 3, 4, 1), of_volumes)
 
     def ours() -> torch.Tensor:
         from adnext_plugin.networks.kernels.depthwise_triton import convolve
 
         tokens, planes, rows, width, schedule = tile
         (batch, z, y, along, channels), kernel_size = x.shape, filters.shape[0]
-        out = torch.empty_like(x)
+        given = x.contiguous()
+        out = torch.empty_like(given)
         programs = batch * ceil_div(z, planes) * ceil_div(y, rows) * ceil_div(along, tokens)
         with on_device_of(x):
             convolve[(programs, ceil_div(channels, width))](
-                x, filters, filters if bias is None else bias, out, z, y, along, channels, kernel_size,
+                given, filters, filters if bias is None else bias, out, z, y, along, channels, kernel_size,
                 planes, tokens, rows, width, schedule, flip, bias is not None, num_warps=rows,
             )  # fmt: skip
-        return out
+        return _placed(out, of_volumes)
 
     return or_stock(ours, stock) if tile[0] else stock()
 
@@ -236,8 +262,9 @@ def summed_weight_gradient(x: torch.Tensor, grad: torch.Tensor, kernel_size: int
 
     def ours() -> torch.Tensor:
         tokens, rows, width, filter_rows, chunks, merge, by_planes = tile
+        given = x.contiguous(), grad.contiguous()
         if by_planes:
-            return weight_gradient_by_planes(x, grad, kernel_size, width, chunks)
+            return weight_gradient_by_planes(*given, kernel_size, width, chunks)
 
         from adnext_plugin.networks.kernels.depthwise_triton import weight_gradient
 
@@ -247,7 +274,7 @@ def summed_weight_gradient(x: torch.Tensor, grad: torch.Tensor, kernel_size: int
         partial = torch.empty(parts, kernel_size**3 + 1, channels, dtype=torch.float32, device=x.device)
         with on_device_of(x):
             weight_gradient[(chunks, kernel_size * ceil_div(kernel_size, filter_rows), ceil_div(channels, width))](
-                x, grad, partial, batch, chunks, z, y, along, channels, kernel_size, filter_rows,
+                *given, partial, batch, chunks, z, y, along, channels, kernel_size, filter_rows,
                 tokens, rows, width, bool(merge), num_warps=rows,
             )  # fmt: skip
         return partial.sum(dim=0)
@@ -288,9 +315,22 @@ def weight_gradient_by_planes(
     return partial.sum(dim=0)
 
 
+def _takes_channels_last(tile: list[int]) -> bool:
+    return bool(tile[0] or tile[1])
+
+
 def _volume(tokens: torch.Tensor, tile: list[int]) -> torch.Tensor:
-    volume = tokens.permute(0, 4, 1, 2, 3)
-    return volume if tile[0] or tile[1] else volume.contiguous()
+    """What PyTorch is given, in the layout that it is to compute in; nothing is copied that lies so already."""
+    if _takes_channels_last(tile):
+        return tokens.contiguous().permute(0, 4, 1, 2, 3)
+    return tokens.permute(0, 4, 1, 2, 3).contiguous()
+
+
+def _placed(tokens: torch.Tensor, of_volumes: bool) -> torch.Tensor:
+    """The tokens with channels last in memory, or as those of a contiguous volume lie."""
+    if of_volumes:
+        return tokens.permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1)
+    return tokens.contiguous()
 
 
 def numbers_of(part: ConvolutionTile | WeightTile | str, length: int) -> list[int]:

@@ -32,6 +32,8 @@ class DepthwiseConv3d(nn.Module):
         kernel_size: odd edge length of the filters.
     """
 
+    of_volumes = False  # what stands beside it in an encoder gives and takes tokens, with channels last in memory
+
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
@@ -55,8 +57,8 @@ class DepthwiseConv3d(nn.Module):
 
 
 def depthwise_as_planned(x: torch.Tensor, conv: nn.Conv3d, plan: list[int]) -> torch.Tensor:
-    """A convolution of (B, C, Z, Y, X) on a GPU, stride 1, to the same size, channels last, as a plan's numbers say."""
-    return to_volume(_by_kernels(to_tokens(x), conv, plan))
+    """A convolution of (B, C, Z, Y, X) on a GPU, stride 1, to the same size, as a plan's numbers say; contiguous."""
+    return to_volume(_by_kernels(to_tokens(x), conv, plan, of_volumes=True))
 
 
 def depthwise_in_training(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -72,9 +74,9 @@ def forward_kernel_is_faster(device: torch.device) -> bool:
     return device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
-def _by_kernels(x_bzyxc: torch.Tensor, conv: nn.Conv3d, plan: list[int]) -> torch.Tensor:
-    x = x_bzyxc.to(computed_in(x_bzyxc))
-    return depthwise3d(x, filters_of(conv.weight).float(), None if conv.bias is None else conv.bias.float(), plan)
+def _by_kernels(x_bzyxc: torch.Tensor, conv: nn.Conv3d, plan: list[int], *, of_volumes: bool = False) -> torch.Tensor:
+    x, bias = x_bzyxc.to(computed_in(x_bzyxc)), None if conv.bias is None else conv.bias.float()
+    return depthwise3d(x, filters_of(conv.weight).float(), bias, plan, of_volumes)
 
 
 class _DepthwiseFunction(torch.autograd.Function):

@@ -33,23 +33,20 @@ class Block(MedNeXtBlock):
     """
 
     sums_response = False  # whether the response norm divides by the sum over channels; MONAI's does by their mean
+    of_volumes = True  # what comes before and after the convolution takes and gives contiguous (B, C, Z, Y, X)
     plan: list[int] | None = None  # of the kernels, where one was chosen by measurement
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training and not torch.is_autocast_enabled("cpu") and forward_kernel_is_faster(x.device):
             return self._by_tokens(x.contiguous(memory_format=torch.channels_last_3d))
         if self.plan is not None and x.is_cuda and usable(x):
-            return self._after_convolution(x, self._by_kernels(x, self.plan))
+            return self._after_convolution(x, depthwise_as_planned(x, self.conv1, self.plan))
         return self._after_convolution(x, self.conv1(x)) if self.sums_response else super().forward(x)
 
     @property
     def conv(self) -> nn.Conv3d:
         """The depthwise convolution."""
         return self.conv1
-
-    def _by_kernels(self, x: torch.Tensor, plan: list[int]) -> torch.Tensor:
-        # what follows would else be given channels last, of which PyTorch's norm makes a copy in each direction
-        return depthwise_as_planned(x, self.conv1, plan).contiguous()
 
     def _after_convolution(self, x: torch.Tensor, convolved: torch.Tensor) -> torch.Tensor:
         inside = self.act(self.conv2(self.norm(convolved)))
