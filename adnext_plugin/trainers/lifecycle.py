@@ -462,7 +462,8 @@ class RunTrainer(FoldRun):
             dtype = HALF.get(self.arithmetic.used, torch.float32)
             if self.device.type == "cuda" and switch() == "auto" and layers_by_shape(self.network, size):
                 self.print_to_log_file("Kernels are measured; to compile them takes a minute or two, once on a machine")
-            found = of_first_process(fastest_plans(self.network, size, self._batch_of_process, dtype, self.device))
+            at_a_time = math.ceil(self._batch_of_process / self.settings.accumulate)
+            found = of_first_process(fastest_plans(self.network, size, at_a_time, dtype, self.device))
             self._kernels = {shape: to_json(plan) for shape, plan in found.items()} or None
             for shape, plan in found.items():
                 self.print_to_log_file(f"Convolutions of {shape}: {plan}")

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -367,6 +368,78 @@ def test_a_kernel_that_computes_otherwise_is_not_used_however_fast(timed: None, 
 def test_a_cpu_has_nothing_to_choose() -> None:
     network = build((1, 1, 1, 1), (4, 4, 4, 4), 1, 2, (32, 32, 32))
     assert fastest_plans(network, (32, 32, 32), 2, torch.float32, torch.device("cpu")) == {}
+
+
+@pytest.fixture
+def one_gpu(monkeypatch) -> list[str]:
+    """As if there were a GPU on which kernels may be measured; says when memory was given back."""
+    freed: list[str] = []
+    monkeypatch.delenv("ADNEXT_KERNELS", raising=False)
+    monkeypatch.setattr(choice, "wanted", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append("all"))
+    return freed
+
+
+@pytest.mark.parametrize("family", ["adnext", "mednext"])
+def test_what_there_is_too_little_memory_to_measure_is_computed_as_without_a_choice(
+    monkeypatch, one_gpu, family: str
+) -> None:
+    if family == "adnext":
+        network, instead = build((1, 1, 1, 1), (4, 4, 4, 4), 1, 2, (32, 32, 32)), "kernels with the usual tiles"
+        first = "8x8x8 tokens, 4 channels, kernel 7"
+    else:
+        network, instead = MedNeXtEncoder(1, 4, (1, 1), (2, 2), MedNeXtBlocks(kernel_size=3)), "PyTorch"
+        first = "32x32x32 voxels, 4 channels, kernel 3"
+
+    def measure(shape: Shape, *_) -> DepthwisePlan:
+        if str(shape) == first:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return default_plan(shape.size_zyx, shape.channels, 2)
+
+    monkeypatch.setattr(choice, "fastest_plan", measure)
+    shapes = layers_by_shape(network, (32, 32, 32))
+    with pytest.warns(UserWarning, match=f"cuda:1 has too little memory .* {first}, 2 at a time; .* by {instead}$"):
+        found = fastest_plans(network, (32, 32, 32), 2, torch.float32, torch.device("cuda", 1))
+    assert list(found) == [str(shape) for shape in shapes][1:] and len(one_gpu) == len(shapes)
+    use_plans(network, (32, 32, 32), found)
+    assert [layer.plan is None for layers in shapes.values() for layer in layers] == [True, *[False] * len(found)]
+
+
+def test_kernels_are_not_measured_where_they_cannot_count_the_values(monkeypatch, one_gpu) -> None:
+    network = build((1, 1, 1, 1), (4, 4, 4, 4), 1, 2, (32, 32, 32))
+    asked: list[tuple[int, ...]] = []
+
+    def measure(shape: Shape, *_) -> DepthwisePlan:
+        asked.append(shape.size_zyx)
+        return default_plan(shape.size_zyx, shape.channels, 1)
+
+    monkeypatch.setattr(choice, "fastest_plan", measure)
+    fastest_plans(network, (32, 32, 32), 2**31 // (8**3 * 4), torch.float32, torch.device("cuda"))
+    assert asked == [(4, 4, 4), (2, 2, 2), (1, 1, 1)]
+
+
+def test_nothing_is_measured_in_more_than_the_runs_precision(timed, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(multi_processor_count=1))
+    shape = Shape(kernel_size=3, channels=4, size_zyx=(3, 5, 6), of_volumes=True)
+    with _Made() as made, pytest.warns(UserWarning, match="no kernel in Triton can be used here"):
+        fastest_plan(shape, 2, torch.bfloat16, torch.device("cpu"))
+    assert made.largest[torch.bfloat16] == 2 * 4 * 3 * 5 * 6  # x and its gradient each by itself
+    assert made.largest[torch.float32] < 2 * 4 * 3 * 5 * 6
+
+
+class _Made(TorchDispatchMode):
+    """The most values of a tensor, by precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest: dict[torch.dtype, int] = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor):
+            self.largest[found.dtype] = max(found.numel(), self.largest.get(found.dtype, 0))
+        return found
 
 
 def test_the_switch_knows_its_values(monkeypatch) -> None:

@@ -28,6 +28,7 @@ from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.registry import TRAINERS, load, registered_names
 from adnext_plugin.splits.folds import ensure_splits
+from adnext_plugin.trainers import lifecycle
 from adnext_plugin.trainers.fold_data import open_data
 from adnext_plugin.trainers.labelled import ADNeXtTrainer
 from adnext_plugin.training.weights import load_encoder, read_checkpoint
@@ -65,6 +66,21 @@ def test_the_figure_1_variants_build_what_their_names_say(toy, monkeypatch) -> N
         assert trainer.plan.network.name == "adnext_b"
         assert trainer.plan.network.options["kernel_size"] == kernel
         assert trainer.plan.network.options["downsampling"] == downsampling
+
+
+@pytest.mark.parametrize(("settings", "at_a_time"), [({"batch_size": 5}, 5), ({"batch_size": 5, "accumulate": 2}, 3)])
+def test_kernels_are_measured_for_what_goes_through_the_network_at_once(
+    toy, monkeypatch, settings: dict, at_a_time: int
+) -> None:
+    asked: list[int] = []
+
+    def measure(network: object, size: object, batch: int, *_) -> dict:
+        asked.append(batch)
+        return {}
+
+    monkeypatch.setattr(lifecycle, "fastest_plans", measure)
+    _trainer(monkeypatch, **settings).initialize()
+    assert asked == [at_a_time]
 
 
 def test_training_on_a_cpu_uses_as_many_threads_as_openmp_is_told(toy, monkeypatch) -> None:

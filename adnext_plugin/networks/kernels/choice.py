@@ -5,8 +5,10 @@ the run. Results of different choices differ by rounding only, but they do diffe
 it is written down, shared by its processes and used again where the run is resumed.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -26,7 +28,7 @@ from adnext_plugin.networks.kernels.depthwise import (
     summed_weight_gradient,
     weight_tiles,
 )
-from adnext_plugin.networks.kernels.triton_here import SWITCH, ceil_div, raising, switch, wanted
+from adnext_plugin.networks.kernels.triton_here import LARGEST, SWITCH, ceil_div, raising, switch, wanted
 from adnext_plugin.records import from_json, record
 
 SMALL = 1 << 28  # multiply-adds of a layer below which it is not worth while to compile more than one tile of a kind
@@ -111,20 +113,31 @@ def fastest_plans(
     Args:
         network: with its convolutions.
         input_size_voxels: that it is fed.
-        batch: scans that a process is given at a time.
+        batch: scans that a process gives the network at a time.
         dtype: in which convolutions compute.
         device: the GPU; on any other device there is nothing to choose.
 
     Returns:
-        Plans by shape; empty if `ADNEXT_KERNELS` asks for no choice.
+        Plans by shape; empty if `ADNEXT_KERNELS` asks for no choice, and none of shapes that kernels cannot address or
+        that the GPU has too little memory to measure.
     """
     if device.type != "cuda" or not wanted() or switch() != "auto":
         return {}
+    found = {}
     with torch.cuda.device(device), torch.no_grad():
-        return {
-            str(shape): fastest_plan(shape, batch, dtype, device)
-            for shape in layers_by_shape(network, input_size_voxels)
-        }
+        for shape in layers_by_shape(network, input_size_voxels):
+            if batch * shape.channels * math.prod(shape.size_zyx) >= LARGEST:
+                continue
+            with suppress(torch.OutOfMemoryError):
+                found[str(shape)] = fastest_plan(shape, batch, dtype, device)
+            torch.cuda.empty_cache()  # what one shape leaves in pieces, the next or the first step may need whole
+            if str(shape) not in found:
+                warnings.warn(
+                    f"{device} has too little memory to measure convolutions of {shape}, {batch} at a time; they are "
+                    f"computed by {'PyTorch' if shape.of_volumes else 'kernels with the usual tiles'}",
+                    stacklevel=2,
+                )
+    return found
 
 
 def fastest_plan(shape: Shape, batch: int, dtype: torch.dtype, device: torch.device) -> DepthwisePlan:
@@ -215,8 +228,9 @@ def fastest(
 
 def largest_difference(found: torch.Tensor, expected: torch.Tensor) -> str | None:
     """In words, how far two results of one computation are apart, where that cannot be rounding."""
-    scale = expected.float().abs().max()
-    difference = ((found.float() - expected.float()).abs().max() / scale).item()
+    # in the results' own precision, as both may be as large as fits into memory
+    scale, apart = (torch.linalg.vector_norm(one, math.inf).float() for one in (expected, found - expected))
+    difference = (apart / scale).item()
     return None if difference <= TOLERANCE else f"off by {difference:.1%} of the largest value"
 
 
