@@ -200,9 +200,7 @@ class RunTrainer(FoldRun):
             if (done := mend_best(self._folder, self._best_epoch, is_needed=is_needed)) is not None:
                 self.print_to_log_file(f"WARNING: {done}")
         super().on_train_start()
-        # nnU-Net switches benchmarking on just before this, which makes results depend on timing
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
+        _let_convolutions_repeat()
         if weights is not None and self.current_epoch == 0:
             self.print_to_log_file(
                 f"Weights from {name_of_file(weights)}: {load_encoder(self.network_of_images(), weights)}"
@@ -462,6 +460,7 @@ class RunTrainer(FoldRun):
             dtype = HALF.get(self.arithmetic.used, torch.float32)
             if self.device.type == "cuda" and switch() == "auto" and layers_by_shape(self.network, size):
                 self.print_to_log_file("Kernels are measured; to compile them takes a minute or two, once on a machine")
+            _let_convolutions_repeat()  # as they will be computed
             at_a_time = math.ceil(self._batch_of_process / self.settings.accumulate)
             found = of_first_process(fastest_plans(self.network, size, at_a_time, dtype, self.device))
             self._kernels = {shape: to_json(plan) for shape, plan in found.items()} or None
@@ -486,3 +485,9 @@ class RunTrainer(FoldRun):
             return False
         # a function of what a checkpoint holds, so that a resumed run stops where an uninterrupted one does
         return self.current_epoch - 1 - self._best_epoch >= patience
+
+
+def _let_convolutions_repeat() -> None:
+    # nnU-Net switches benchmarking on just before training, which makes results depend on timing
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True

@@ -83,6 +83,21 @@ def test_kernels_are_measured_for_what_goes_through_the_network_at_once(
     assert asked == [at_a_time]
 
 
+def test_kernels_are_measured_under_the_settings_that_they_are_trained_with(toy, monkeypatch) -> None:
+    # as nnU-Net leaves them
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    found: list[tuple[bool, bool]] = []
+
+    def measure(*_) -> dict:
+        found.append((torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic))
+        return {}
+
+    monkeypatch.setattr(lifecycle, "fastest_plans", measure)
+    _trainer(monkeypatch).initialize()
+    assert found == [(False, True)]
+
+
 def test_training_on_a_cpu_uses_as_many_threads_as_openmp_is_told(toy, monkeypatch) -> None:
     before = torch.get_num_threads()
     try:
