@@ -12,12 +12,15 @@ from coordinate_list import encode as encode_coordinates
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder, adnext_b, adnext_s, adnext_t
+from adnext_plugin.networks.kernels import depthwise_visible, triton_here
+from adnext_plugin.networks.kernels.depthwise import filters_of
+from adnext_plugin.networks.kernels.depthwise_visible import depthwise3d_visible_backward
 from adnext_plugin.pretraining.masked_autoencoder.sparse import backends
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
 from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
 from adnext_plugin.pretraining.masked_autoencoder.sparse.masked_dense import encode_masked_dense
-from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import VisibleDepthwise, Way
-from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import VisibleDepthwise, Way, tables_of_cells
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 from adnext_plugin.pretraining.masks import draw_visible
 
 DEPTHS, WIDTHS = (1, 2, 1, 1), (4, 6, 8, 10)
@@ -152,6 +155,51 @@ def test_a_way_that_computes_otherwise_is_not_used_however_fast(monkeypatch) -> 
     with pytest.warns(UserWarning, match=r"'scatter' computes otherwise than 'halo' on this machine \(off by"):
         ways = fastest_ways(_encoder(torch.float32), visible, 32, torch.device("cpu"))
     assert ways == ("halo",) * 4
+
+
+def test_a_way_whose_kernel_fails_is_left_out_and_other_kernels_are_not_given_up(monkeypatch) -> None:
+    right = backends.visible_depthwise
+
+    def fail() -> torch.Tensor:
+        raise RuntimeError("no such kernel\nand more")
+
+    def failing(patches: VisiblePatches, side: int, kernel_size: int, way: Way) -> Callable:
+        depthwise = right(patches, side, kernel_size, "scatter")
+        return depthwise if way == "scatter" else lambda *given: triton_here.or_stock(fail, lambda: depthwise(*given))
+
+    monkeypatch.setattr(triton_here, "_failed", [])
+    monkeypatch.setattr(backends, "visible_depthwise", failing)
+    monkeypatch.setattr(backends, "ways_on", lambda device: ("scatter", "skip"))
+    visible = draw_visible((2, 2, 2), 0.6, [(0, 0)])
+    with pytest.warns(UserWarning, match=r"'skip' cannot be used on this machine \(RuntimeError: no such kernel\)"):
+        assert fastest_ways(_encoder(torch.float32), visible, 32, torch.device("cpu")) == SCATTER
+    assert triton_here.failure() is None
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel_size", "edge"), [(4, 3, 4), (4, 7, 4), (8, 5, 4), (4, 5, 2), (2, 7, 2), (1, 5, 1), (3, 3, 1)]
+)
+def test_where_only_the_backward_kernel_fails_pytorch_finds_the_gradients(
+    monkeypatch, side: int, kernel_size: int, edge: int
+) -> None:
+    monkeypatch.setattr(triton_here, "_failed", [])
+    monkeypatch.setattr(depthwise_visible, "VALUES_AT_A_TIME", 1 << 12)  # in several pieces
+    torch.manual_seed(0)
+    visible = draw_visible((2, 3, 2), 0.5, [(0, 0), (0, 1)])
+    patches = VisiblePatches(visible, torch.device("cpu"))
+    x, grad = torch.randn(2, patches.count, side, side, side, 3).unbind()
+    conv = torch.nn.Conv3d(3, 3, kernel_size, padding=kernel_size // 2, groups=3)
+    tables = tables_of_cells(patches, side, kernel_size, edge)
+    with pytest.warns(UserWarning, match="ADNEXT_KERNELS=stock"):  # there is no GPU that could run it
+        grad_x, of_filters = depthwise3d_visible_backward(grad, x, filters_of(conv.weight).detach(), edge, tables)
+    rows, size = patches.rows_in_volume(side), (2, *[length * side for length in (2, 3, 2)])
+    x, conv = x.double().requires_grad_(), conv.double()
+    volume = conv(whole_volume(x.reshape(-1, 3), rows, size).permute(0, 4, 1, 2, 3))
+    out = volume.permute(0, 2, 3, 4, 1).reshape(-1, 3)[rows].view(x.shape)
+    expected = torch.autograd.grad(out, (x, conv.weight, conv.bias), grad.double())
+    found = grad_x, of_filters[:-1].t().reshape(conv.weight.shape), of_filters[-1]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("options", [{}, {"downsampling": "max"}, {"downsampling": "strided"}])

@@ -28,7 +28,7 @@ from adnext_plugin.networks.kernels.depthwise import (
     summed_weight_gradient,
     weight_tiles,
 )
-from adnext_plugin.networks.kernels.triton_here import LARGEST, SWITCH, ceil_div, raising, switch, wanted
+from adnext_plugin.networks.kernels.triton_here import LARGEST, SWITCH, ceil_div, in_words, raising, switch, wanted
 from adnext_plugin.records import from_json, record
 
 SMALL = 1 << 28  # multiply-adds of a layer below which it is not worth while to compile more than one tile of a kind
@@ -207,7 +207,7 @@ def fastest(
             raise
         except Exception as error:  # one tile may be too large for this GPU
             if is_ours:
-                problems.append(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+                problems.append(in_words(error))
             continue
         if best is None or milliseconds < best[0]:
             best = milliseconds, tile

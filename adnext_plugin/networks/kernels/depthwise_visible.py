@@ -7,13 +7,16 @@ for a mask and serve all convolutions of a stage.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
+from torch.nn.grad import conv3d_weight
 
 from adnext_plugin.networks.kernels.depthwise import PLANES, program_width, weight_gradient_by_planes
-from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of
+from adnext_plugin.networks.kernels.triton_here import ceil_div, on_device_of, or_stock
 
 PROGRAMS = 1056  # warps that keep a GPU busy with the filter's gradient, at 8 to each processor of an H100
 PAIRS = 8  # of small cells that a program of the filter's gradient takes at a time
 PAIRS_OF_CHUNK, CHUNKS = 256, 4
+VALUES_AT_A_TIME = 1 << 24  # that PyTorch is given of cells with what is around them
 
 
 def cell_edge(side: int, kernel_size: int) -> int:
@@ -75,10 +78,14 @@ def depthwise3d_visible_backward(
     grad: torch.Tensor, x: torch.Tensor, filters: torch.Tensor, edge: int, tables: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of tokens, and of filters and bias, (K³ + 1, C)."""
-    grad, x = grad.contiguous(), x.contiguous()
-    grad_x = _convolved(grad, filters.contiguous(), None, edge, tables, flip=True)
-    of_filters = _by_planes if edge == PLANES else _by_cells
-    return grad_x, of_filters(x, grad, filters.shape[0], edge, tables)
+    grad, x, filters = grad.contiguous(), x.contiguous(), filters.contiguous()
+
+    def ours() -> tuple[torch.Tensor, torch.Tensor]:
+        grad_x = _convolved(grad, filters, None, edge, tables, flip=True)
+        of_filters = _by_planes if edge == PLANES else _by_cells
+        return grad_x, of_filters(x, grad, filters.shape[0], edge, tables)
+
+    return or_stock(ours, lambda: _stock_gradients(grad, x, filters, edge, tables))
 
 
 @depthwise3d_visible.register_fake
@@ -162,3 +169,49 @@ def _by_cells(
         )
     torch.sum(grad, dim=(0, 1, 2, 3), dtype=torch.float32, out=found[-1])
     return found
+
+
+def _stock_gradients(
+    grad: torch.Tensor, x: torch.Tensor, filters: torch.Tensor, edge: int, tables: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same by PyTorch's operators, in float32: some cells at a time, each with what is visible around it."""
+    channels, half = x.shape[-1], filters.shape[0] // 2
+    weight = filters.permute(3, 0, 1, 2)[:, None].float()
+    rows = _rows_around(tables, x.shape[3], edge, half)
+    # the last row: where no token is visible
+    known_x, known_grad = (torch.cat([t.view(-1, channels), t.new_zeros(1, channels)]).float() for t in (x, grad))
+    grad_x, taps = torch.empty_like(x).view(-1, channels), torch.zeros_like(weight)
+    inside = slice(half, half + edge)
+    for around in rows.split(max(1, VALUES_AT_A_TIME // (rows[0].numel() * channels))):
+        cell = around[:, inside, inside, inside]
+        of_cell = F.conv3d(_volumes(known_grad, around), weight.flip(2, 3, 4), groups=channels)
+        grad_x[cell.flatten()] = of_cell.permute(0, 2, 3, 4, 1).reshape(-1, channels).to(x.dtype)
+        seen, given = _volumes(known_x, around), _volumes(known_grad, cell)
+        taps += conv3d_weight(seen, weight.shape, given, groups=channels)
+    bias = torch.sum(grad, dim=(0, 1, 2, 3), dtype=torch.float32)
+    return grad_x.view_as(x), torch.cat([taps.flatten(1).t(), bias[None]])
+
+
+def _volumes(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    return rows[places].permute(0, 4, 1, 2, 3).contiguous()
+
+
+def _rows_around(tables: Sequence[torch.Tensor], side: int, edge: int, half: int) -> torch.Tensor:
+    """(cells, w, w, w): the tokens of each cell and of a margin of so many around it; -1 where none is visible."""
+    around = tables[0] if len(tables) == 1 else _around(tables)
+    at = torch.arange(-half, edge + half, device=around.device)
+    cell, within = at.div(edge, rounding_mode="floor") + around.shape[1] // 2, at % edge
+    first = around[:, cell][:, :, cell][..., cell].long()
+    place = (within[:, None, None] * side + within[:, None]) * side + within
+    return torch.where(first >= 0, first + place, -1)
+
+
+def _around(tables: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What `tables_of` was given, from what it made of that."""
+    (first, where), count = tables[1], tables[2]
+    cells, places = first.shape
+    is_kept = torch.arange(places, device=first.device) < count[:, None]
+    around = first.new_full((cells, places + 1), -1)
+    around.scatter_(1, torch.where(is_kept, where, places).long(), first)
+    width = round(places ** (1 / 3))
+    return around[:, :places].view(cells, width, width, width)

@@ -70,8 +70,7 @@ def or_stock(run: Callable[[], Value], stock: Callable[[], Value]) -> Value:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a compiler may fail in any way
-            words = str(error).strip().splitlines() or [""]
-            _failed.append(f"{type(error).__name__}: {words[0]}")
+            _failed.append(in_words(error))
             warnings.warn(
                 f"a kernel in Triton cannot be used here ({_failed[0]}); PyTorch's own are used instead, which is "
                 f"slower. {SWITCH}=stock does without this attempt.",
@@ -88,6 +87,11 @@ def raising() -> Iterator[None]:
         yield
     finally:
         _raises.pop()
+
+
+def in_words(error: Exception) -> str:
+    """The kind of an error and its first line."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def failure() -> str | None:

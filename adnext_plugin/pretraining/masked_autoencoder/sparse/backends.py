@@ -11,6 +11,7 @@ import torch
 
 from adnext_plugin.networks.families.adnext import ADNeXtEncoder
 from adnext_plugin.networks.kernels.choice import largest_difference, milliseconds_on_gpu
+from adnext_plugin.networks.kernels.triton_here import in_words, raising
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d
 from adnext_plugin.networks.layers.stems import STEM_STRIDE
 from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
@@ -71,13 +72,23 @@ def fastest_ways(
 
 
 def _fastest_way(patches: VisiblePatches, layer: DepthwiseConv3d, tokens: torch.Tensor) -> Way:
-    """The way that takes the least time, of those that compute what the first does."""
+    """The way that takes the least time, of those that compute what the first does.
+
+    One that fails is left out, and that alone: in training, kernels are given up altogether where one fails.
+    """
     seconds: dict[Way, float] = {}
     expected: tuple[torch.Tensor, ...] | None = None
     for way in (ways := ways_on(tokens.device)):
         depthwise = visible_depthwise(patches, tokens.shape[1], layer.conv.kernel_size[0], way)
         step = partial(_step, depthwise, layer, tokens)
-        found = step()
+        try:
+            with nullcontext() if way == ways[0] else raising():
+                found = step()
+        except Exception as error:  # a compiler may fail in any way
+            if way == ways[0]:
+                raise
+            warnings.warn(f"{way!r} cannot be used on this machine ({in_words(error)})", stacklevel=3)
+            continue
         expected = expected or found
         apart = [largest_difference(*pair) for pair in zip(found, expected, strict=True)]
         if wrong := next(filter(None, apart), None):
