@@ -19,7 +19,12 @@ from adnext_plugin.pretraining.masked_autoencoder.sparse import backends
 from adnext_plugin.pretraining.masked_autoencoder.sparse.backends import encode_with, fastest_ways
 from adnext_plugin.pretraining.masked_autoencoder.sparse.gathered import encode_gathered
 from adnext_plugin.pretraining.masked_autoencoder.sparse.masked_dense import encode_masked_dense
-from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import VisibleDepthwise, Way, tables_of_cells
+from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise import (
+    VisibleDepthwise,
+    Way,
+    tables_of_cells,
+    visible_depthwise,
+)
 from adnext_plugin.pretraining.masked_autoencoder.sparse.visible_patches import VisiblePatches, whole_volume
 from adnext_plugin.pretraining.masks import draw_visible
 
@@ -174,6 +179,17 @@ def test_a_way_whose_kernel_fails_is_left_out_and_other_kernels_are_not_given_up
     with pytest.warns(UserWarning, match=r"'skip' cannot be used on this machine \(RuntimeError: no such kernel\)"):
         assert fastest_ways(_encoder(torch.float32), visible, 32, torch.device("cpu")) == SCATTER
     assert triton_here.failure() is None
+
+
+def test_kernels_are_not_asked_for_volumes_whose_values_they_cannot_count(monkeypatch) -> None:
+    layer = _encoder(torch.float32).blocks()[0][0].depthwise
+    monkeypatch.setattr(layer, "uses_kernels", lambda x: True)  # what is visible is few enough
+    patches = VisiblePatches(draw_visible((2, 2, 2), 0.5, [(0, 0)]), torch.device("cpu"))
+    scatter = visible_depthwise(patches, 8, 7, "scatter")
+    x = torch.empty(patches.count, 8, 8, 8, DEPTHS[0], device="meta")
+    for largest, can in ((16**3 * DEPTHS[0], False), (16**3 * DEPTHS[0] + 1, True)):
+        monkeypatch.setattr("adnext_plugin.pretraining.masked_autoencoder.sparse.visible_depthwise.LARGEST", largest)
+        assert scatter.uses_kernels(layer, x) == can
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ convolutions:
     dL/dx = g ∗ flip(w) among visible tokens,    dL/dw = x ∗ g
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
@@ -21,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from adnext_plugin.networks.kernels.depthwise import filters_of
 from adnext_plugin.networks.kernels.depthwise_visible import cell_edge, depthwise3d_visible, reach, tables_of
-from adnext_plugin.networks.kernels.triton_here import computed_in, or_stock, wanted
+from adnext_plugin.networks.kernels.triton_here import LARGEST, computed_in, or_stock, wanted
 from adnext_plugin.networks.layers.depthwise import DepthwiseConv3d, forward_kernel_is_faster
 from adnext_plugin.networks.layers.depthwise_on_cpu import convolve, gradient_of_filters
 from adnext_plugin.networks.layers.pieces import PIECE_BYTES
@@ -101,7 +102,8 @@ class _Scatter(VisibleDepthwise):
         return self._patches.rows_in_volume(self._side)
 
     def uses_kernels(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> bool:
-        return layer.uses_kernels(x_npppc)
+        # what is convolved is the whole volume, of which the visible tokens are a part
+        return layer.uses_kernels(x_npppc) and math.prod(self._size) * x_npppc.shape[-1] < LARGEST
 
     def by_kernel(self, layer: DepthwiseConv3d, x_npppc: torch.Tensor) -> torch.Tensor:
         channels = x_npppc.shape[-1]
