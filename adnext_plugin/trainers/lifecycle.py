@@ -476,6 +476,7 @@ class RunTrainer(FoldRun):
     @torch.no_grad()
     def _validate(self, loader: Loader) -> list[dict]:
         """Outputs of validation steps for the cases of a loader, in their order."""
+        _let_convolutions_repeat()  # also where nothing was trained before
         self.network.eval()
         return from_all_processes(on_cpu([self.validation_step(batch) for batch in loader.batches(epoch=0)]))
 

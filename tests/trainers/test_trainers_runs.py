@@ -83,7 +83,7 @@ def test_kernels_are_measured_for_what_goes_through_the_network_at_once(
     assert asked == [at_a_time]
 
 
-def test_kernels_are_measured_under_the_settings_that_they_are_trained_with(toy, monkeypatch) -> None:
+def test_convolutions_are_measured_and_judged_under_the_settings_that_they_are_trained_with(toy, monkeypatch) -> None:
     # as nnU-Net leaves them
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
@@ -94,8 +94,14 @@ def test_kernels_are_measured_under_the_settings_that_they_are_trained_with(toy,
         return {}
 
     monkeypatch.setattr(lifecycle, "fastest_plans", measure)
-    _trainer(monkeypatch).initialize()
+    trainer = _trainer(monkeypatch)
+    trainer.initialize()
     assert found == [(False, True)]
+    # nnU-Net's --val sets them again, and trains nothing
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    trainer.perform_actual_validation()
+    assert not torch.backends.cudnn.benchmark and torch.backends.cudnn.deterministic
 
 
 def test_training_on_a_cpu_uses_as_many_threads_as_openmp_is_told(toy, monkeypatch) -> None:
