@@ -1,5 +1,6 @@
 """Augmentation on the images' device: the CPU's change under the same seed, without a value read on the way."""
 
+import itertools
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -11,12 +12,15 @@ from batchgeneratorsv2.transforms.noise.sharpen import SharpeningTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from conftest import CountedOperations
 from monai.transforms import Compose, RandAffine, RandFlip, RandGaussianSharpen, RandScaleIntensity
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from adnext_plugin.batch import runs_on_device
 from adnext_plugin.data.augmentation import Augmentation
 from adnext_plugin.data.augmentations.nnunet import FromBatchgenerators
 from adnext_plugin.data.centre import CentreCrop
 from adnext_plugin.named_transforms import named_transforms
+from adnext_plugin.on_device import change as on_device_change
 from adnext_plugin.on_device.change import SeededChange
 from adnext_plugin.on_device.fields import FieldsOfDevice
 from adnext_plugin.on_device.forms import done, has_form
@@ -87,6 +91,40 @@ def test_a_form_reads_no_value_and_depends_on_its_seed_alone(name: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
     if name not in ("affine", "nnunet"):  # whose numbers are tensors of the CPU first
         assert not WAITS & set(reads.counts)
+
+
+class _OneDevice(TorchDispatchMode):
+    """Refuses what a GPU refuses, and what a GPU waits for: tensors of two devices in one operation."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+        # a number may come from the CPU
+        devices = {one.device.type for one in tensors if one.dim() or "copy" in func.overloadpacket.__name__}
+        assert len(devices) < 2, f"{func} of {[(one.device.type, tuple(one.shape)) for one in tensors]}"
+        return func(*args, **(kwargs or {}))
+
+
+class _FieldsOfMeta:
+    """Fields without values, of which no generator is needed."""
+
+    def __init__(self, device: torch.device, seed: int) -> None:
+        self._device = device
+
+    def normal(self, shape: Sequence[int], state: np.random.RandomState | None) -> torch.Tensor:
+        return torch.empty(tuple(shape), device=self._device)
+
+    uniform = normal
+
+
+@pytest.mark.parametrize("name", registered_names(AUGMENTATIONS))
+def test_an_augmentation_of_an_image_on_a_device_takes_place_there(name: str, monkeypatch) -> None:
+    monkeypatch.setattr(on_device_change, "FieldsOfDevice", _FieldsOfMeta)
+    for crop, channels in itertools.product((None, (10, 12, 12)), (1, 2)):
+        change = Augmentation(name, crop or SIZE, crop)
+        for seed in range(20):
+            with _OneDevice():
+                found = change(torch.empty(channels, *SIZE, device="meta"), seed)
+            assert found.device.type == "meta" and found.shape == (channels, *(crop or SIZE))
 
 
 @pytest.mark.parametrize("name", registered_names(AUGMENTATIONS))
