@@ -7,14 +7,15 @@ processes, therefore sees exactly the batches of one that was not.
 
 import sys
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from adnext_plugin.batch import Batch, Change
 from adnext_plugin.data.store import CaseStore
+from adnext_plugin.errors import AdnextError
 
 
 class Loader(Protocol):
@@ -69,6 +70,16 @@ class CaseDataset(Dataset):
         epoch, index = address
         image_czyx = self.changed(torch.from_numpy(self._store[index].astype(np.float32)), epoch, index)
         return Batch(image_czyx, self.targets[index], self.covariates[index], torch.tensor(index))
+
+    def __getitems__(self, addresses: list[tuple[int, int]]) -> Batch | AdnextError:
+        """A batch, as torch's loaders ask for it, or the error that a case of it raised.
+
+        Of an error that leaves a worker process, torch would make a traceback of many lines the message.
+        """
+        try:
+            return default_collate([self[address] for address in addresses])
+        except AdnextError as error:
+            return error
 
     def changed(self, image_czyx: torch.Tensor, epoch: int, index: int) -> torch.Tensor:
         """A case's image as it is served in an epoch."""
@@ -143,12 +154,13 @@ class EpochLoader:
         self._loader = DataLoader(
             dataset,
             batch_sampler=sampler,
+            collate_fn=_as_it_is,
             num_workers=workers,
             multiprocessing_context=_context() if workers else None,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
         )
-        self._batches: Iterator[Batch] = iter(())
+        self._batches: Iterator[Batch | AdnextError] = iter(())
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -165,7 +177,15 @@ class EpochLoader:
             yield next(self)
 
     def __next__(self) -> Batch:
-        return next(self._batches)
+        batch = next(self._batches)
+        if isinstance(batch, AdnextError):
+            raise batch
+        return batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    """In the place of what torch would make a batch with; the dataset has."""
+    return batch
 
 
 def _context() -> str | None:

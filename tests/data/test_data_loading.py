@@ -51,6 +51,46 @@ def test_an_epoch_is_the_same_from_any_number_of_workers_from_disk_or_memory_and
     assert not torch.equal(straight[0], straight[3])
 
 
+class _OneIsRefused:
+    """Stands in for a change of images; of the third case it raises an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, image_czyx: torch.Tensor, seed: int) -> torch.Tensor:
+        if float(image_czyx[0, 0, 0, 0]) == 2.0:
+            raise self.error
+        return image_czyx
+
+
+def _refused(folder, error: Exception, workers: int) -> tuple[list[list[int]], Exception]:
+    """Cases served before the third, in two epochs, and the error that ends each."""
+    for index, case in enumerate(CASES):
+        image = np.full((1, *SIZE), index, dtype=np.float16)
+        blosc2.asarray(image, urlpath=str(folder / f"{case}.b2nd"), mode="w")
+    store = CaseStore(folder, CASES, SIZE, is_own=False)
+    dataset = CaseDataset(store, np.arange(7), np.zeros((7, 0), dtype=np.float32), _OneIsRefused(error), seed=0)
+    loader = EpochLoader(dataset, EpochSampler(7, 2, shuffle=False), workers=workers)
+    served: list[list[int]] = []
+    for _ in range(2):
+        with pytest.raises(type(error)) as raised:
+            for batch in loader.batches(0):
+                served.append(batch.indices.tolist())
+    return served, raised.value
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_a_loading_process_is_what_it_is_without_one(folder, workers: int) -> None:
+    error = PathsError("case2.b2nd is damaged;\nprepare it again")
+    error.add_note("of the third case")
+    served, raised = _refused(folder, error, workers)
+    assert served == [[0, 1]] * 2
+    assert (type(raised), raised.args, raised.__notes__) == (PathsError, error.args, ["of the third case"])
+    # of a fault of ours, where it arose is told too
+    _, raised = _refused(folder, ZeroDivisionError("in our code"), workers)
+    assert ("Caught ZeroDivisionError in DataLoader worker process" in str(raised)) == (workers > 0)
+
+
 def test_unshuffled_loading_serves_every_case_once_unchanged(folder) -> None:
     store = CaseStore(folder, CASES, SIZE, is_own=False)
     dataset = CaseDataset(store, np.arange(7), np.zeros((7, 0), dtype=np.float32), None, seed=0)
