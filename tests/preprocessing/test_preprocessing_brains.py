@@ -13,7 +13,7 @@ from conftest import Workspace, toy_brain, write_cohort, write_scan
 from scipy import ndimage
 
 from adnext_plugin.cli import import_dataset, plan_and_preprocess
-from adnext_plugin.errors import WeightsError
+from adnext_plugin.errors import AdnextWarning, WeightsError
 from adnext_plugin.images import Volume, read_volume
 from adnext_plugin.plan import PreprocessingSettings
 from adnext_plugin.preprocessing.brains import brain_networks
@@ -168,6 +168,63 @@ def test_brains_are_extracted_on_the_device_that_was_asked_for(fresh, capsys, mo
         assert plan_and_preprocess.main(["-d", "7", *SIZE, *words]) == 0
         assert seen == [expected] * 2
         seen.clear()
+
+
+WITHIN_TORCHSCRIPT = (
+    "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript:\n"
+    "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB"
+)
+
+
+def test_a_head_that_a_gpu_has_no_memory_for_costs_no_other_and_is_done_on_the_cpu(fresh, capsys, monkeypatch) -> None:
+    _import_two_heads(fresh)
+    seen: list[str] = []
+
+    def by_deepbet(volume_zyx: np.ndarray, device: str) -> np.ndarray:
+        seen.append(device)
+        if seen == ["cuda"]:
+            raise RuntimeError(WITHIN_TORCHSCRIPT)
+        return np.pad(np.ones((40, 40, 40), bool), 10)
+
+    monkeypatch.setattr(brain_networks, "_by_deepbet", by_deepbet)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    capsys.readouterr()
+    assert plan_and_preprocess.main(["-d", "7", *SIZE]) == 0
+    printed = capsys.readouterr()
+    assert "2 brains extracted by deepbet" in printed.out and seen == ["cuda", "cpu", "cuda"]
+    (line,) = [line for line in printed.err.splitlines() if "warning" in line or "error" in line]
+    assert "the GPU has too little memory left for" in line and "a_0000.nii.gz" in line and "(-device cpu)" in line
+
+
+@pytest.mark.parametrize("method", ["deepbet", "hdbet"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(WITHIN_TORCHSCRIPT),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+    ],
+)
+def test_want_of_a_gpus_memory_is_known_by_its_words(monkeypatch, method: str, error: RuntimeError) -> None:
+    emptied: list[bool] = []
+
+    def find(*arguments) -> np.ndarray:
+        if arguments[-1] == "cuda":
+            raise error
+        return np.ones((4, 4, 4), bool)
+
+    monkeypatch.setattr(brain_networks, f"_by_{method}", find)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    arguments = (_volume(np.zeros((4, 4, 4)), 1.0), PreprocessingSettings(brain_extraction=method), 1, "cuda", "x.nii")
+    if "illegal" in str(error):
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            extract_brain(*arguments)
+        return
+    with pytest.warns(AdnextWarning, match="little memory left for x.nii, whose brain is extracted on the CPU"):
+        assert extract_brain(*arguments).all()
+    assert emptied == [True]
 
 
 def test_a_method_that_is_not_installed_is_one_line_and_only_where_a_head_needs_it(fresh, capsys, monkeypatch) -> None:

@@ -137,7 +137,7 @@ def extract_mask(job: MaskJob) -> dict:
     if not left_alone:
         require_method(job.settings.brain_extraction)
         try:
-            mask_zyx = extract_brain(in_ras, job.settings, job.threads, job.device)
+            mask_zyx = extract_brain(in_ras, job.settings, job.threads, job.device, str(job.image))
         except ImageError as error:
             raise ImageError(f"{job.image}: {error}") from error
         litres = np.count_nonzero(mask_zyx) * float(np.prod(in_ras.spacing_mm)) / 1e6

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adnext_plugin.errors import AdnextError, ImageError, SettingsError, WeightsError
+from adnext_plugin.errors import AdnextWarning, ImageError, SettingsError, WeightsError
 from adnext_plugin.images import Volume, file_sha256, largest_component
 from adnext_plugin.parallel import processes_that_fit
 from adnext_plugin.plan import PreprocessingSettings
@@ -33,6 +33,12 @@ HDBET_WEIGHTS = (
 HDBET_SPACING_MM = (1.5, 1.5, 1.5)
 # peak memory of a process on a CPU, measured on scans of 256×256×170 voxels
 MEMORY_BYTES = {"deepbet": 2 << 30, "hdbet": 4 << 30}
+# in PyTorch's words, CUDA's, and those of its libraries
+_OUT_OF_GPU_MEMORY = ("out of memory", "alloc_failed")
+_ON_CPU = (
+    "the GPU has too little memory left for {name}, whose brain is extracted on the CPU, which takes longer; end other "
+    "programs on the GPU, or extract all brains on the CPU (-device cpu)"
+)
 _NO_BRAIN = "{method} finds no brain in it; exclude the scan, or give a mask (--brain-extraction mask_files)"
 
 
@@ -61,37 +67,54 @@ def brains_at_once(method: str, wanted: int, device: str) -> int:
     return 1 if device == "cuda" else processes_that_fit(wanted, MEMORY_BYTES[method])
 
 
-def extract_brain(volume: Volume, settings: PreprocessingSettings, threads: int, device: str = "cpu") -> np.ndarray:
-    """The brain of a head.
+def extract_brain(
+    volume: Volume, settings: PreprocessingSettings, threads: int, device: str = "cpu", name: str = "a scan"
+) -> np.ndarray:
+    """The brain of a head, found on the CPU where a GPU has too little memory left for it.
 
     Args:
         volume: a scan in RAS order.
         settings: names the method and its options.
         threads: processor threads to use at most.
         device: cuda; the processor does it on all others.
+        name: of the scan, for whoever is told that the CPU has to do it.
 
     Returns:
         Mask of the volume's shape (Z, Y, X), bool: one connected component.
 
     Raises:
         ImageError: no brain was found.
-        AdnextError: the GPU's memory ran out.
         WeightsError: a file of weights is not the one that was published.
     """
     import torch
 
     torch.set_num_threads(min(threads, torch.get_num_threads()))
     device = "cuda" if device == "cuda" else "cpu"
+    mask_zyx = None
     try:
-        if settings.brain_extraction == "deepbet":
-            mask_zyx = _by_deepbet(volume.volume_zyx, device)
-        else:
-            mask_zyx = _by_hdbet(volume, settings.hdbet_folds, settings.hdbet_mirroring, device)
-    except torch.OutOfMemoryError as error:
-        raise AdnextError("the GPU has no memory left for it; run again with fewer processes (-np)") from error
+        mask_zyx = _find(volume, settings, device)
+    except RuntimeError as error:
+        if device == "cpu" or not _says_memory_ran_out(error):
+            raise
+    if mask_zyx is None:  # only here is the error gone, which holds on to the GPU's memory
+        torch.cuda.empty_cache()
+        warnings.warn(_ON_CPU.format(name=name), AdnextWarning, stacklevel=2)
+        mask_zyx = _find(volume, settings, "cpu")
     if not mask_zyx.any():
         raise ImageError(_NO_BRAIN.format(method=settings.brain_extraction))
     return mask_zyx
+
+
+def _find(volume: Volume, settings: PreprocessingSettings, device: str) -> np.ndarray:
+    if settings.brain_extraction == "deepbet":
+        return _by_deepbet(volume.volume_zyx, device)
+    return _by_hdbet(volume, settings.hdbet_folds, settings.hdbet_mirroring, device)
+
+
+def _says_memory_ran_out(error: RuntimeError) -> bool:
+    """By its words, as an error within TorchScript, which deepbet is, arrives as a plain RuntimeError."""
+    said = str(error).lower()
+    return any(words in said for words in _OUT_OF_GPU_MEMORY)
 
 
 def _by_deepbet(volume_zyx: np.ndarray, device: str) -> np.ndarray:
