@@ -18,7 +18,12 @@ from adnext_plugin.paths import BLOCK, NNUNETS_FOLDS, plans_file, raw_dir, resul
 from adnext_plugin.plan import configuration_of, read_plans
 from adnext_plugin.run_folder import FoldFolder
 from adnext_plugin.workflows.common import Fold, Tell, choose_device
-from adnext_plugin.workflows.processes import FoldTraining
+from adnext_plugin.workflows.processes import (
+    FoldTraining,
+    require_processes,
+    started_by_torchrun,
+    train_together,
+)
 from adnext_plugin.workflows.segmentation_datasets import has_segmentations, read_folds, with_nnunets_plans
 from adnext_plugin.workflows.trainer_lookup import find_trainer, require_names
 
@@ -61,7 +66,8 @@ def train_segmentation(request: "Request", tell: Tell) -> tuple["Request", tuple
 
     Raises:
         PathsError: a folder, plans, or weights are missing.
-        SettingsError: a setting, the configuration or the fold does not exist, or is not for segmentation.
+        SettingsError: a setting, the configuration or the fold does not exist, or is not for segmentation; or there
+            are not that many GPUs.
     """
     raw_dir(), results_dir()  # nnU-Net needs both to be set, and its own message is a traceback
     request = with_nnunets_plans(request)
@@ -79,11 +85,20 @@ def train_segmentation(request: "Request", tell: Tell) -> tuple["Request", tuple
     is_ours = _check(request.trainer, overrides)
     folds = _folds(request, overrides)
     device = choose_device(request.device)
+    _require_gpus(request.num_gpus, device)
     settings = json.dumps(overrides if is_ours else {})
     with environment_with(nnUNet_extTrainer=trainer_search_path(), ADNEXT_SETTINGS=settings):
         for fold in folds:
             _train_fold(request, fold, device, None if is_ours else overrides.get("pretrained_weights"), tell)
     return request, folds
+
+
+def _require_gpus(count: int, device: str) -> None:
+    require_processes(count, device)
+    if started_by_torchrun():
+        raise SettingsError("torchrun is for labels of people; train a segmentation on several GPUs with --num-gpus")
+    if count > 1 and device == "cpu":
+        raise SettingsError(f"--num-gpus {count}: a segmentation is trained by one process on a CPU; leave it out")
 
 
 def _check(trainer: str, overrides: dict[str, Any]) -> bool:
@@ -139,7 +154,6 @@ def _train_fold(request: "Request", fold: Fold, device: str, weights: str | None
             "fold": fold,
             "trainer_class_name": request.trainer,
             "plans_identifier": request.plans,
-            "num_gpus": request.num_gpus,
             "pretrained_weights": None if goes_on else weights,
             "continue_training": goes_on,
             "only_run_validation": request.only_validate,
@@ -147,8 +161,9 @@ def _train_fold(request: "Request", fold: Fold, device: str, weights: str | None
             "val_with_best": request.validate_best,
         },
     )
+    # in processes of ours, as nnU-Net's own end in a traceback whatever goes wrong in them
     with telling(tell):
-        training.run()
+        train_together(training, request.num_gpus, tell)
 
 
 def _has_state(folder: FoldFolder) -> bool:

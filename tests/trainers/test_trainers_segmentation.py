@@ -33,6 +33,7 @@ from adnext_plugin.settings import SegmentationSettings
 from adnext_plugin.trainers.nnunet_errors import show_error
 from adnext_plugin.trainers.segmentation.cases import take_cases
 from adnext_plugin.trainers.segmentation.variants import TRAINERS as TABLE
+from adnext_plugin.workflows import train_segmentation
 
 DATASET, CASES, SIZE = "Dataset902_Blobs", 8, (32, 30, 32)
 SHORT = {"epochs": 1, "warmup_epochs": 0, "steps_per_epoch": 1, "validation_steps": 1, "batch_size": 1}
@@ -346,6 +347,37 @@ def test_adnext_train_refuses_what_is_not_for_segmentation(blobs: Blobs, capfd) 
         "902 3d_fullres 0 -tr ADNeXtSegUNetBTrainer -p Other": "make it with nnUNetv2_plan_and_preprocess -d 902",
     }.items():
         assert message in _refused(f"{words} -device cpu", capfd)
+
+
+def test_processes_that_cannot_train_a_segmentation_are_refused_before_anything_is_touched(
+    blobs: Blobs, capfd, monkeypatch
+) -> None:
+    words, results = "902 3d_fullres 3 -tr ADNeXtSegUNetBTrainer --restart", blobs.folder / "results"
+    before = sorted(results.rglob("*"))
+    assert _refused(f"{words} -device cpu --num-gpus 2", capfd) == (
+        "error: --num-gpus 2: a segmentation is trained by one process on a CPU; leave it out"
+    )
+    assert _refused(f"{words} -device cpu --num-gpus 0", capfd) == "error: --num-gpus must be at least 1, got 0"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: 2)
+        assert _refused(f"{words} --num-gpus 8", capfd) == (
+            "error: --num-gpus 8: torch sees 2 GPU(s) here; give that number or fewer"
+        )
+    for name, value in (("TORCHELASTIC_RUN_ID", "none"), ("WORLD_SIZE", "2"), ("RANK", "1")):
+        monkeypatch.setenv(name, value)
+    assert "train a segmentation on several GPUs with --num-gpus" in _refused(f"{words} -device cpu", capfd)
+    assert sorted(results.rglob("*")) == before
+
+
+def test_an_error_in_one_of_several_processes_is_one_line(blobs: Blobs, capfd, monkeypatch) -> None:
+    # without GPUs nnU-Net's trainer gets no further than what is refused before it looks for one
+    monkeypatch.setattr(train_segmentation, "_require_gpus", lambda count, device: None)
+    words = "902 3d_fullres 3 -tr ADNeXtSegUNetBTrainer -device cpu --num-gpus 2 --set patch_voxels=[48,56,48]"
+    assert train.main(words.split()) == 2
+    said = capfd.readouterr().err
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "a multiple of 16, got [48, 56, 48]" in line and "Traceback" not in said
 
 
 SETTINGS = {
