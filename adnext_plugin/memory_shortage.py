@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from adnext_plugin.errors import AdnextError
 
-OF_A_GPU = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # PyTorch's and CUDA's words
+OF_A_GPU = ("out of memory", "STATUS_ALLOC_FAILED")  # words of PyTorch and CUDA, and of CUDA's libraries
 OF_THE_MACHINE = ("can't allocate memory", "not enough memory")  # PyTorch's, on Linux and on Windows
 
 FOR_TRAINING = (

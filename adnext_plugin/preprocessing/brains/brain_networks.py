@@ -16,6 +16,7 @@ import numpy as np
 
 from adnext_plugin.errors import AdnextWarning, ImageError, SettingsError, WeightsError
 from adnext_plugin.images import Volume, file_sha256, largest_component
+from adnext_plugin.memory_shortage import shortage
 from adnext_plugin.parallel import processes_that_fit
 from adnext_plugin.plan import PreprocessingSettings
 
@@ -33,8 +34,6 @@ HDBET_WEIGHTS = (
 HDBET_SPACING_MM = (1.5, 1.5, 1.5)
 # peak memory of a process on a CPU, measured on scans of 256×256×170 voxels
 MEMORY_BYTES = {"deepbet": 2 << 30, "hdbet": 4 << 30}
-# in PyTorch's words, CUDA's, and those of its libraries
-_OUT_OF_GPU_MEMORY = ("out of memory", "alloc_failed")
 _ON_CPU = (
     "the GPU has too little memory left for {name}, whose brain is extracted on the CPU, which takes longer; end other "
     "programs on the GPU, or extract all brains on the CPU (-device cpu)"
@@ -94,7 +93,7 @@ def extract_brain(
     try:
         mask_zyx = _find(volume, settings, device)
     except RuntimeError as error:
-        if device == "cpu" or not _says_memory_ran_out(error):
+        if device == "cpu" or shortage(error) is None:
             raise
     if mask_zyx is None:  # only here is the error gone, which holds on to the GPU's memory
         torch.cuda.empty_cache()
@@ -109,12 +108,6 @@ def _find(volume: Volume, settings: PreprocessingSettings, device: str) -> np.nd
     if settings.brain_extraction == "deepbet":
         return _by_deepbet(volume.volume_zyx, device)
     return _by_hdbet(volume, settings.hdbet_folds, settings.hdbet_mirroring, device)
-
-
-def _says_memory_ran_out(error: RuntimeError) -> bool:
-    """By its words, as an error within TorchScript, which deepbet is, arrives as a plain RuntimeError."""
-    said = str(error).lower()
-    return any(words in said for words in _OUT_OF_GPU_MEMORY)
 
 
 def _by_deepbet(volume_zyx: np.ndarray, device: str) -> np.ndarray:
