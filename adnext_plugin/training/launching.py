@@ -10,7 +10,7 @@ those that statistics of batch norms are settled by.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -157,14 +157,16 @@ class LaunchedNetwork:
         """What was recorded, leaving no trace in statistics, random numbers or gradients; None, and a line."""
         self._is_recording = True
         stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None
+        is_graph = self._launch != "compile"  # what torch compiles, it records in a way of its own
         try:
-            with _leaving_no_trace(self.network), _without_kept_casts(), _beside_other_threads():
-                return record()
+            with _leaving_no_trace(self.network), _without_kept_casts():
+                with _beside_other_threads() if is_graph else nullcontext():
+                    return record()
         except Exception as error:  # of a compiler or a driver, of whatever kind
             if stream is not None:
                 _go_on_after_failure(stream)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            way = "compile" if self._launch == "compile" else "graphs"
+            way = "graphs" if is_graph else "compile"
             self._tell(f"{otherwise} ({way} failed: {first[:200]})")
             return None
         finally:
