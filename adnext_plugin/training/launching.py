@@ -157,11 +157,12 @@ class LaunchedNetwork:
         """What was recorded, leaving no trace in statistics, random numbers or gradients; None, and a line."""
         self._is_recording = True
         stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None
-        is_graph = self._launch != "compile"  # what torch compiles, it records in a way of its own
+        is_graph = self._launch != "compile"
+        # what torch compiles, it records in a way of its own
+        beside = _beside_other_threads() if is_graph else nullcontext()
         try:
-            with _leaving_no_trace(self.network), _without_kept_casts():
-                with _beside_other_threads() if is_graph else nullcontext():
-                    return record()
+            with _leaving_no_trace(self.network), _without_kept_casts(), beside:
+                return record()
         except Exception as error:  # of a compiler or a driver, of whatever kind
             if stream is not None:
                 _go_on_after_failure(stream)
