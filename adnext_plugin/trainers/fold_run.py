@@ -73,20 +73,8 @@ class FoldRun(ResumableRun):
         return self._data.parts["train"], self._data.parts["selection"]
 
     def get_dataloaders(self) -> tuple[Loader, Loader]:
-        """Loaders of the training cases and of those the epoch is chosen on."""
-        training, selection = self.do_split()
-        self._selection_cases = selection
-        self.prepare_loss()
-        self.print_to_log_file(
-            f"Fold {self.fold}: {len(training)} cases to train on, {len(selection)} to choose the epoch on"
-        )
-        augmentation = self.build_augmentation()
-        self._settle_where_volumes_are(augmentation)
-        train_loader = self._loader(training, augmentation=augmentation)
-        selection_loader = self._loader(selection)
-        self.num_iterations_per_epoch = len(train_loader)
-        self.num_val_iterations_per_epoch = len(selection_loader)
-        return train_loader, selection_loader
+        """Loaders of the training cases and of those the epoch is chosen on; the same whenever asked for."""
+        return self._loaders
 
     def load_checkpoint(self, filename_or_checkpoint: str | dict) -> None:
         """Continue from a checkpoint of this trainer, on the data that it was trained on.
@@ -100,6 +88,22 @@ class FoldRun(ResumableRun):
         super().load_checkpoint(filename_or_checkpoint)
 
     # ------------------------------------------------------------------ private
+
+    @cached_property
+    def _loaders(self) -> tuple[Loader, Loader]:
+        training, selection = self.do_split()
+        self._selection_cases = selection
+        self.prepare_loss()
+        self.print_to_log_file(
+            f"Fold {self.fold}: {len(training)} cases to train on, {len(selection)} to choose the epoch on"
+        )
+        augmentation = self.build_augmentation()
+        self._settle_where_volumes_are(augmentation)
+        train_loader = self._loader(training, augmentation=augmentation)
+        selection_loader = self._loader(selection)
+        self.num_iterations_per_epoch = len(train_loader)
+        self.num_val_iterations_per_epoch = len(selection_loader)
+        return train_loader, selection_loader
 
     def _refuse_other_data(self) -> None:
         """Make sure that what the fold has so far is of the data there are now; once, by the first process."""
@@ -141,10 +145,12 @@ class FoldRun(ResumableRun):
         if self.current_epoch > 0:
             return with_states(settings, read_states(path), str(path))
         training, _ = self.do_split()
-        fitted = self._data.fit_steps(training)
-        if fitted is not None and self.local_rank == 0 and not self.disable_checkpointing:
-            write_states(fitted, path)
-        return fitted
+        return self._data.fit_steps(training)
+
+    def _keep_fitted_steps(self) -> None:
+        """Write down what they have learned, where an earlier run's is out of the way."""
+        if self._fitted_steps is not None and self.local_rank == 0 and not self.disable_checkpointing:
+            write_states(self._fitted_steps, self._folder.fitted_steps_file)
 
     def _settle_where_volumes_are(self, augmentation: Change) -> None:
         """Decide once for a run whether all volumes are kept on the GPU, as noise is not the same there.

@@ -41,7 +41,13 @@ from adnext_plugin.progress import EpochProgress
 from adnext_plugin.records import to_json
 from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
 from adnext_plugin.trainers.fold_run import FoldRun
-from adnext_plugin.trainers.processes import from_all_processes, number_of_processes, of_first_process, seed_torch
+from adnext_plugin.trainers.processes import (
+    from_all_processes,
+    number_of_processes,
+    of_first_process,
+    seed_torch,
+    wait_for_all,
+)
 from adnext_plugin.training.batch_norm import batch_norms, settle_batch_norms, share_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside
 from adnext_plugin.training.launching import LaunchedNetwork, launch_of
@@ -126,6 +132,13 @@ class RunTrainer(FoldRun):
         """Lines for the beginning of the log."""
         return []
 
+    def require_trainable(self) -> None:
+        """Refuse what cannot be trained although network and loaders could be built; called before anything is touched.
+
+        Raises:
+            AdnextError: it cannot.
+        """
+
     # ------------------------------------------------------------------ what a variant may override
 
     @property
@@ -184,11 +197,10 @@ class RunTrainer(FoldRun):
     # ------------------------------------------------------------------ the loop's hooks
 
     def on_train_start(self) -> None:
-        """Set an earlier run's files aside, prepare the data, write down what this run is and is trained on."""
-        folder, weights = self._folder.path, self._first_weights()
-        if weights is not None and without_links(weights).parent == without_links(folder):
-            raise WeightsError(f"{weights} lies in the folder of the run that is to begin with it; give a copy of it")
-        self._refuse_other_data()
+        """Refuse what cannot be trained, set an earlier run's files aside, write down what this run is and sees."""
+        folder = self._folder.path
+        self._prepare()
+        wait_for_all()  # what one process refuses is trained by none
         if self.local_rank == 0:
             remove_abandoned(folder, deep=True)
         if self.current_epoch == 0 and self.local_rank == 0 and not self.disable_checkpointing:
@@ -201,10 +213,6 @@ class RunTrainer(FoldRun):
                 self.print_to_log_file(f"WARNING: {done}")
         super().on_train_start()
         _let_convolutions_repeat()
-        if weights is not None and self.current_epoch == 0:
-            self.print_to_log_file(
-                f"Weights from {name_of_file(weights)}: {load_encoder(self.network_of_images(), weights)}"
-            )
         if self.plan.prepared_by == "nnunet":
             self.print_to_log_file(about_stock_data(self.plan, self.settings, self.plans_manager.plans))
         if self.local_rank == 0:
@@ -213,6 +221,7 @@ class RunTrainer(FoldRun):
             self.print_to_log_file(line)
         if self.current_epoch == 0:
             self._note_data()
+            self._keep_fitted_steps()
         if self.local_rank == 0:
             info = RunInfo(settings=getattr(self.plan, self.plan_key), provenance=Provenance(**provenance()))
             write_run_info(info, self._folder.run_file)
@@ -384,6 +393,25 @@ class RunTrainer(FoldRun):
 
     # ------------------------------------------------------------------ private
 
+    def _prepare(self) -> None:
+        """Build all that training takes; what is refused on the way leaves an earlier run where it is.
+
+        Raises:
+            AdnextError: settings, network, data and first weights do not go together.
+        """
+        weights = self._first_weights()
+        if weights is not None and without_links(weights).parent == without_links(self._folder.path):
+            raise WeightsError(f"{weights} lies in the folder of the run that is to begin with it; give a copy of it")
+        self._refuse_other_data()
+        if not self.was_initialized:
+            self.initialize()
+        self.get_dataloaders()
+        self.require_trainable()
+        if weights is not None and self.current_epoch == 0:
+            self.print_to_log_file(
+                f"Weights from {name_of_file(weights)}: {load_encoder(self.network_of_images(), weights)}"
+            )
+
     @cached_property
     def _launched(self) -> LaunchedNetwork:
         # parts of a batch add up gradients, which a graph leaves in one place
@@ -432,15 +460,18 @@ class RunTrainer(FoldRun):
             return [None]
         weights = [weight for part in parts if (weight := self.loss_weight(part)) is not None]
         if not weights and len(parts) > 1:
-            raise SettingsError(
-                f"accumulate={self.settings.accumulate}: the loss compares the scans of a batch, which can therefore "
-                "not be cut into parts; leave accumulate out"
-            )
+            raise self._no_parts()
         if not weights:
             return [None]
         whole = torch.stack(weights).sum()
         of_whole = share_of_all_processes(whole) / whole.clamp(min=torch.finfo(whole.dtype).tiny)
         return [weight * of_whole for weight in weights]
+
+    def _no_parts(self) -> SettingsError:
+        return SettingsError(
+            f"accumulate={self.settings.accumulate}: the loss compares the scans of a batch, which can therefore "
+            "not be cut into parts; leave accumulate out"
+        )
 
     def _knows_losses_at_once(self) -> bool:
         return self.device.type == "cpu" and not self.is_ddp

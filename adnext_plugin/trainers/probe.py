@@ -59,10 +59,19 @@ class ADNeXtProbeTrainer(FittedTrainer):
             )
         begins_confined = bool(self.settings.bottleneck) and self.current_epoch == 0
         if begins_confined:
-            self._rows_told()  # before an earlier run is set aside
+            self._rows_told()
         super().on_train_start()
         if begins_confined:
             self._take_over_norms()
+
+    def require_trainable(self) -> None:
+        """Refuse a network without the layer that is fitted.
+
+        Raises:
+            SettingsError: it does not end in one linear layer.
+        """
+        super().require_trainable()
+        _ = self._layer
 
     def products(self) -> np.ndarray:
         """Of features, or of what was told of columns, and of covariates."""

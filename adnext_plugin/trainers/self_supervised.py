@@ -139,6 +139,16 @@ class SelfSupervisedTrainer(RunTrainer):
         """The objective's views of held-out images."""
         return self.objective.unchanged_views(super().build_augmentation())
 
+    def require_trainable(self) -> None:
+        """Refuse parts of batches where the loss compares the scans of a batch.
+
+        Raises:
+            SettingsError: there are to be such.
+        """
+        super().require_trainable()
+        if self.settings.accumulate > 1 and self.loss_weight(self._blank_case()) is None:
+            raise self._no_parts()
+
     def on_train_start(self) -> None:
         """Write down, besides what any run does, whom the encoder will have seen."""
         super().on_train_start()
@@ -217,6 +227,15 @@ class SelfSupervisedTrainer(RunTrainer):
     def _fitted(self) -> Objective[Any]:
         training, _ = self.do_split()
         return self.objective.fitted(self._data.rows(training))
+
+    def _blank_case(self) -> Batch:
+        """A training case without its image: what an objective weighs it by is asked before any image is read."""
+        training, _ = self.do_split()
+        labels = self.covariates(training[:1])
+        covariates = torch.zeros(1, 0) if labels is None else torch.from_numpy(labels)
+        image = torch.zeros(1, self.num_input_channels, *self.network_input_voxels)
+        targets = torch.from_numpy(self._data.targets(training[:1]))
+        return Batch(image, targets, covariates, torch.zeros(1, dtype=torch.int64))
 
     def _seeds(self, batch: Batch, epoch: int) -> Seeds:
         return [(self.settings.seed, epoch + 1, index) for index in batch.indices.tolist()]

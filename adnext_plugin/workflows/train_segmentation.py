@@ -89,7 +89,8 @@ def train_segmentation(request: "Request", tell: Tell) -> tuple["Request", tuple
     settings = json.dumps(overrides if is_ours else {})
     with environment_with(nnUNet_extTrainer=trainer_search_path(), ADNEXT_SETTINGS=settings):
         for fold in folds:
-            _train_fold(request, fold, device, None if is_ours else overrides.get("pretrained_weights"), tell)
+            weights = None if is_ours else overrides.get("pretrained_weights")
+            _train_fold(request, fold, device, weights, tell, is_ours=is_ours)
     return request, folds
 
 
@@ -128,7 +129,7 @@ def _folds(request: "Request", overrides: dict[str, Any]) -> tuple[Fold, ...]:
     return (number,)
 
 
-def _train_fold(request: "Request", fold: Fold, device: str, weights: str | None, tell: Tell) -> None:
+def _train_fold(request: "Request", fold: Fold, device: str, weights: str | None, tell: Tell, *, is_ours: bool) -> None:
     folder = request.run.fold(fold)
     goes_on = request.resume
     if not (request.resume or request.restart or request.only_validate):
@@ -140,12 +141,12 @@ def _train_fold(request: "Request", fold: Fold, device: str, weights: str | None
             tell(f"fold {fold} goes on where it was interrupted")
     if request.only_validate and not folder.checkpoint_final.is_file():
         raise PathsError(f"{folder.path} has no checkpoint_final.pth; finish the training with --c first")
-    if request.restart and folder.path.is_dir():
+    if weights is not None and not Path(weights).is_file():
+        raise WeightsError(f"{weights} does not exist; check -pretrained_weights")
+    if request.restart and not is_ours and folder.path.is_dir():  # ours do it when they have nothing left to refuse
         from adnext_plugin.training.checkpoints import set_earlier_run_aside
 
         set_earlier_run_aside(folder.path)
-    if weights is not None and not Path(weights).is_file():
-        raise WeightsError(f"{weights} does not exist; check -pretrained_weights")
     training = FoldTraining(
         device=device,
         arguments={

@@ -337,6 +337,28 @@ def test_wrong_weights_are_refused_in_one_line_that_names_them(blobs: Blobs, tmp
     assert not list((blobs.folder / "results").rglob("fold_2/*.pth"))
 
 
+def test_a_refused_restart_leaves_a_finished_fold_where_it_was(blobs: Blobs, tmp_path: Path, capfd) -> None:
+    folder = blobs.fold("ADNeXtSegUNetBTrainer").parent / "fold_4"
+    finished = [folder / "checkpoint_final.pth", folder / "validation" / "summary.json"]
+    for path in finished:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of a finished run")
+    other = tmp_path / "other.pth"
+    torch.save({"network_weights": {"encoder.weight": torch.zeros(1)}}, other)
+    words = "902 3d_fullres 4 -tr ADNeXtSegUNetBTrainer -device cpu --restart"
+    for further, said in {
+        "--set n_train=99": "n_train is 99, and the fold has",
+        "--set patch_voxels=[48,56,48]": "a multiple of 16, got [48, 56, 48]",
+        f"-pretrained_weights {other}": "other.pth covers 0 of 80 encoder tensors",
+    }.items():
+        assert said in _refused(f"{words} {further}", capfd)
+        assert not list(folder.glob("earlier_run_*")) and all(path.is_file() for path in finished)
+    arguments = DATASET, "3d_fullres", 4, "ADNeXtSegUNetBTrainer", "nnUNetPlans", False, torch.device("cpu")
+    get_trainer_from_args(*arguments).on_train_start()
+    (aside,) = folder.glob("earlier_run_*")
+    assert all((aside / path.relative_to(folder)).is_file() and not path.exists() for path in finished)
+
+
 def test_adnext_train_refuses_what_is_not_for_segmentation(blobs: Blobs, capfd) -> None:
     for words, message in {
         "902 3d_fullres 0 -tr ADNeXtTrainer_T": "ADNeXtTrainer_T learns of people, and Dataset902_Blobs has segmen",

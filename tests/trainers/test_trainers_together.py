@@ -186,13 +186,17 @@ def test_numbers_of_processes_that_cannot_be_are_refused_in_one_line(uneven: Wor
 
 
 def test_a_batch_smaller_than_the_processes_is_refused_in_one_line(uneven: Workspace, capfd) -> None:
-    assert train.main(_command("-num_gpus", "2", "--set=batch_size=1")) == 2
+    final = uneven.results / DATASET / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres" / "fold_0" / "checkpoint_final.pth"
+    final.parent.mkdir(parents=True)
+    final.write_text("of a finished run")
+    assert train.main(_command("-num_gpus", "2", "--set=batch_size=1", "--restart")) == 2
     said = capfd.readouterr().err.splitlines()
     assert [line for line in said if line.startswith("error: ")] == [
         "error: batch_size 1 is less than the 2 processes that share a batch; make it larger, or use fewer GPUs "
         "(--num-gpus)"
     ]
     assert not any("Traceback" in line for line in said)
+    assert final.read_text() == "of a finished run"
 
 
 KILLED = '''

@@ -28,7 +28,7 @@ from adnext_plugin.networks.segmentation.segmenter import Segmenter
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.records import with_overrides
 from adnext_plugin.settings import AUTO, SegmentationSettings
-from adnext_plugin.trainers.processes import unwrapped
+from adnext_plugin.trainers.processes import unwrapped, wait_for_all
 from adnext_plugin.trainers.segmentation.augmentation import LARGEST_ANGLE, amaes_transforms
 from adnext_plugin.trainers.segmentation.cases import draw_folds, take_cases
 from adnext_plugin.trainers.segmentation.plan import (
@@ -40,6 +40,7 @@ from adnext_plugin.trainers.segmentation.plan import (
     with_block,
 )
 from adnext_plugin.trainers.telling import TellingTrainer
+from adnext_plugin.training.checkpoints import set_earlier_run_aside
 from adnext_plugin.training.plan_resolution import Layer
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.weights import WeightsReport, load_encoder, read_checkpoint
@@ -202,13 +203,21 @@ class ADNeXtSegmentationTrainer(TellingTrainer):
     # ------------------------------------------------------------------ life of a run
 
     def on_train_start(self) -> None:
-        """Take pre-trained weights over, decide by whether there are any what patches go through, and begin."""
+        """Take pre-trained weights over, decide by whether there are any what patches go through, and begin.
+
+        What an earlier run left is set aside, once there is nothing left to refuse.
+        """
         if not self.was_initialized:
             self.initialize()
         if self.current_epoch == 0:
             begins_afresh = not self._take_weights_over()
             if self.plan.settings.augmentation == AUTO:
                 self._settle(augmentation="all" if begins_afresh else "spatial")
+            self.do_split()
+            wait_for_all()  # what one process refuses is trained by none
+            aside = set_earlier_run_aside(Path(self.output_folder)) if self.local_rank == 0 else None
+            if aside is not None:
+                self.print_to_log_file(f"Files of an earlier run are now in {aside}")
         for line in self._about():
             self.print_to_log_file(line)
         super().on_train_start()
