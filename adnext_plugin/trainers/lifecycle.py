@@ -138,6 +138,15 @@ class RunTrainer(FoldRun):
         Raises:
             AdnextError: it cannot.
         """
+        processes, parts = number_of_processes(), self.settings.accumulate
+        smallest_share = self._cases_of_batch // processes
+        if processes > 1 and parts > smallest_share and batch_norms(self._plain_network()):
+            # with each part they exchange statistics, and would wait for a process that has no part left
+            raise SettingsError(
+                f"accumulate={parts}: of a batch of {self._cases_of_batch} a process of {processes} has as few as "
+                f"{smallest_share}, and those of a network with batch norm need equally many parts; make accumulate at "
+                f"most {smallest_share}, batch_size at least {parts * processes}, or use fewer GPUs (--num-gpus)"
+            )
 
     # ------------------------------------------------------------------ what a variant may override
 
@@ -360,8 +369,8 @@ class RunTrainer(FoldRun):
 
     def _settle_batch_norms(self) -> None:
         # of single cases alone there is no spread
-        network, batch_cases = self._plain_network(), min(self.settings.batch_size, len(self.do_split()[0]))
-        if batch_cases < 2 or not batch_norms(network):
+        network = self._plain_network()
+        if self._cases_of_batch < 2 or not batch_norms(network):
             return
         # whole batches, dealt out among processes; what is left over may be a single case
         mine = islice(self._unchanged_training_cases.batches(epoch=0), self.local_rank, None, number_of_processes())
@@ -503,6 +512,11 @@ class RunTrainer(FoldRun):
     def _batch_of_process(self) -> int:
         """Cases that a process is given of a whole batch, at most."""
         return math.ceil(self.settings.batch_size / number_of_processes())
+
+    @property
+    def _cases_of_batch(self) -> int:
+        """Cases of a whole batch; of fewer than that there is a batch in training only where it is the only one."""
+        return min(self.settings.batch_size, len(self.do_split()[0]))
 
     @torch.no_grad()
     def _validate(self, loader: Loader) -> list[dict]:

@@ -36,6 +36,7 @@ RUNS = {
     "class weights, uneven shares, empty shares": ("ADNeXtTrainer_T", {}, {}),
     "parts of batches": ("ADNeXtTrainer_T", {}, {"accumulate": 2}),
     "batch norm, settled": ("ADNeXtTrainer_T_Small", {"evaluate_with": "best", "learning_rate": 1e-4}, {}),
+    "batch norm, in parts": ("ADNeXtTrainer_T_Small", {"learning_rate": 1e-4, "batch_size": 4, "accumulate": 2}, {}),
     "sparse": ("ADNeXtFCMAETrainer_T", FCMAE, {}),
     "dense": ("ADNeXtFCMAETrainer_T", {**FCMAE, "sparse_backend": "masked_dense", "sparse_convolution": None}, {}),
     "contrast": ("ADNeXtContrastiveTrainer_T", {"learning_rate": 1e-4}, {}),
@@ -197,6 +198,24 @@ def test_a_batch_smaller_than_the_processes_is_refused_in_one_line(uneven: Works
     ]
     assert not any("Traceback" in line for line in said)
     assert final.read_text() == "of a finished run"
+
+
+def test_parts_that_processes_have_unequally_many_of_are_refused_where_they_share_batch_norms(
+    uneven: Workspace, capfd
+) -> None:
+    name = "ADNeXtTrainer_T_Small"
+    final = uneven.results / DATASET / f"{name}__ADNeXtPlans__3d_fullres" / "fold_0" / "checkpoint_final.pth"
+    final.parent.mkdir(parents=True)
+    final.write_text("of a finished run")
+    command = _command("-num_gpus", "2", "--set=accumulate=2", "--restart")
+    command[command.index("ADNeXtTrainer_T")] = name
+    assert train.main(command) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("error: ")] == [
+        "error: accumulate=2: of a batch of 3 a process of 2 has as few as 1, and those of a network with batch norm "
+        "need equally many parts; make accumulate at most 1, batch_size at least 4, or use fewer GPUs (--num-gpus)"
+    ]
+    assert not any("Traceback" in line for line in said) and final.read_text() == "of a finished run"
 
 
 KILLED = '''
