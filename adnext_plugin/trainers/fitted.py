@@ -56,6 +56,9 @@ class FittedTrainer(ADNeXtTrainer):
             raise SettingsError(f"{type(self).__name__} fits in one process; leave out -num_gpus")
         super().initialize()
 
+    def require_trainable(self) -> None:
+        """Nothing goes through the network in batches to be trained on, so that none is too small."""
+
     def run_epoch(self) -> None:
         """Fit, score `selection`, save."""
         self.on_epoch_start()

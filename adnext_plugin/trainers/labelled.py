@@ -67,8 +67,8 @@ class ADNeXtTrainer(RunTrainer):
         """Build network, optimizer and schedule.
 
         Raises:
-            SettingsError: the dataset has no target, the volumes are smaller than the cut from them, batches are too
-                small for the network, or it cannot compute parts of itself again.
+            SettingsError: the dataset has no target, the volumes are smaller than the cut from them, or the network
+                cannot compute parts of itself again.
         """
         if self.task.kind == "unlabelled":
             raise SettingsError(
@@ -79,15 +79,32 @@ class ADNeXtTrainer(RunTrainer):
         if crop is not None and any(cut > there for cut, there in zip(crop, size, strict=True)):
             raise SettingsError(f"crop_voxels {list(crop)} is larger than the stored volumes, {list(size)}")
         super().initialize()
-        if self.settings.batch_size == 1 and any(
-            isinstance(module, nn.BatchNorm1d) for module in self.network.modules()
-        ):
-            raise SettingsError("batch_size 1: the network's head normalises over the batch; make it 2 or more")
         if self.settings.recompute and not recompute_in(self._plain_network()):
             raise SettingsError(
                 f"recompute: network {self.plan.network.name} has no parts that it can compute again; leave it out, or "
                 "take an AD-NeXt, a MedNeXt, a U-Net or ResEnc-L"
             )
+
+    def require_trainable(self) -> None:
+        """Refuse single cases for a head that normalises over those that it is given at once.
+
+        Raises:
+            SettingsError: batches, or their parts, are too small for the network.
+        """
+        super().require_trainable()
+        batch, parts = self._cases_of_batch, self.settings.accumulate
+        # of several processes, each part has a case in every one, and what normalises in them sees all of those
+        if batch // parts > 1 or not any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
+            return
+        if self.settings.batch_size == 1:
+            raise SettingsError("batch_size 1: the network's head normalises over the batch; make it 2 or more")
+        if batch == 1:
+            raise SettingsError("there is 1 case to train on, and the network's head normalises over several")
+        larger = f", or batch_size at least {2 * parts}" if batch == self.settings.batch_size else ""
+        raise SettingsError(
+            f"accumulate={parts}: the smallest part of a batch of {batch} has 1 case, and the network's head "
+            f"normalises over a part; make accumulate at most {batch // 2}{larger}"
+        )
 
     @classmethod
     def build_network(cls, plan: Plan, in_channels: int) -> nn.Module:

@@ -18,6 +18,17 @@ DATASET = "Dataset301_Toy"
 FINISHED = ("checkpoint_final.pth", "checkpoint_best.pth", FITTED_STEPS_FILE, "validation/summary.json")
 REFUSED = {
     "a batch that a head cannot normalise over": ("ADNeXtTrainer_T_Small", {"batch_size": 1}, "batch_size 1"),
+    "parts of one case": (
+        "ADNeXtTrainer_T_Small",
+        {"batch_size": 4, "accumulate": 4},
+        "at most 2, or batch_size at least 8",
+    ),
+    "a last part of one case": (
+        "ADNeXtTrainer_T_Small",
+        {"batch_size": 3, "accumulate": 2},
+        "at most 1, or batch_size",
+    ),
+    "parts of the only batch": ("ADNeXtTrainer_T_Small", {"batch_size": 50, "accumulate": 5}, "of 8 .* at most 4$"),
     "no blocks to compute again": ("ADNeXtTrainer_T", {"recompute": True}, "no parts that it can compute"),
     "the target among covariates": ("ADNeXtTrainer_T", {"covariates": ["diagnosis"]}, "gives the target"),
     "a cut larger than the volumes": ("ADNeXtTrainer_T", {"crop_voxels": [64, 32, 32]}, "is larger than"),
