@@ -59,6 +59,10 @@ class OtherDataError(AdnextError):
     """The prepared data are not those that a run was trained on."""
 
 
+class LostProcessError(AdnextError):
+    """A process that trained together with this one is gone; why is said by itself, or by what has started it."""
+
+
 class UnknownNameError(AdnextError):
     """A name was looked up and nothing is registered under it."""
 

@@ -5,7 +5,6 @@ more, 143 terminated.
 """
 
 import argparse
-import errno
 import functools
 import logging
 import os
@@ -23,9 +22,9 @@ from typing import Any
 
 from adnext_plugin.cli.output import Output, add_output_arguments, command_output
 from adnext_plugin.environment import let_threads_sleep
-from adnext_plugin.errors import AdnextError, AdnextWarning
+from adnext_plugin.errors import AdnextWarning
 from adnext_plugin.log import LOG
-from adnext_plugin.memory_shortage import shortage
+from adnext_plugin.mending import problem
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -88,45 +87,6 @@ def _run(main: Main, argv: Sequence[str] | None, output: Output) -> int:
         for line in lines:
             print(f"error: {line}", file=sys.stderr)
         return 2
-
-
-def problem(error: Exception) -> list[str] | None:
-    """The lines that tell a user what to mend; None where it is a fault of ours."""
-    if isinstance(error, AdnextError):
-        return str(error).splitlines() or [type(error).__name__]
-    if (what := shortage(error)) is not None:
-        return [f"{what}; use fewer processes (-np), smaller batches or a machine with more"]
-    if isinstance(error, OSError) and error.errno in NO_FILE_NEEDED:
-        return [f"{error.strerror}; {NO_FILE_NEEDED[error.errno]}"]
-    if isinstance(error, OSError) and error.filename is not None:
-        remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
-        return [f"{os.fsdecode(error.filename)}: {error.strerror}; {remedy}"]
-    return None
-
-
-# of errors that the system gives for a file
-REMEDIES = {
-    errno.EACCES: "change its permissions, or name another",
-    errno.EPERM: "change its permissions, or name another",
-    errno.EROFS: "the file system is read-only; name another folder",
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: "a part of the path is a file; name a folder",
-    errno.EISDIR: "it is a folder; name a file",
-    errno.EEXIST: "remove it, or name another",
-    errno.ENOTEMPTY: "empty it, or name another",
-    errno.ENAMETOOLONG: "use shorter names",
-    errno.ELOOP: "mend the links, which lead in a circle",
-    errno.ENOSPC: "free some space and run the command again",
-    errno.EDQUOT: "free some of your quota and run the command again",
-    errno.EFBIG: "raise the limit of file sizes (ulimit -f) and run the command again",
-}
-# of errors that come without a file's name
-NO_FILE_NEEDED = {
-    errno.ENOSPC: "free some space and run the command again",
-    errno.EDQUOT: "free some of your quota and run the command again",
-    errno.ENOMEM: "use fewer processes (-np) or a machine with more memory",
-    errno.EMFILE: "raise the limit of open files (ulimit -n) and run the command again",
-}
 
 
 class _Debug(argparse.Action):

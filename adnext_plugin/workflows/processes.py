@@ -9,7 +9,10 @@ import os
 import pickle
 import signal
 import tempfile
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,15 +20,29 @@ from typing import Any
 
 from adnext_plugin import errors
 from adnext_plugin.environment import environment_with, usable_cpus
-from adnext_plugin.errors import AdnextError, SettingsError
+from adnext_plugin.errors import AdnextError, LostProcessError, SettingsError
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.log import telling, without_nnunets_search
 from adnext_plugin.memory_shortage import FOR_TRAINING, memory_that_may_run_out
+from adnext_plugin.mending import problem
 from adnext_plugin.nnunet_lookup import find_in_files
 from adnext_plugin.workflows.common import Tell, say_nothing
 
 PATIENCE = timedelta(hours=1)  # for one process that is slower than the others
 POLL_S = 5.0
+SECONDS_FOR_THE_CAUSE = 5.0  # for whoever has started the processes to see which of them ended first
+# words of Gloo and NCCL where a process at the other end is gone, and those of a store that nobody keeps any more
+OF_LOST_PROCESSES = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+    "ncclRemoteError",
+    "remote process exited",
+    "recvValue failed",
+    "sendBytes failed",
+)
+AGAIN = "the same command goes on with the run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +112,10 @@ def train_together(training: FoldTraining, count: int, tell: Tell) -> None:
         AdnextError: what a process raised, or that one was killed.
     """
     if started_by_torchrun():
-        _join_torchrun(training.device)
-        _tell_followers((training, dict(os.environ)))
-        training.run()
+        with _that_may_lose_others():
+            _join_torchrun(training.device)
+            _tell_followers((training, dict(os.environ)))
+            training.run()
     elif count > 1:
         _train_in_processes(training, count, tell)
     else:
@@ -109,23 +127,57 @@ def dismiss_followers(device: str) -> None:
     if started_by_torchrun():
         import torch.distributed as dist
 
-        _join_torchrun(device)
-        _tell_followers(None)
+        with _that_may_lose_others():
+            _join_torchrun(device)
+            _tell_followers(None)
         dist.destroy_process_group()
 
 
 def follow(device: str) -> None:
-    """Train what the first process says, until it says that nothing is left."""
+    """Train what the first process says, until it says that nothing is left.
+
+    Raises:
+        AdnextError: the run raises it, or another process is gone.
+    """
     import torch.distributed as dist
 
-    _join_torchrun(device)
-    while (told := _tell_followers(None)) is not None:
-        training, environment = told
-        own = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK")
-        theirs = {name: value for name, value in environment.items() if name not in own}
-        with environment_with(**theirs), without_nnunets_search():
-            training.run()
+    with _that_may_lose_others():
+        while (told := _what_is_next(device)) is not None:
+            training, environment = told
+            own = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK")
+            theirs = {name: value for name, value in environment.items() if name not in own}
+            with environment_with(**theirs), without_nnunets_search():
+                training.run()
     dist.destroy_process_group()
+
+
+@contextmanager
+def _that_may_lose_others() -> Iterator[None]:
+    """Say in one line that another process is gone, where this one notices it by what it waits for."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in OF_LOST_PROCESSES):
+            raise
+        raise LostProcessError(
+            f"another of the processes that train together has ended; it, or what started it, says why, and {AGAIN}"
+        ) from error
+
+
+def _what_is_next(device: str) -> Any:
+    """What the first process says. While it has nothing to say, SIGTERM ends this one, which holds nothing, at once.
+
+    A handler of Python's would wait until the first process says something, and it may be gone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        _join_torchrun(device)
+        return _tell_followers(None)
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        _join_torchrun(device)
+        return _tell_followers(None)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _join_torchrun(device: str) -> None:
@@ -165,7 +217,7 @@ def _train_in_processes(training: FoldTraining, count: int, tell: Tell) -> None:
             while not context.join(timeout=POLL_S):
                 pass
         except ProcessException as error:
-            raise _reason(context.processes, Path(name)) or error from error
+            raise _reason(error, context.processes, Path(name)) or error from error
         finally:
             for process in context.processes:
                 if process.is_alive():
@@ -185,26 +237,36 @@ def _one_of_several(rank: int, training: FoldTraining, count: int, folder: str, 
     import torch.distributed as dist
 
     try:
-        _join(training.device, rank, init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
-        with telling(tell):
-            training.run()
-    except AdnextError as error:
-        write_json({"kind": type(error).__name__, "message": str(error)}, Path(folder) / f"error_{rank}.json")
+        with _that_may_lose_others():
+            _join(training.device, rank, init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
+            with telling(tell):
+                training.run()
+    except Exception as error:
+        if isinstance(error, LostProcessError):
+            time.sleep(SECONDS_FOR_THE_CAUSE)
+        if (lines := problem(error)) is None:
+            raise
+        write_json({"kind": type(error).__name__, "message": "\n".join(lines)}, Path(folder) / f"error_{rank}.json")
         raise SystemExit(2) from error
     dist.destroy_process_group()
 
 
-def _reason(processes: Any, folder: Path) -> AdnextError | None:
-    """Why processes ended, if a user can do something about it."""
+def _reason(error: Any, processes: Any, folder: Path) -> AdnextError | None:
+    """Why processes ended, if a user can do something about it; `error` is torch's and knows which ended first."""
     for path in sorted(folder.glob("error_*.json")):
         found = read_json(path)
         kind = getattr(errors, found["kind"], AdnextError)
         return kind(found["message"])
-    for place, process in enumerate(processes):
-        code = process.exitcode
-        if code is not None and code < 0 and -code != signal.SIGTERM:
-            return AdnextError(
-                f"process {place + 1} of {len(processes)} was killed by {signal.Signals(-code).name}, most likely for "
-                "want of memory; the same command goes on with the run"
-            )
-    return None
+    code = processes[error.error_index].exitcode
+    if code is None or code >= 0:
+        return None
+    known = {number.value: number.name for number in signal.Signals}
+    name = known.get(-code, f"signal {-code}")
+    who = f"process {error.error_index + 1} of {len(processes)}"
+    if name == "SIGKILL":
+        return AdnextError(f"{who} was killed by {name}, most likely for want of memory; {AGAIN}")
+    if name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        return AdnextError(f"{who} was ended by {name}, which another program or a person sent; {AGAIN}")
+    return AdnextError(
+        f"{who} was ended by {name}, a fault in a library or the machine: what it said last stands above; {AGAIN}"
+    )
