@@ -6,6 +6,7 @@ own folder. A task that was killed is tried again and goes on from what it had s
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from adnext_plugin.errors import AdnextError
 MODULE = "adnext_plugin.cli.fold_task"
 MOST_TRIES = 3  # of a fold, if it is killed each time
 PASSED_ON = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "ADNEXT_SETTINGS", "ADNEXT_LOGGERS")
+# what torchrun tells its processes of their group, which a fold's own process does not belong to
+OF_TORCHRUN = re.compile("TORCHELASTIC_.*|((LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE))|ROLE_NAME|MASTER_ADDR|MASTER_PORT")
 MENDABLE = 2  # exit code of a command that said in one line what to mend
 SECONDS_TO_END = 30
 KILLED = 9  # SIGKILL, which Windows does not have
@@ -72,7 +75,7 @@ class TaskProcess:
         self._task = task
         self._process = subprocess.Popen(
             [sys.executable, "-m", task.module, json.dumps(dict(task.request))],
-            env={**os.environ, **task.variables, **variables},
+            env={**_without_torchruns(os.environ), **task.variables, **variables},
             stdin=subprocess.PIPE,  # its end tells the process that nobody is left who waits for it
             stdout=subprocess.DEVNULL,  # the log of a fold is in its folder
             stderr=subprocess.PIPE,
@@ -104,6 +107,10 @@ class TaskProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+
+
+def _without_torchruns(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if not OF_TORCHRUN.fullmatch(name)}
 
 
 def run_task(task: FoldTask, variables: Mapping[str, str] | None = None) -> None:

@@ -153,6 +153,8 @@ def train(
         SplitError: a person or an image is on both sides of a fold, or held out and seen by the first weights.
         WeightsError: the weights are not for this network.
     """
+    if (request.gpus or request.executor) and started_by_torchrun():
+        raise SettingsError("--gpus and --executor start a process for each fold themselves; leave torchrun out")
     if is_for_segmentation(request):
         _refuse_loggers(request)
         request, folds = train_segmentation(request, tell)

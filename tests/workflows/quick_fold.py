@@ -32,7 +32,9 @@ def main() -> int:
         sys.stdin.read()
     time.sleep(request.get("seconds", 0))
     place = os.environ.get("PLACE")
-    (folder / f"{fold}.json").write_text(json.dumps({"place": place, "begun": begun, "ended": time.monotonic()}))
+    group = [name for name in os.environ if "RANK" in name or "WORLD" in name or name.startswith(("TORCHE", "MASTER"))]
+    found = {"place": place, "begun": begun, "ended": time.monotonic(), "group": group}
+    (folder / f"{fold}.json").write_text(json.dumps(found))
     return 0
 
 

@@ -49,6 +49,31 @@ def test_what_is_to_be_mended_is_not_tried_again(tmp_path: Path) -> None:
     assert _tries(tmp_path, 0) == _tries(tmp_path, 1) == 1
 
 
+OF_TORCHRUN = {
+    **{f"{kind}{name}": "2" for kind in ("", "LOCAL_", "ROLE_", "GROUP_") for name in ("RANK", "WORLD_SIZE")},
+    "TORCHELASTIC_RUN_ID": "run",
+    "TORCHELASTIC_USE_AGENT_STORE": "True",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "29500",
+}
+
+
+def test_a_fold_of_its_own_process_is_not_of_torchruns_group(tmp_path: Path, monkeypatch) -> None:
+    for name, value in OF_TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    run_task(_task(tmp_path, 0))
+    assert json.loads((tmp_path / "0.json").read_text())["group"] == []
+
+
+@pytest.mark.parametrize("option", [["--gpus", "0,1"], ["--executor", "local:2"]])
+def test_torchrun_and_folds_at_once_are_refused_before_anything_is_touched(monkeypatch, capsys, option) -> None:
+    for name, value in OF_TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert train.main(["301", "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", *option]) == 2
+    said = "error: --gpus and --executor start a process for each fold themselves; leave torchrun out\n"
+    assert capsys.readouterr().err == said
+
+
 def test_folds_at_once_have_a_place_each_and_all_are_done(tmp_path: Path) -> None:
     done: list[str] = []
     tasks = [_task(tmp_path, fold, seconds=0.3, is_killed=int(fold == 1)) for fold in range(5)]
