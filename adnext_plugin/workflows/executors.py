@@ -1,11 +1,15 @@
 """What folds are trained on at once: GPUs or processors of this machine, a Dask cluster, a batch system."""
 
 import importlib.util
+import io
 import os
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,15 +196,11 @@ class BatchFolds:
 
     def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
         """As `Executor` says; when a task fails, jobs of the others are cancelled, and go on with the next command."""
-        import submitit
-
+        executor = self._submitter()
+        jobs: dict[Any, tuple[FoldTask, int]] = {}
         try:
-            executor = submitit.AutoExecutor(folder=self._logs, cluster=self._cluster)
-        except RuntimeError as error:
-            raise SettingsError(f"--executor {self._cluster}: {error}") from error
-        executor.update_parameters(name="adnext", slurm_additional_parameters=self._options)
-        jobs = {executor.submit(BatchJob(task)): (task, 1) for task in tasks}
-        try:
+            for task in tasks:
+                jobs[self._submit(executor, task)] = (task, 1)
             while jobs:
                 ended = [job for job in jobs if job.done()]
                 for job in ended:
@@ -213,12 +213,52 @@ class BatchFolds:
                     elif tries == MOST_TRIES:
                         raise AdnextError(f"{killed_too_often(task)} (its logs are in {self._logs})")
                     else:
-                        jobs[executor.submit(BatchJob(task))] = (task, tries + 1)
+                        jobs[self._submit(executor, task)] = (task, tries + 1)
                 if not ended:
                     time.sleep(POLL_SECONDS)
         finally:
             for job in jobs:
                 job.cancel()
+
+    def check(self) -> None:
+        """As `Executor` says; Slurm is asked whether it would take such a job."""
+        self._submitter()
+        if self._cluster != SLURM or shutil.which("sbatch") is None:
+            return
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in self._options.items()]
+        asked = subprocess.run(
+            ["sbatch", "--test-only", *words, "--wrap=true"], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        if asked.returncode != 0:
+            raise self._refusal(asked.stderr or asked.stdout)
+
+    def _submitter(self) -> Any:
+        import submitit
+
+        try:
+            executor = submitit.AutoExecutor(folder=self._logs, cluster=self._cluster)
+        except RuntimeError as error:
+            raise SettingsError(f"--executor {self._cluster}: {error}") from error
+        executor.update_parameters(name="adnext", slurm_additional_parameters=self._options)
+        return executor
+
+    def _submit(self, executor: Any, task: FoldTask) -> Any:
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        try:
+            with redirect_stderr(io.StringIO()):  # where submitit repeats what it raises
+                return executor.submit(BatchJob(task))
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise self._refusal(str(error)) from error
+        except FileNotFoundError as error:
+            raise SettingsError(f"--executor {self._cluster}: there is no {error.filename} on this machine") from error
+
+    def _refusal(self, said: str) -> SettingsError:
+        """One line with what `sbatch` said to the options."""
+        lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in said.splitlines()]
+        options = ",".join(f"{name}={value}" for name, value in self._options.items())
+        what = "; ".join(filter(None, lines)) or "it gave no reason"
+        return SettingsError(f"--executor {self._cluster}: sbatch refuses a job with {options}: {what}")
 
     def _problem(self, job: Any) -> str | None:
         from submitit.core.utils import FailedJobError, UncompletedJobError

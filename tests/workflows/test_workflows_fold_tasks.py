@@ -115,6 +115,50 @@ def test_a_job_of_a_batch_system_that_was_killed_is_submitted_again(tmp_path: Pa
         batch.run([_task(tmp_path, 2, mend="lower the rate")], lambda task: None)
 
 
+SBATCH = """#!/bin/sh
+case "$*" in
+  *--test-only*) found="$*" ;;
+  *) found=$(cat "$1") ;;
+esac
+case "$found" in
+  *nosuch*) echo "sbatch: unrecognized option '--nosuch=1'" >&2; exit 1 ;;
+  *banana*) echo "sbatch: error: Invalid --time specification" >&2; exit 1 ;;
+  *partition=moon*) echo "sbatch: error: invalid partition specified: moon" >&2
+    echo "sbatch: error: Batch job submission failed: Invalid partition name" >&2; exit 1 ;;
+esac
+echo "Submitted batch job 17"
+"""
+REFUSALS = {
+    "nosuch=1": "unrecognized option '--nosuch=1'",
+    "time=banana": "Invalid --time specification",
+    "partition=moon": "invalid partition specified: moon; Batch job submission failed: Invalid partition name",
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of Slurm that refuse some options."""
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in (("sbatch", SBATCH), ("srun", "#!/bin/sh\n"), ("scancel", "#!/bin/sh\n")):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("options", REFUSALS)
+def test_what_sbatch_refuses_is_one_line_with_what_it_says(tmp_path: Path, slurm, capfd, options: str) -> None:
+    batch = executor_of(f"slurm:{options}", tmp_path / "jobs")
+    for refused in (batch.check, lambda: batch.run([_task(tmp_path)], lambda task: None)):
+        with pytest.raises(SettingsError, match="sbatch refuses a job with") as caught:
+            refused()
+        assert options in str(caught.value) and str(caught.value).endswith(f": {REFUSALS[options]}")
+        assert len(str(caught.value).splitlines()) == 1
+    assert capfd.readouterr().err == ""
+    executor_of("slurm:partition=gpu", tmp_path / "jobs").check()
+
+
 def test_executors_and_gpus_that_do_not_exist_are_refused(tmp_path: Path, monkeypatch) -> None:
     for name, said in (
         ("local", "say how many"),
