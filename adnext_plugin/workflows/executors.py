@@ -110,6 +110,9 @@ class LocalFolds:
     def __init__(self, places: Sequence[Mapping[str, str]]) -> None:
         self._places = list(places)
 
+    def check(self) -> None:
+        """As `Executor` says: this machine is there."""
+
     def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
         """As `Executor` says; when a task fails, those that run are ended, and go on with the next command."""
         running, free = _Running(), list(self._places)
@@ -167,6 +170,12 @@ class DaskFolds:
 
     def __init__(self, name: str) -> None:
         self._name = name
+
+    def check(self) -> None:
+        """As `Executor` says; one's own cluster has to answer, and to have a worker."""
+        if self._name != DASK:
+            with open_cluster(self._name, 1):
+                pass
 
     def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
         """As `Executor` says."""

@@ -50,6 +50,14 @@ class FoldTask:
 class Executor(Protocol):
     """What tasks are run on."""
 
+    def check(self) -> None:
+        """Make sure that tasks can be run, before anything is looked at or set aside for them.
+
+        Raises:
+            AdnextError: whoever would run them is not there, or refuses.
+        """
+        ...
+
     def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
         """Run tasks, each until it has ended well.
 

@@ -189,6 +189,9 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
         if job.device == "cpu" and (request.num_gpus > 1 or started_by_torchrun()):
             raise SettingsError(f"{request.trainer} is nnU-Net's own, which trains in several processes on GPUs only")
         _refuse_people_for_segmentation(job)
+    executor = _executor(job)
+    if executor is not None:
+        executor.check()
     _refuse_other_data(job)
     if is_labelled and not request.resume and not request.only_validate:
         _refuse_absent_classes(job, trainer)
@@ -208,7 +211,6 @@ def _run(job: _Job, tell: Tell, show_scores: Callable[[evaluate.Result], None] |
         )
     if (request.seeds or 1) > 1 and not is_ours:
         raise SettingsError(f"--seeds: {request.trainer} takes no seed; use one of AD-NeXt's trainers")
-    executor = _executor(job)
     if executor is not None:
         further = _train_at_once(job, executor, tell)
     else:

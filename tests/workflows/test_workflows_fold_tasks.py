@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from adnext_plugin import dask_cluster
 from adnext_plugin.cli import train
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.training.weights import read_checkpoint
@@ -157,6 +158,29 @@ def test_what_sbatch_refuses_is_one_line_with_what_it_says(tmp_path: Path, slurm
         assert len(str(caught.value).splitlines()) == 1
     assert capfd.readouterr().err == ""
     executor_of("slurm:partition=gpu", tmp_path / "jobs").check()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--executor", "slurm:partition=moon"], "invalid partition specified"),
+        (["--executor", "dask://127.0.0.1:9"], "no Dask scheduler answers"),
+        (["--executor", ""], "give local:N, slurm, dask"),
+        (["--gpus", "7"], "--gpus 7: torch sees"),
+    ],
+)
+def test_what_cannot_train_is_refused_before_a_run_is_looked_at_or_set_aside(
+    toy, slurm, monkeypatch, capsys, options: list[str], said: str
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    monkeypatch.setattr(dask_cluster, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(training, "refuse_what_leaks", lambda *_, **__: pytest.fail("the audit came first"))
+    fold = toy.results / "Dataset301_Toy" / "ADNeXtTrainer_T__ADNeXtPlans__3d_fullres" / "fold_0"
+    fold.mkdir(parents=True)
+    (fold / "checkpoint_final.pth").write_bytes(b"finished")
+    assert train.main(["301", "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "--restart", *options]) == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in fold.iterdir()] == ["checkpoint_final.pth"]
 
 
 def test_executors_and_gpus_that_do_not_exist_are_refused(tmp_path: Path, monkeypatch) -> None:
