@@ -13,11 +13,13 @@ from adnext_plugin.cli.command import command
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train the fold of a request, given as JSON."""
+    from adnext_plugin.workflows.fold_tasks import DEVICE
     from adnext_plugin.workflows.train import Request, train_fold
 
     (text,) = argv or ()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    train_fold(Request(**json.loads(text)), tell=print)
+    device = train_fold(Request(**json.loads(text)), tell=print)
+    print(f"{DEVICE}{device}", file=sys.stderr)
     return 0
 
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.names import names_in, whole_number
 from adnext_plugin.workflows.fold_tasks import (
     MOST_TRIES,
+    Done,
     Executor,
     FoldTask,
     TaskProcess,
@@ -59,6 +60,12 @@ def executor_of(name: str, logs: Path) -> Executor:
             raise SettingsError(f"--executor {name} needs submitit: pip install 'adnext_plugin[slurm]'")
         return BatchFolds(SLURM, options, logs)
     raise SettingsError(f"--executor {name}: give local:N, slurm, dask, or dask://HOST:PORT of a scheduler")
+
+
+def trains_elsewhere(name: str) -> bool:
+    """Whether an executor trains on machines whose devices cannot be seen from here."""
+    kind = name.partition(":")[0]
+    return kind == SLURM or (kind == DASK and name != DASK)
 
 
 def folds_on_gpus(gpus: Sequence[str], there_are: int) -> Executor:
@@ -113,7 +120,7 @@ class LocalFolds:
     def check(self) -> None:
         """As `Executor` says: this machine is there."""
 
-    def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
+    def run(self, tasks: Sequence[FoldTask], done: Done) -> None:
         """As `Executor` says; when a task fails, those that run are ended, and go on with the next command."""
         running, free = _Running(), list(self._places)
         with ThreadPoolExecutor(len(self._places)) as pool:
@@ -137,7 +144,7 @@ class LocalFolds:
         task: FoldTask,
         running: _Running,
         free: list[Mapping[str, str]],
-        done: Callable[[FoldTask], None],
+        done: Done,
     ) -> None:
         with running.lock:
             place = free.pop()
@@ -149,7 +156,7 @@ class LocalFolds:
                     process = TaskProcess(task, place)
                     running.processes.add(process)
                 if process.is_finished():
-                    done(task)
+                    done(task, process.device)
                     return
                 with running.lock:
                     running.processes.discard(process)
@@ -177,18 +184,19 @@ class DaskFolds:
             with open_cluster(self._name, 1):
                 pass
 
-    def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
+    def run(self, tasks: Sequence[FoldTask], done: Done) -> None:
         """As `Executor` says."""
         workers = max(1, min(len(tasks), usable_cpus()))
         with open_cluster(self._name, workers) as cluster:
             share = shares_of_machine(workers)[0] if cluster.is_local else {}
             arguments = [(task, share) for task in tasks]
-            for index, problem in cluster.each(_problem_of, arguments, workers):
-                if isinstance(problem, AdnextError):  # workers died of it
-                    raise AdnextError(killed_too_often(tasks[index])) from problem
+            for index, outcome in cluster.each(_outcome_of, arguments, workers):
+                if isinstance(outcome, AdnextError):  # workers died of it
+                    raise AdnextError(killed_too_often(tasks[index])) from outcome
+                device, problem = outcome
                 if problem is not None:
                     raise AdnextError(problem)
-                done(tasks[index])
+                done(tasks[index], device)
 
 
 class BatchFolds:
@@ -203,7 +211,7 @@ class BatchFolds:
     def __init__(self, cluster: str, options: Mapping[str, str], logs: Path) -> None:
         self._cluster, self._options, self._logs = cluster, {"time": DAY_MINUTES, **options}, logs
 
-    def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
+    def run(self, tasks: Sequence[FoldTask], done: Done) -> None:
         """As `Executor` says; when a task fails, jobs of the others are cancelled, and go on with the next command."""
         executor = self._submitter()
         jobs: dict[Any, tuple[FoldTask, int]] = {}
@@ -214,9 +222,9 @@ class BatchFolds:
                 ended = [job for job in jobs if job.done()]
                 for job in ended:
                     task, tries = jobs.pop(job)
-                    problem = self._problem(job)
+                    device, problem = self._outcome(job)
                     if problem is None:
-                        done(task)
+                        done(task, device)
                     elif problem != KILLED:
                         raise AdnextError(problem)
                     elif tries == MOST_TRIES:
@@ -269,7 +277,7 @@ class BatchFolds:
         what = "; ".join(filter(None, lines)) or "it gave no reason"
         return SettingsError(f"--executor {self._cluster}: sbatch refuses a job with {options}: {what}")
 
-    def _problem(self, job: Any) -> str | None:
+    def _outcome(self, job: Any) -> tuple[str, str | None]:
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
         try:
@@ -277,7 +285,7 @@ class BatchFolds:
         except FailedJobError:
             raise
         except UncompletedJobError:
-            return KILLED
+            return "", KILLED
 
 
 class BatchJob:
@@ -290,9 +298,13 @@ class BatchJob:
     def __init__(self, task: FoldTask) -> None:
         self._task = task
 
-    def __call__(self) -> str | None:
-        """Train the fold; what is to be mended, if anything."""
-        return _problem_of((self._task, {}))
+    def __call__(self) -> tuple[str, str | None]:
+        """Train the fold; on what it was trained, and what is to be mended, if anything."""
+        from submitit.core.logger import get_logger
+
+        device, problem = _outcome_of((self._task, {}))
+        get_logger().info(f"{self._task.name}: {problem or f'trained on {device}'}")
+        return device, problem
 
     def checkpoint(self) -> Any:
         """What is queued again: the same, which goes on from what has been saved."""
@@ -301,14 +313,13 @@ class BatchJob:
         return DelayedSubmission(self)
 
 
-def _problem_of(argument: tuple[FoldTask, Mapping[str, str]]) -> str | None:
-    """Train a fold, and say what is to be mended; called on another machine."""
+def _outcome_of(argument: tuple[FoldTask, Mapping[str, str]]) -> tuple[str, str | None]:
+    """Train a fold; on what it was trained, and what is to be mended. Called on another machine."""
     task, variables = argument
     try:
-        run_task(task, variables)
+        return run_task(task, variables), None
     except AdnextError as error:
-        return str(error)
-    return None
+        return "", str(error)
 
 
 def _options(name: str, text: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ MOST_TRIES = 3  # of a fold, if it is killed each time
 PASSED_ON = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "ADNEXT_SETTINGS", "ADNEXT_LOGGERS")
 # what torchrun tells its processes of their group, which a fold's own process does not belong to
 OF_TORCHRUN = re.compile("TORCHELASTIC_.*|((LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE))|ROLE_NAME|MASTER_ADDR|MASTER_PORT")
+DEVICE = "device: "  # begins the line in which the process says what it trained on
 MENDABLE = 2  # exit code of a command that said in one line what to mend
 SECONDS_TO_END = 30
 KILLED = 9  # SIGKILL, which Windows does not have
@@ -47,6 +48,9 @@ class FoldTask:
         return cls(name=name, request=dict(request), variables=here | folders)
 
 
+Done = Callable[[FoldTask, str], None]  # is told of a task that has ended well, and what it was trained on
+
+
 class Executor(Protocol):
     """What tasks are run on."""
 
@@ -58,12 +62,12 @@ class Executor(Protocol):
         """
         ...
 
-    def run(self, tasks: Sequence[FoldTask], done: Callable[[FoldTask], None]) -> None:
+    def run(self, tasks: Sequence[FoldTask], done: Done) -> None:
         """Run tasks, each until it has ended well.
 
         Args:
             tasks: in the order in which they are begun.
-            done: is told of each that has ended well.
+            done: is told of each that has ended well, and of its device.
 
         Raises:
             AdnextError: a task said what to mend, or was killed too often.
@@ -80,6 +84,7 @@ class TaskProcess:
     """
 
     def __init__(self, task: FoldTask, variables: Mapping[str, str]) -> None:
+        self.device = ""  # is known in the end
         self._task = task
         self._process = subprocess.Popen(
             [sys.executable, "-m", task.module, json.dumps(dict(task.request))],
@@ -99,6 +104,7 @@ class TaskProcess:
         assert self._process.stderr is not None
         lines = self._process.stderr.read().strip().splitlines()  # and not `communicate`, which closes its stdin
         code = self._process.wait()
+        self.device = next((line.removeprefix(DEVICE) for line in lines if line.startswith(DEVICE)), "")
         if code == MENDABLE:
             said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
             raise AdnextError(f"{self._task.name}: {(said or lines or ['it said nothing'])[-1]}")
@@ -121,8 +127,11 @@ def _without_torchruns(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if not OF_TORCHRUN.fullmatch(name)}
 
 
-def run_task(task: FoldTask, variables: Mapping[str, str] | None = None) -> None:
+def run_task(task: FoldTask, variables: Mapping[str, str] | None = None) -> str:
     """Train a fold in a process, and again where that is killed.
+
+    Returns:
+        What it was trained on.
 
     Raises:
         AdnextError: what the process said is to be mended, or it was killed too often.
@@ -131,7 +140,7 @@ def run_task(task: FoldTask, variables: Mapping[str, str] | None = None) -> None
         process = TaskProcess(task, variables or {})
         try:
             if process.is_finished():
-                return
+                return process.device
         finally:
             process.end()
     raise AdnextError(killed_too_often(task))

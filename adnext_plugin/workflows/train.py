@@ -54,7 +54,8 @@ class Request(RunRequest):
     a run with others is set aside. `resume`: go on in any case, with the settings that the run began with and changes
     that `settings` make to epochs and judging. `restart`: set aside whatever is there and begin anew. `only_validate`:
     predict the held-out part of a finished run. `device`: cpu, cuda or mps; None for a GPU where there is one. `gpus`:
-    with "cv", train a fold at a time on each of them; `executor`: several at once elsewhere, as `executor_of` says.
+    with "cv", train a fold at a time on each of them; `executor`: several at once elsewhere, as `executor_of` says, on
+    this machine's processors unless `device` says otherwise.
     `loggers`: tensorboard, mlflow, wandb; beside those of the environment.
     """
 
@@ -106,7 +107,7 @@ class _Job:
     request: Request
     dataset_folder: Path
     folds: tuple[Fold, ...]
-    device: str
+    device: str  # "" where another machine trains, which chooses its own
     overrides: Mapping[str, Any]
 
     @property
@@ -236,17 +237,27 @@ def _refuse_loggers(request: Request) -> None:
         )
 
 
-def train_fold(request: Request, tell: Tell = say_nothing) -> None:
+def train_fold(request: Request, tell: Tell = say_nothing) -> str:
     """Train one fold in the environment that `train` has made, and leave to it what is of the whole run.
 
     Args:
         request: whose fold is a number.
         tell: is told how far the fold is.
+
+    Returns:
+        What it was trained on.
+
+    Raises:
+        SettingsError: the device that was asked for, or so many GPUs, are not on this machine.
     """
+    import torch
+
     job = _look_up(request)
+    require_processes(request.num_gpus, job.device)
     trainer = find_trainer(request.trainer)
     is_ours, _ = check_settings(trainer, job.overrides)
     _train_folds(job, trainer if is_ours else None, tell)
+    return f"cuda, {torch.cuda.get_device_name()}" if job.device == "cuda" else job.device
 
 
 def _train_in_turn(job: _Job, trainer: type | None, tell: Tell) -> dict[int, RunFolder]:
@@ -277,7 +288,13 @@ def _executor(job: _Job) -> "Executor | None":
 def _train_at_once(job: _Job, executor: "Executor", tell: Tell) -> dict[int, RunFolder]:
     """All folds at once, then all folds of all further seeds: the first run knows what those have in common."""
     tell(f"{len(job.folds)} folds at once; each has its log in its own folder")
-    executor.run(_tasks(job, ""), lambda task: tell(f"{task.name} is finished"))
+    if job.device == "cuda" and not job.request.gpus:
+        tell("All of them share the first GPU; --gpus 0,1 instead of --executor gives each fold one of its own")
+
+    def done(task: "FoldTask", device: str) -> None:
+        tell(f"{task.name} is finished ({device})" if device else f"{task.name} is finished")
+
+    executor.run(_tasks(job, ""), done)
     further, tasks = {}, []
     for seed, variables in _further_seeds(job):
         with environment_with(**variables):
@@ -285,7 +302,7 @@ def _train_at_once(job: _Job, executor: "Executor", tell: Tell) -> dict[int, Run
             further[seed] = job.run
     if tasks:
         tell(f"The same cross-validation with {len(further)} further seeds")
-        executor.run(tasks, lambda task: tell(f"{task.name} is finished"))
+        executor.run(tasks, done)
     return further
 
 
@@ -309,6 +326,7 @@ def _tasks(job: _Job, which: str) -> "list[FoldTask]":
         gpus=(),
         executor=None,
         loggers=(),
+        device=job.device or request.device,
     )
     return [FoldTask.of(f"fold {fold}{which}", asdict(replace(alone, fold=fold))) for fold in job.folds]
 
@@ -361,8 +379,19 @@ def _look_up(request: Request) -> _Job:
     for first_weights in _files_of(overrides, folds):
         require_file(first_weights, "check -pretrained_weights")
     # the device comes last, as it takes torch, and torch takes seconds
-    device = choose_device(request.device)
+    device = _device(request)
     return _Job(request=request, dataset_folder=folder, folds=folds, device=device, overrides=overrides)
+
+
+def _device(request: Request) -> str:
+    if request.executor is None:
+        return choose_device(request.device)
+    from adnext_plugin.workflows.executors import trains_elsewhere
+
+    if trains_elsewhere(request.executor):
+        return ""
+    # folds at once would all take the first GPU, and each of them what is free there
+    return choose_device(request.device or "cpu")
 
 
 def _files_of(overrides: Mapping[str, Any], folds: Sequence[Fold]) -> dict[Path, list[Fold]]:

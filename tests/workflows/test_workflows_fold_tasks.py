@@ -78,7 +78,7 @@ def test_torchrun_and_folds_at_once_are_refused_before_anything_is_touched(monke
 def test_folds_at_once_have_a_place_each_and_all_are_done(tmp_path: Path) -> None:
     done: list[str] = []
     tasks = [_task(tmp_path, fold, seconds=0.3, is_killed=int(fold == 1)) for fold in range(5)]
-    LocalFolds([{"PLACE": "a"}, {"PLACE": "b"}]).run(tasks, lambda task: done.append(task.name))
+    LocalFolds([{"PLACE": "a"}, {"PLACE": "b"}]).run(tasks, lambda task, _: done.append(task.name))
     assert sorted(done) == [f"fold {fold}" for fold in range(5)] and _tries(tmp_path, 1) == 2
     found = [json.loads((tmp_path / f"{fold}.json").read_text()) for fold in range(5)]
     for place in ("a", "b"):
@@ -90,7 +90,7 @@ def test_folds_at_once_have_a_place_each_and_all_are_done(tmp_path: Path) -> Non
 def test_when_a_fold_fails_those_that_run_are_ended_and_no_other_begins(tmp_path: Path) -> None:
     tasks = [_task(tmp_path, 0, waits=True), _task(tmp_path, 1, mend="lower the rate"), _task(tmp_path, 2)]
     with pytest.raises(AdnextError, match=r"^fold 1: lower the rate$"):
-        LocalFolds([{}, {}]).run(tasks, lambda task: None)
+        LocalFolds([{}, {}]).run(tasks, lambda *_: None)
     assert not list(tmp_path.glob("*.json"))
 
 
@@ -99,10 +99,10 @@ def test_the_fold_of_a_dask_worker_that_was_killed_goes_to_another(tmp_path: Pat
     monkeypatch.setattr(executors, "usable_cpus", lambda: 2)
     done: list[str] = []
     tasks = [_task(tmp_path, fold, kills_caller=int(fold == 0)) for fold in range(3)]
-    executor_of("dask", tmp_path).run(tasks, lambda task: done.append(task.name))
+    executor_of("dask", tmp_path).run(tasks, lambda task, _: done.append(task.name))
     assert sorted(done) == ["fold 0", "fold 1", "fold 2"] and _tries(tmp_path, 0) == 2
     with pytest.raises(AdnextError, match=r"^fold 4: lower the rate$"):
-        executor_of("dask", tmp_path).run([_task(tmp_path, 4, mend="lower the rate")], lambda task: None)
+        executor_of("dask", tmp_path).run([_task(tmp_path, 4, mend="lower the rate")], lambda *_: None)
 
 
 def test_a_job_of_a_batch_system_that_was_killed_is_submitted_again(tmp_path: Path, monkeypatch) -> None:
@@ -110,10 +110,10 @@ def test_a_job_of_a_batch_system_that_was_killed_is_submitted_again(tmp_path: Pa
     monkeypatch.setattr(executors, "POLL_SECONDS", 0.1)
     done: list[str] = []
     batch = BatchFolds("local", {}, tmp_path / "jobs")
-    batch.run([_task(tmp_path, 0, kills_caller=1), _task(tmp_path, 1)], lambda task: done.append(task.name))
+    batch.run([_task(tmp_path, 0, kills_caller=1), _task(tmp_path, 1)], lambda task, _: done.append(task.name))
     assert sorted(done) == ["fold 0", "fold 1"] and _tries(tmp_path, 0) == 2
     with pytest.raises(AdnextError, match=r"^fold 2: lower the rate$"):
-        batch.run([_task(tmp_path, 2, mend="lower the rate")], lambda task: None)
+        batch.run([_task(tmp_path, 2, mend="lower the rate")], lambda *_: None)
 
 
 SBATCH = """#!/bin/sh
@@ -151,7 +151,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("options", REFUSALS)
 def test_what_sbatch_refuses_is_one_line_with_what_it_says(tmp_path: Path, slurm, capfd, options: str) -> None:
     batch = executor_of(f"slurm:{options}", tmp_path / "jobs")
-    for refused in (batch.check, lambda: batch.run([_task(tmp_path)], lambda task: None)):
+    for refused in (batch.check, lambda: batch.run([_task(tmp_path)], lambda *_: None)):
         with pytest.raises(SettingsError, match="sbatch refuses a job with") as caught:
             refused()
         assert options in str(caught.value) and str(caught.value).endswith(f": {REFUSALS[options]}")
@@ -181,6 +181,40 @@ def test_what_cannot_train_is_refused_before_a_run_is_looked_at_or_set_aside(
     assert train.main(["301", "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "--restart", *options]) == 2
     assert said in capsys.readouterr().err
     assert [path.name for path in fold.iterdir()] == ["checkpoint_final.pth"]
+
+
+def _tasks_of(monkeypatch, arguments: list[str], capsys) -> tuple[list[FoldTask], str]:
+    """Tasks that a command would have trained, and what it said."""
+    tasks: list[FoldTask] = []
+
+    def run(self, given, done) -> None:
+        tasks.extend(given)
+        for task in given:
+            done(task, "cuda, some GPU")
+
+    for kind in (LocalFolds, BatchFolds):
+        monkeypatch.setattr(kind, "run", run)
+    monkeypatch.setattr(training.evaluate, "evaluate", lambda *_: None)
+    assert train.main(["301", "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", *arguments]) == 0
+    return tasks, capsys.readouterr().out
+
+
+def test_the_machine_that_trains_a_job_is_the_one_that_must_have_the_device(toy, slurm, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for asked, passed_on in ((["-device", "cuda"], "cuda"), ([], None)):
+        tasks, said = _tasks_of(monkeypatch, [*asked, "--executor", "slurm:gpus=1", "--num-gpus", "2"], capsys)
+        assert {task.request["device"] for task in tasks} == {passed_on} and len(tasks) == 4
+        assert "fold 3 is finished (cuda, some GPU)" in said
+    with pytest.raises(AdnextError, match="fold 0: -device cuda: torch sees no GPU here"):
+        run_task(FoldTask.of("fold 0", {**tasks[0].request, "device": "cuda"}), {"CUDA_VISIBLE_DEVICES": ""})
+
+
+def test_local_folds_are_on_processors_unless_a_gpu_is_asked_for(toy, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for asked, passed_on in (([], "cpu"), (["-device", "cuda"], "cuda")):
+        tasks, said = _tasks_of(monkeypatch, [*asked, "--executor", "local:2"], capsys)
+        assert {task.request["device"] for task in tasks} == {passed_on}
+        assert ("--gpus 0,1 instead of --executor" in said) == (passed_on == "cuda")
 
 
 def test_executors_and_gpus_that_do_not_exist_are_refused(tmp_path: Path, monkeypatch) -> None:
@@ -247,7 +281,7 @@ def test_folds_at_once_one_of_them_killed_are_those_of_a_serial_run(trained, tmp
     assert train.main([*command, "--executor", "local:2"]) == 0
     killer.join()
     out = capsys.readouterr().out
-    assert len(killed) == 1 and all(f"fold {fold} is finished" in out for fold in FOLDS)
+    assert len(killed) == 1 and all(f"fold {fold} is finished (cpu)" in out for fold in FOLDS)
     for fold in FOLDS:
         one, other = (read_checkpoint(folder / f"fold_{fold}" / "checkpoint_best.pth") for folder in (run, serial))
         assert all(torch.equal(one["network_weights"][name], value) for name, value in other["network_weights"].items())
