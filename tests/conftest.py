@@ -14,7 +14,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
+from torch._subclasses import fake_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from adnext_plugin.batch import Batch
 from adnext_plugin.cli import export, import_dataset, plan_and_preprocess, train
@@ -246,6 +249,25 @@ class CountedOperations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.counts[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses what a GPU refuses, and what a GPU waits for: tensors of two devices in one operation."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+        # a number may come from the CPU
+        devices = {one.device.type for one in tensors if one.dim() or "copy" in func.overloadpacket.__name__}
+        assert len(devices) < 2, f"{func} of {[(one.device.type, tuple(one.shape)) for one in tensors]}"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without data may claim to lie on a GPU."""
+    monkeypatch.setattr(fake_tensor, "init_gpu_context", lambda *_: None)
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
 
 
 @pytest.fixture

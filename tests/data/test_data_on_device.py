@@ -10,10 +10,8 @@ import torch
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from batchgeneratorsv2.transforms.noise.sharpen import SharpeningTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
-from conftest import CountedOperations
+from conftest import CountedOperations, OneDevice
 from monai.transforms import Compose, RandAffine, RandFlip, RandGaussianSharpen, RandScaleIntensity
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from adnext_plugin.batch import runs_on_device
 from adnext_plugin.data.augmentation import Augmentation
@@ -93,17 +91,6 @@ def test_a_form_reads_no_value_and_depends_on_its_seed_alone(name: str) -> None:
         assert not WAITS & set(reads.counts)
 
 
-class _OneDevice(TorchDispatchMode):
-    """Refuses what a GPU refuses, and what a GPU waits for: tensors of two devices in one operation."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
-        # a number may come from the CPU
-        devices = {one.device.type for one in tensors if one.dim() or "copy" in func.overloadpacket.__name__}
-        assert len(devices) < 2, f"{func} of {[(one.device.type, tuple(one.shape)) for one in tensors]}"
-        return func(*args, **(kwargs or {}))
-
-
 class _FieldsOfMeta:
     """Fields without values, of which no generator is needed."""
 
@@ -122,7 +109,7 @@ def test_an_augmentation_of_an_image_on_a_device_takes_place_there(name: str, mo
     for crop, channels in itertools.product((None, (10, 12, 12)), (1, 2)):
         change = Augmentation(name, crop or SIZE, crop)
         for seed in range(20):
-            with _OneDevice():
+            with OneDevice():
                 found = change(torch.empty(channels, *SIZE, device="meta"), seed)
             assert found.device.type == "meta" and found.shape == (channels, *(crop or SIZE))
 

@@ -77,6 +77,19 @@ def test_what_is_masked_has_no_influence_and_what_is_seen_has(name: str) -> None
         assert not torch.allclose(network(torch.where(seen, other, scan), visible), predicted)
 
 
+@pytest.mark.parametrize("token_voxels", [16, 32])
+def test_mae_knows_how_many_tokens_a_gpu_sees_without_asking_it(token_voxels: int) -> None:
+    options = MAEOptions(
+        decoder_width=24, decoder_mlp_width=32, decoder_depth=1, decoder_heads=2, token_voxels=token_voxels
+    )
+    size = (64, 64, 32)
+    network = build_mae(VIT, options, 1, size)
+    grid = token_grid(size, token_voxels)
+    visible = draw_visible(grid, options.mask_ratio, SEEDS)
+    seen = mask_voxels(visible, [edge // patch for edge, patch in zip(size, network.encoder.patch_voxels, strict=True)])
+    assert int(seen.sum()) == len(SEEDS) * network._visible_each
+
+
 def test_swin_sees_nothing_of_what_is_masked() -> None:
     torch.manual_seed(0)
     network = build_simmim(NetworkSettings(name="swin3d_t"), SimMIMOptions(), 1, (32, 32, 32)).eval()

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from conftest import CountedOperations
 from nnunetv2.run.run_training import get_trainer_from_args
 from torch import nn
-from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
@@ -24,14 +23,6 @@ from adnext_plugin.training.memory import GIB, kept_bytes, memory_line, needed_o
 
 SIZES = {"liu_cnn": 71, "polimi_cnn": 87, "resenc_l": 64}
 SMALL = {"stem": "convolutional", "head_norm": "batch", "init": "fan_in", "drop_path_rate": 0.0, "mirror": True}
-
-
-@pytest.fixture
-def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tensors without data may claim to lie on a GPU."""
-    monkeypatch.setattr(fake_tensor, "init_gpu_context", lambda *_: None)
-    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
 
 
 def _without_data(name: str, size: int, options: dict | None = None) -> nn.Module:

@@ -6,6 +6,7 @@
 Sources: Xie et al. 2022, CVPR (SimMIM); Dhinagar et al. 2023 (its use for brain scans); He et al. 2022, CVPR (MAE).
 """
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -21,7 +22,7 @@ from adnext_plugin.networks.layers.transformer import transformer_blocks
 from adnext_plugin.networks.token_encoder import TokenEncoder
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.pretraining.masked_tokens.options import MAEOptions, SimMIMOptions
-from adnext_plugin.pretraining.masks import join_patches, mask_voxels
+from adnext_plugin.pretraining.masks import join_patches, mask_voxels, positions_of, token_grid, visible_count
 
 LIGHT_WIDTH = 16  # of MONAI's ViTAutoEnc between its two transposed convolutions
 Size = tuple[int, int, int]
@@ -70,14 +71,17 @@ class MAE(nn.Module):
         channels: of the scans.
         grid: tokens along z, y and x.
         options: of the decoder.
+        visible_each: visible tokens that every scan has; says how many there are in a mask on a GPU, which is not
+            asked. Masks on the CPU may have any number.
     """
 
     key_to_encoder = "encoder"
     positions: torch.Tensor
 
-    def __init__(self, encoder: ViTEncoder, channels: int, grid: Size, options: MAEOptions) -> None:
+    def __init__(self, encoder: ViTEncoder, channels: int, grid: Size, options: MAEOptions, visible_each: int) -> None:
         super().__init__()
         self.encoder = encoder
+        self._visible_each = visible_each
         width = options.decoder_width
         self.bridge = nn.Linear(encoder.width, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
@@ -100,11 +104,14 @@ class MAE(nn.Module):
         """Scans (B, C, Z, Y, X) as they are predicted from their visible blocks (B, gz, gy, gx)."""
         tokens = self.encoder.patches(images_bczyx)
         batch, *grid, _ = tokens.shape
-        seen = mask_voxels(visible, grid).flatten(1)
+        is_seen = mask_voxels(visible, grid).flatten(1)
+        seen = positions_of(
+            is_seen, tokens.device, None if is_seen.device.type == "cpu" else batch * self._visible_each
+        )
         placed = self.encoder.place(tokens.flatten(1, 3))
         # every scan has as many visible tokens
         encoded = self.bridge(self.encoder.encode_tokens(placed[seen].view(batch, -1, placed.shape[-1])))
-        filled = self.mask_token.to(encoded.dtype).repeat(batch, seen.shape[1], 1)
+        filled = self.mask_token.to(encoded.dtype).repeat(batch, is_seen.shape[1], 1)
         filled[seen] = encoded.flatten(0, 1)
         x = filled + self.positions
         for block in self.blocks:
@@ -160,7 +167,9 @@ def build_mae(network: NetworkSettings, options: MAEOptions, in_channels: int, s
         )
     _require_fit(network.name, encoder, options.token_voxels, size_voxels)
     z, y, x = (edge // patch for edge, patch in zip(size_voxels, encoder.patch_voxels, strict=True))
-    return MAE(encoder, in_channels, (z, y, x), options)
+    blocks = math.prod(token_grid(size_voxels, options.token_voxels))
+    each = visible_count(blocks, options.mask_ratio) * (z * y * x // blocks)
+    return MAE(encoder, in_channels, (z, y, x), options, each)
 
 
 def _require_fit(name: str | None, encoder: TokenEncoder, token_voxels: int, size_voxels: Sequence[int]) -> None:
