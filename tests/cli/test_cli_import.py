@@ -1,6 +1,7 @@
 """`adnext_import` as users call it: good sources, and every kind of bad one."""
 
 import gzip
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -63,13 +64,14 @@ def test_a_dry_run_reports_and_writes_nothing(fresh, capsys) -> None:
 
 def _bids_tree(root: Path) -> Path:
     rows = ["participant_id\tage\tsex\tgroup"]
+    seeds = itertools.count()
     for index in range(6):
         name = f"sub-{index}"
         rows.append(f"{name}\t{'89+' if index == 1 else 60 + index}\t{'MF'[index % 2]}\t{['CN', 'AD'][index // 3]}")
         for session in ("ses-1", "ses-2") if index == 0 else ("ses-1",):
             for run in ("run-1", "run-2") if index == 2 else ("run-1",):
                 path = root / name / session / "anat" / f"{name}_{session}_{run}_T1w.nii.gz"
-                write_scan(path, toy_brain(hash((index, session, run)) % 1000, has_hole=False))
+                write_scan(path, toy_brain(next(seeds), has_hole=False))
     rows.append("sub-without\t70\tM\tCN")
     write_scan(root / "sub-stray" / "anat" / "sub-stray_T1w.nii.gz", toy_brain(2000, has_hole=False))
     (root / "participants.tsv").write_text("\n".join(rows) + "\n")
