@@ -24,10 +24,11 @@ from adnext_plugin.run_records import FoldSummary, write_summary
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.trainers.lifecycle import RunTrainer
-from adnext_plugin.trainers.processes import of_first_process, wait_for_all
+from adnext_plugin.trainers.processes import number_of_processes, of_first_process, wait_for_all
+from adnext_plugin.training.batch_norm import batch_norms
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.layer_rates import parameter_groups
-from adnext_plugin.training.memory import memory_line, needed_of_parts
+from adnext_plugin.training.memory import computing_again, memory_line, needed_of_parts
 from adnext_plugin.training.predictions import Predictions, write_predictions
 from adnext_plugin.training.task_kinds import TASK_KINDS, TaskKind
 
@@ -169,16 +170,31 @@ class ADNeXtTrainer(RunTrainer):
         shapes: list[tuple[int, ...]] = [(self.num_input_channels, *size)]
         if self.columns_told():
             shapes.append((len(self.columns_told()),))
-        precision = self.arithmetic.used
+        precision, network = self.arithmetic.used, self._plain_network()
+        again: list[int] = []
         try:
-            needed = needed_of_parts(self._plain_network(), shapes, precision, batch)
+            needed = needed_of_parts(network, shapes, precision, batch)
+            with computing_again(network) as count:
+                if count:
+                    again = needed_of_parts(network, shapes, precision, batch)
         except Exception as error:  # a network of somebody's own may need values; training goes on
             return f"How much memory a step needs cannot be estimated ({type(error).__name__})"
         voxels = "×".join(map(str, size))
         what = f"{self.plan.network.name}, batch {batch}, {voxels} voxels, {precision}"
         free_bytes, _ = torch.cuda.mem_get_info(self.device)
-        parts = min(self.settings.accumulate, len(needed))
-        return memory_line(what, needed[parts - 1 :], free_bytes, parts)
+        parts, smallest, most = min(self.settings.accumulate, len(needed)), 1, len(needed)
+        if batch_norms(network):
+            processes = number_of_processes()
+            # each part has a case in every process, and two cases or more in all
+            smallest, most = 2, max(parts, self._cases_of_batch // max(2, processes))
+        return memory_line(
+            what,
+            needed[parts - 1 : most],
+            free_bytes,
+            parts,
+            recomputed_bytes=again[parts - 1 : most],
+            smallest_part=smallest,
+        )
 
     def _stamps(self) -> tuple[str, ...]:
         """Those of the settings, and whether it is known whom the first weights have seen; of the first process."""

@@ -6,8 +6,8 @@ two moments of Adam come on top.
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from adnext_plugin.environment import environment_with
-from adnext_plugin.networks.recomputation import layers_watched
+from adnext_plugin.networks.recomputation import USE_CHECKPOINT, MayRecompute, layers_watched, recompute_in
 from adnext_plugin.settings import Precision
 from adnext_plugin.training.precision import HALF
 
@@ -68,23 +68,61 @@ def kept_bytes(network: nn.Module, inputs: Sequence[tuple[int, ...]], precision:
     return (sum(storage.nbytes() for storage in kept.values()) + max(inside)) // 2
 
 
-def memory_line(what: str, needed_bytes: Sequence[int], free_bytes: int, first_parts: int = 1) -> str:
+def memory_line(
+    what: str,
+    needed_bytes: Sequence[int],
+    free_bytes: int,
+    first_parts: int = 1,
+    *,
+    recomputed_bytes: Sequence[int] = (),
+    smallest_part: int = 1,
+) -> str:
     """What a step is estimated to need and what there is, with advice where it hardly fits.
 
     Args:
         what: network, batch, input and precision in words.
-        needed_bytes: of a batch in `first_parts` parts, and in one, two, ... more.
+        needed_bytes: of a batch in `first_parts` parts, and in one, two, ... more, as many as can be advised.
         free_bytes: of the GPU.
         first_parts: in which a batch goes through the network.
+        recomputed_bytes: the like with `recompute`; empty where the network cannot, or already does.
+        smallest_part: scans that a part must have, more than 1 of networks with batch norm: to them, parts are
+            another training.
     """
     line = f"{what}: about {needed_bytes[0] / GIB:.1f} GiB of the GPU's memory; {free_bytes / GIB:.1f} GiB are free"
     if needed_bytes[0] <= free_bytes:
         return line
-    numbered = enumerate(needed_bytes, start=first_parts)
-    fitting = next(((parts, needed) for parts, needed in numbered if needed <= free_bytes), None)
-    if fitting is None:
-        return f"WARNING: {line}. Not even one scan fits: take a smaller network or input"
-    return f"WARNING: {line}. It will hardly fit: --set accumulate={fitting[0]} needs {fitting[1] / GIB:.1f}"
+    again = "--set recompute=true"
+    ways = [
+        _in_parts("", needed_bytes, free_bytes, first_parts),
+        f"{again} needs {recomputed_bytes[0] / GIB:.1f}"
+        if recomputed_bytes and recomputed_bytes[0] <= free_bytes
+        else None,
+    ]
+    if ways == [None, None]:
+        ways = [_in_parts(f"{again} ", recomputed_bytes, free_bytes, first_parts)]
+    fitting = [way for way in ways if way is not None]
+    if not fitting:
+        least = "one scan fits" if smallest_part == 1 else f"a part of {smallest_part} scans fits"
+        return f"WARNING: {line}. Not even {least}: take a smaller network or input"
+    advice = ", or ".join(fitting)
+    if smallest_part > 1 and any("accumulate" in way for way in fitting):
+        advice += ". Its batch norm sees a part at a time, so that parts are another training than the whole batch"
+    return f"WARNING: {line}. It will hardly fit: {advice}"
+
+
+@contextmanager
+def computing_again(network: nn.Module) -> Iterator[int]:
+    """Let a network compute parts of itself again for a while; how many are asked to that did not do so before."""
+    names = {
+        module: "recompute" if isinstance(module, MayRecompute) else USE_CHECKPOINT for module in network.modules()
+    }
+    before = {module: getattr(module, name) for module, name in names.items() if hasattr(module, name)}
+    try:
+        recompute_in(network)
+        yield sum(not is_on for is_on in before.values())
+    finally:
+        for module, is_on in before.items():
+            setattr(module, names[module], is_on)
 
 
 def needed_of_parts(
@@ -95,6 +133,14 @@ def needed_of_parts(
     fixed = BYTES_OF_PARAMETER * sum(parameter.numel() for parameter in network.parameters())
     sizes = [math.ceil(batch_size / parts) for parts in range(1, batch_size + 1)]
     return [int(SCRATCH * (size * kept + fixed)) for size in sizes]
+
+
+def _in_parts(before: str, needed_bytes: Sequence[int], free_bytes: int, first_parts: int) -> str | None:
+    """The fewest parts that fit, as advice."""
+    for parts, needed in enumerate(needed_bytes, start=first_parts):
+        if needed <= free_bytes:
+            return f"{before}--set accumulate={parts} needs {needed / GIB:.1f}"
+    return None
 
 
 def _state(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -15,10 +15,11 @@ from adnext_plugin.environment import environment_with
 from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.kernels.choice import layers_by_shape, use_plans
 from adnext_plugin.networks.kernels.depthwise import default_plan
-from adnext_plugin.networks.recomputation import recompute_in
+from adnext_plugin.networks.recomputation import parts_computed_again, recompute_in
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.registry import NETWORKS, registered_names
+from adnext_plugin.trainers import labelled
 from adnext_plugin.training.memory import GIB, kept_bytes, memory_line, needed_of_parts
 
 SIZES = {"liu_cnn": 71, "polimi_cnn": 87, "resenc_l": 64}
@@ -105,6 +106,59 @@ def test_the_line_about_memory_advises_where_a_batch_does_not_fit() -> None:
     assert memory_line("mednext_v2, batch 4", needed, 79 * GIB) == said
     assert memory_line("x", needed, 24 * GIB).endswith("It will hardly fit: --set accumulate=4 needs 16.0")
     assert memory_line("x", needed, 10 * GIB).endswith("Not even one scan fits: take a smaller network or input")
+
+
+def test_the_line_about_memory_advises_what_a_network_can() -> None:
+    needed, again = [58 * GIB, 30 * GIB], [20 * GIB, 12 * GIB]
+    both = "--set accumulate=2 needs 30.0, or --set recompute=true needs 20.0"
+    assert memory_line("x", needed, 40 * GIB, recomputed_bytes=again).endswith(f"It will hardly fit: {both}")
+    alone = memory_line("x", needed, 24 * GIB, recomputed_bytes=again)
+    assert alone.endswith("It will hardly fit: --set recompute=true needs 20.0")
+    together = memory_line("x", needed, 15 * GIB, recomputed_bytes=again)
+    assert together.endswith("It will hardly fit: --set recompute=true --set accumulate=2 needs 12.0")
+    of_parts = memory_line("x", needed, 40 * GIB, smallest_part=2)
+    assert of_parts.endswith("so that parts are another training than the whole batch") and "batch norm" in of_parts
+    none = memory_line("x", needed, 10 * GIB, smallest_part=2)
+    assert none.endswith("Not even a part of 2 scans fits: take a smaller network or input")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "said"),
+    [
+        ("ADNeXtTrainer_T_Small", 2, "parts are another training"),
+        ("ADNeXtTrainer_T", 4, "--set recompute=true needs"),
+    ],
+)
+def test_a_run_is_advised_what_its_network_can(toy, fake_gpu, monkeypatch, name: str, parts: int, said: str) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_dir()))
+    monkeypatch.setenv("ADNEXT_SETTINGS", json.dumps({"batch_size": 4}))
+    trainer = get_trainer_from_args("Dataset301_Toy", "3d_fullres", 0, name, "ADNeXtPlans", False, torch.device("cpu"))
+    trainer.initialize()
+    trainer.device = torch.device("cuda")
+    heard: list[str] = []
+    told: list[int] = []
+
+    def line(what, needed, free, first, *, recomputed_bytes, smallest_part):
+        told.append(len(needed))
+        assert len(recomputed_bytes) == len(needed) and recomputed_bytes[0] < needed[0]
+        fitting = recomputed_bytes[0] if name.endswith("T") else needed[-1]
+        heard.append(
+            memory_line(
+                what,
+                needed,
+                fitting,
+                first,
+                recomputed_bytes=recomputed_bytes,
+                smallest_part=smallest_part,
+            )
+        )
+        return heard[-1]
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (0, 80 * GIB))
+    monkeypatch.setattr(labelled, "memory_line", line)
+    trainer.about_run()
+    assert told == [parts] and said in heard[0]
+    assert not parts_computed_again(trainer.network)
 
 
 def test_a_run_on_a_gpu_says_first_what_memory_it_will_need(toy, fake_gpu, monkeypatch) -> None:
