@@ -14,6 +14,7 @@ from adnext_plugin.cli.runs import (
     read_settings,
     recommended,
 )
+from adnext_plugin.errors import SettingsError
 from adnext_plugin.names import names_in
 from adnext_plugin.paths import FAST_FOLDER
 from adnext_plugin.settings import FAST_EPOCHS, FAST_SUBJECTS
@@ -191,7 +192,7 @@ def _request(arguments: Namespace) -> Request:
         seeds=getattr(arguments, "seeds", None),
         device=arguments.device,
         num_gpus=arguments.num_gpus,
-        gpus=names_in(getattr(arguments, "gpus", None) or ""),
+        gpus=_gpus(getattr(arguments, "gpus", None)),
         executor=getattr(arguments, "executor", None),
         loggers=tuple(arguments.logger),
         resume=arguments.resume,
@@ -200,6 +201,13 @@ def _request(arguments: Namespace) -> Request:
         validate_best=arguments.val_best,
         disable_checkpointing=arguments.disable_checkpointing,
     )
+
+
+def _gpus(text: str | None) -> tuple[str, ...]:
+    names = names_in(text or "")
+    if text is not None and not names:
+        raise SettingsError(f"--gpus {text!r} names no GPU; give their numbers, e.g. --gpus 0,1, or leave it out")
+    return names
 
 
 def _settings(arguments: Namespace) -> dict[str, Any]:

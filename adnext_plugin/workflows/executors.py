@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adnext_plugin.dask_cluster import open_cluster, require_dask
+from adnext_plugin.dask_cluster import SCHEME, open_cluster, require_dask
 from adnext_plugin.environment import FOLDS_AT_ONCE, usable_cpus
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.names import names_in, whole_number
@@ -51,7 +51,7 @@ def executor_of(name: str, logs: Path) -> Executor:
         if not count:
             raise SettingsError(f"--executor {name}: say how many folds at once, e.g. local:2")
         return LocalFolds(shares_of_machine(count))
-    if kind == DASK:
+    if name == DASK or name.removeprefix(SCHEME) not in ("", name):
         require_dask(name)  # before anything is begun or set aside
         return DaskFolds(name)
     if kind == SLURM:
@@ -117,6 +117,11 @@ class LocalFolds:
     def __init__(self, places: Sequence[Mapping[str, str]]) -> None:
         self._places = list(places)
 
+    @property
+    def manner(self) -> str:
+        """As `Executor` says."""
+        return f"{len(self._places)} at a time on this machine"
+
     def check(self) -> None:
         """As `Executor` says: this machine is there."""
 
@@ -178,6 +183,11 @@ class DaskFolds:
     def __init__(self, name: str) -> None:
         self._name = name
 
+    @property
+    def manner(self) -> str:
+        """As `Executor` says."""
+        return "on a Dask cluster"
+
     def check(self) -> None:
         """As `Executor` says; one's own cluster has to answer, and to have a worker."""
         if self._name != DASK:
@@ -210,6 +220,11 @@ class BatchFolds:
 
     def __init__(self, cluster: str, options: Mapping[str, str], logs: Path) -> None:
         self._cluster, self._options, self._logs = cluster, {"time": DAY_MINUTES, **options}, logs
+
+    @property
+    def manner(self) -> str:
+        """As `Executor` says."""
+        return f"each as a job of {self._cluster}"
 
     def run(self, tasks: Sequence[FoldTask], done: Done) -> None:
         """As `Executor` says; when a task fails, jobs of the others are cancelled, and go on with the next command."""

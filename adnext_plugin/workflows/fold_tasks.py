@@ -54,6 +54,11 @@ Done = Callable[[FoldTask, str], None]  # is told of a task that has ended well,
 class Executor(Protocol):
     """What tasks are run on."""
 
+    @property
+    def manner(self) -> str:
+        """How many at once or where, to follow a number of folds."""
+        ...
+
     def check(self) -> None:
         """Make sure that tasks can be run, before anything is looked at or set aside for them.
 

@@ -287,7 +287,7 @@ def _executor(job: _Job) -> "Executor | None":
 
 def _train_at_once(job: _Job, executor: "Executor", tell: Tell) -> dict[int, RunFolder]:
     """All folds at once, then all folds of all further seeds: the first run knows what those have in common."""
-    tell(f"{len(job.folds)} folds at once; each has its log in its own folder")
+    tell(f"{len(job.folds)} folds, {executor.manner}; each has its log in its own folder")
     if job.device == "cuda" and not job.request.gpus:
         tell("All of them share the first GPU; --gpus 0,1 instead of --executor gives each fold one of its own")
 

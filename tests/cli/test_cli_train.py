@@ -34,6 +34,10 @@ TINY = ["-tr", "ADNeXtTrainer_T", "-device", "cpu"]
         ([*DATASET, "0", *TINY, "-pretrained_weights", "absent.pth"], "absent.pth does not exist"),
         ([*DATASET, "0", *TINY, "--c", "--val"], "give one of them"),
         ([*DATASET, "0", *TINY, "--seeds", "3"], "'cv' instead of a fold"),
+        ([*DATASET, "cv", *TINY, "--gpus", ""], "--gpus '' names no GPU; give their numbers"),
+        ([*DATASET, "cv", *TINY, "--gpus", " , "], "names no GPU"),
+        ([*DATASET, "cv", *TINY, "--executor", "dask://"], "--executor dask://: give local:N, slurm, dask, or dask://"),
+        ([*DATASET, "cv", *TINY, "--executor", "dask:8786"], "--executor dask:8786: give local:N"),
         ([*DATASET, "0", *TINY, "--val"], "has no checkpoint_final.pth"),
         (
             [*DATASET, "0", "-tr", "nnUNetTrainer", "-device", "cpu"],

@@ -204,7 +204,7 @@ def test_the_machine_that_trains_a_job_is_the_one_that_must_have_the_device(toy,
     for asked, passed_on in ((["-device", "cuda"], "cuda"), ([], None)):
         tasks, said = _tasks_of(monkeypatch, [*asked, "--executor", "slurm:gpus=1", "--num-gpus", "2"], capsys)
         assert {task.request["device"] for task in tasks} == {passed_on} and len(tasks) == 4
-        assert "fold 3 is finished (cuda, some GPU)" in said
+        assert "4 folds, each as a job of slurm" in said and "fold 3 is finished (cuda, some GPU)" in said
     with pytest.raises(AdnextError, match="fold 0: -device cuda: torch sees no GPU here"):
         run_task(FoldTask.of("fold 0", {**tasks[0].request, "device": "cuda"}), {"CUDA_VISIBLE_DEVICES": ""})
 
@@ -214,6 +214,7 @@ def test_local_folds_are_on_processors_unless_a_gpu_is_asked_for(toy, monkeypatc
     for asked, passed_on in (([], "cpu"), (["-device", "cuda"], "cuda")):
         tasks, said = _tasks_of(monkeypatch, [*asked, "--executor", "local:2"], capsys)
         assert {task.request["device"] for task in tasks} == {passed_on}
+        assert "4 folds, 2 at a time on this machine; each has its log in its own folder" in said
         assert ("--gpus 0,1 instead of --executor" in said) == (passed_on == "cuda")
 
 
