@@ -265,7 +265,7 @@ def test_adnext_predict_names_the_command_that_segments(trained: Blobs, tmp_path
 
 
 def test_nnunets_own_loader_takes_an_encoder_over_and_the_trainer_notices(blobs: Blobs, tmp_path: Path) -> None:
-    trainer = _made()
+    trainer = _made(fold=3)  # of which nothing has been trained that would be set aside
     maybe_load_checkpoint(trainer, False, False, str(blobs.folder / "amaes.pth"))
     saved = torch.load(blobs.folder / "amaes.pth", weights_only=True)["network_weights"]
     for name, tensor in trainer.network.state_dict().items():
