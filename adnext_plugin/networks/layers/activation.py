@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from adnext_plugin.networks.kernels.response_norm import gelu_response_norm
 from adnext_plugin.networks.kernels.triton_here import usable, wanted
-from adnext_plugin.networks.layers.folded_response import FoldedResponse
+from adnext_plugin.networks.layers.folded_response import FoldedResponse, gelu_into
 from adnext_plugin.networks.layers.norms import GlobalResponseNorm
 from adnext_plugin.networks.layers.patch_counts import PatchCounts
 from adnext_plugin.networks.layers.pieces import pieces_of, samples_of
@@ -95,11 +95,7 @@ class _GeluResponseNormFunction(torch.autograd.Function):
         out = torch.empty_like(x)
         norm = torch.empty(len(sizes), x.shape[-1], dtype=x.dtype)
         for sample, (source, target) in enumerate(zip(samples_of(x, sizes), samples_of(out, sizes), strict=True)):
-            squares = torch.zeros_like(norm[sample])
-            for part in pieces_of(source):
-                torch.ops.aten.gelu.out(source[part], out=target[part])
-                squares += target[part].square().sum(dim=0)
-            norm[sample] = squares.sqrt()
+            norm[sample] = gelu_into(source, target)
             scale = 1 + gamma * relative_response(norm[sample], eps)
             for part in pieces_of(source):
                 torch.addcmul(beta, target[part], scale, out=target[part])

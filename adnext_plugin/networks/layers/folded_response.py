@@ -17,6 +17,15 @@ from adnext_plugin.networks.layers.pieces import pieces_of, samples_of
 from adnext_plugin.networks.layers.relative_response import gradient_through_norm, relative_response
 
 
+def gelu_into(source_nc: torch.Tensor, into_nc: torch.Tensor) -> torch.Tensor:
+    """Write GELU of a sample's tokens into others of the size; its norm over the tokens, (C,)."""
+    squares = source_nc.new_zeros(source_nc.shape[1])
+    for part in pieces_of(source_nc):
+        torch.ops.aten.gelu.out(source_nc[part], out=into_nc[part])
+        squares += into_nc[part].square().sum(dim=0)
+    return squares.sqrt()
+
+
 class FoldedResponse(torch.autograd.Function):
     """Of tokens (N, Z, Y, X, C) on a CPU, in pieces that stay in its cache; `sizes` as `samples_of` takes them."""
 
@@ -38,11 +47,7 @@ class FoldedResponse(torch.autograd.Function):
         shift = torch.addmv(bias, weight, beta)
         samples = zip(*[samples_of(tensor, sizes) for tensor in (x, activated, out)], strict=True)
         for sample, (source, kept, result) in enumerate(samples):
-            squares = torch.zeros_like(norm[sample])
-            for part in pieces_of(source):
-                torch.ops.aten.gelu.out(source[part], out=kept[part])
-                squares += kept[part].square().sum(dim=0)
-            norm[sample] = squares.sqrt()
+            norm[sample] = gelu_into(source, kept)
             scale = 1 + gamma * relative_response(norm[sample], eps)
             torch.addmm(shift, kept, (weight * scale).T, out=result)
         ctx.save_for_backward(x, activated, gamma, beta, norm, weight)
