@@ -41,11 +41,11 @@ class FoldTask:
     module: str = MODULE
 
     @classmethod
-    def of(cls, name: str, request: Mapping[str, Any]) -> "FoldTask":
-        """A task in the environment of now, which another machine need not have."""
+    def of(cls, name: str, request: Mapping[str, Any], further: Mapping[str, str] | None = None) -> "FoldTask":
+        """A task in the environment of now, which another machine need not have, with `further` variables."""
         here = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         folders = {name: str(Path(value).absolute()) for name, value in here.items() if name.startswith("nnUNet_")}
-        return cls(name=name, request=dict(request), variables=here | folders)
+        return cls(name=name, request=dict(request), variables={**here, **folders, **(further or {})})
 
 
 Done = Callable[[FoldTask, str], None]  # is told of a task that has ended well, and what it was trained on

@@ -4,6 +4,7 @@ Pre-training is the same with a trainer that needs no labels.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -41,6 +42,8 @@ from adnext_plugin.workflows.trainer_lookup import check_settings, find_trainer,
 
 if TYPE_CHECKING:
     from adnext_plugin.workflows.fold_tasks import Executor, FoldTask
+
+EARLIER = "ADNEXT_EARLIER_STATES"  # tells a fold's process the states that a restart is to set aside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +256,11 @@ def train_fold(request: Request, tell: Tell = say_nothing) -> str:
     import torch
 
     job = _look_up(request)
+    if request.restart and EARLIER in os.environ:
+        # once: where none of the states is there any more that a restart was asked for, a fold that was killed goes on
+        earlier = json.loads(os.environ[EARLIER])
+        is_there = any(state in earlier for state in _states(job, job.folds[0]))
+        job = replace(job, request=replace(request, restart=is_there))
     require_processes(request.num_gpus, job.device)
     trainer = find_trainer(request.trainer)
     is_ours, _ = check_settings(trainer, job.overrides)
@@ -310,16 +318,10 @@ def _tasks(job: _Job, which: str) -> "list[FoldTask]":
     from adnext_plugin.workflows.fold_tasks import FoldTask
 
     request = job.request
-    if request.restart:  # once: a fold that is killed is to go on
-        from adnext_plugin.training.checkpoints import set_earlier_run_aside
-
-        for fold in job.folds:
-            set_earlier_run_aside(job.run.fold(fold).path)
     # settings, which hold the first weights by now, come through the environment
     alone = replace(
         request,
         fold=0,
-        restart=False,
         settings={},
         pretrained_weights=None,
         seeds=None,
@@ -328,7 +330,20 @@ def _tasks(job: _Job, which: str) -> "list[FoldTask]":
         loggers=(),
         device=job.device or request.device,
     )
-    return [FoldTask.of(f"fold {fold}{which}", asdict(replace(alone, fold=fold))) for fold in job.folds]
+    return [
+        FoldTask.of(
+            f"fold {fold}{which}",
+            asdict(replace(alone, fold=fold)),
+            {EARLIER: json.dumps(_states(job, fold))} if request.restart else {},
+        )
+        for fold in job.folds
+    ]
+
+
+def _states(job: _Job, fold: Fold) -> list[list[int]]:
+    """What tells the states of a fold from those that take their places, on any machine that sees the folder."""
+    found = [path.stat() for path in sorted(job.run.fold(fold).path.glob("checkpoint_*.pth"))]
+    return [[status.st_size, status.st_mtime_ns] for status in found]
 
 
 def _refuse_other_data(job: _Job) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -183,6 +184,20 @@ def test_what_cannot_train_is_refused_before_a_run_is_looked_at_or_set_aside(
     assert [path.name for path in fold.iterdir()] == ["checkpoint_final.pth"]
 
 
+def test_a_fold_that_its_process_refuses_to_begin_anew_is_left_as_it_was(
+    trained, tmp_path, monkeypatch, capsys
+) -> None:
+    fold = trained.run / "fold_0"
+    monkeypatch.setattr(training, "_folds", lambda *_: (0,))
+    before = {path.relative_to(fold) for path in fold.rglob("*.pth")}
+    weights = tmp_path / "of_another_network.pth"
+    torch.save({"network_weights": {"other.weight": torch.zeros(3)}}, weights)
+    words = ["301", "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", "-pretrained_weights", str(weights)]
+    assert train.main([*words, "--skip-audit", "no people", "--executor", "local:1", "--restart"]) == 2
+    assert "error: fold 0: " in capsys.readouterr().err
+    assert {path.relative_to(fold) for path in fold.rglob("*.pth")} == before and before
+
+
 def _tasks_of(monkeypatch, arguments: list[str], capsys) -> tuple[list[FoldTask], str]:
     """Tasks that a command would have trained, and what it said."""
     tasks: list[FoldTask] = []
@@ -248,7 +263,7 @@ def test_executors_and_gpus_that_do_not_exist_are_refused(tmp_path: Path, monkey
 
 
 def _kill_one_that_trains(run: Path, killed: list[int]) -> None:
-    """Kill the first process that has begun to train its fold."""
+    """Kill the first process that has set an earlier run aside and begun to train its fold."""
     end = time.monotonic() + 120
     while not killed and time.monotonic() < end:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -258,14 +273,18 @@ def _kill_one_that_trains(run: Path, killed: list[int]) -> None:
                 continue
             if b"adnext_plugin.cli.fold_task" in words:
                 request = json.loads(words[words.index(b"adnext_plugin.cli.fold_task") + 1])
-                if (run / f"fold_{request['fold']}" / "run.json").is_file() and request["dataset"] == "301":
+                fold = run / f"fold_{request['fold']}"
+                has_begun = (fold / "run.json").is_file() and list(fold.glob("earlier_run_*/checkpoint_best.pth"))
+                if has_begun and request["dataset"] == "301":
                     os.kill(int(path.parent.name), signal.SIGKILL)
                     killed.append(request["fold"])
                     return
         time.sleep(0.02)
 
 
-def test_folds_at_once_one_of_them_killed_are_those_of_a_serial_run(trained, tmp_path, monkeypatch, capsys) -> None:
+def test_folds_begun_anew_at_once_one_of_them_killed_are_those_of_a_serial_run(
+    trained, tmp_path, monkeypatch, capsys
+) -> None:
     serial, workspace = trained.run, trained.workspace
     # two folds will do, and what comes after all of them is the same either way
     monkeypatch.setattr(training, "_folds", lambda *_: FOLDS)
@@ -273,18 +292,21 @@ def test_folds_at_once_one_of_them_killed_are_those_of_a_serial_run(trained, tmp
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "at_once"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     run = tmp_path / "at_once" / serial.relative_to(workspace.results)
+    for fold in FOLDS:
+        shutil.copytree(serial / f"fold_{fold}", run / f"fold_{fold}")
     killed: list[int] = []
     killer = threading.Thread(target=_kill_one_that_trains, args=(run, killed))
     killer.start()
     settings = ["epochs=1", "learning_rate=1e-2", "augmentation=none", 'covariates=["age","sex"]']
     options = [word for setting in settings for word in ("--set", setting)]
     command = ["301", "3d_fullres", "cv", "-tr", "ADNeXtTrainer_T", "-device", "cpu", *options]
-    assert train.main([*command, "--executor", "local:2"]) == 0
+    assert train.main([*command, "--executor", "local:2", "--restart"]) == 0
     killer.join()
     out = capsys.readouterr().out
     assert len(killed) == 1 and all(f"fold {fold} is finished (cpu)" in out for fold in FOLDS)
     for fold in FOLDS:
         one, other = (read_checkpoint(folder / f"fold_{fold}" / "checkpoint_best.pth") for folder in (run, serial))
         assert all(torch.equal(one["network_weights"][name], value) for name, value in other["network_weights"].items())
+        assert len(list(run.glob(f"fold_{fold}/earlier_run_*"))) == 1  # what was killed is not begun a third time
         names = [{path.name for path in folder.glob(f"fold_{fold}/*.[jc]s*")} for folder in (run, serial)]
         assert names[0] == names[1] and "run.json" in names[0]
