@@ -4,8 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +26,7 @@ from adnext_plugin.data.loading import EpochSampler
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.trainers.processes import draws_at_random
+from adnext_plugin.training import checkpoint_saver
 from adnext_plugin.training.weights import read_checkpoint
 
 DATASET = "Dataset305_Uneven"
@@ -86,8 +91,15 @@ def _run_all(count: int, results: Path) -> None:
         dist.barrier()
 
 
+def _slow(write: Callable[..., None], *arguments: Any) -> None:
+    time.sleep(0.5)
+    write(*arguments)
+
+
 def _one_of_two(rank: int, results: str) -> None:
     torch.set_num_threads(1)
+    # the one process that writes is the last to be done: another that did not wait would read what was there before
+    checkpoint_saver._write = partial(_slow, checkpoint_saver._write)
     dist.init_process_group("gloo", init_method=f"file://{results}/meeting", rank=rank, world_size=2)
     _run_all(2, Path(results))
     dist.destroy_process_group()
@@ -107,6 +119,19 @@ def trained(uneven_workspace: Workspace, tmp_path_factory: pytest.TempPathFactor
     return alone, together
 
 
+def _require_same_weights(alone: dict, together: dict, name: str, slack: int) -> None:
+    for key, tensor in alone["network_weights"].items():
+        scale = float(tensor.abs().max()) if tensor.is_floating_point() else 1.0
+        found = together["network_weights"][key]
+        torch.testing.assert_close(
+            found, tensor, rtol=1e-3 * slack, atol=1e-4 * slack * max(scale, 0.1), msg=f"{name} {key}"
+        )
+
+
+def _predicted(fold: Path) -> list[float]:
+    return pd.read_csv(fold / "validation" / "predictions.csv")["prob_AD"].tolist()
+
+
 @pytest.mark.parametrize("what", RUNS)
 def test_two_processes_train_the_network_that_one_would(trained: tuple[Path, Path], what: str) -> None:
     place = list(RUNS).index(what)
@@ -123,12 +148,7 @@ def test_two_processes_train_the_network_that_one_would(trained: tuple[Path, Pat
         np.testing.assert_allclose(
             alone["logging"]["train_losses"], together["logging"]["train_losses"], rtol=5e-4, err_msg=name
         )
-        for key, tensor in alone["network_weights"].items():
-            scale = float(tensor.abs().max()) if tensor.is_floating_point() else 1.0
-            found = together["network_weights"][key]
-            torch.testing.assert_close(
-                found, tensor, rtol=1e-3 * slack, atol=1e-4 * slack * max(scale, 0.1), msg=f"{name} {key}"
-            )
+        _require_same_weights(alone, together, name, slack)
     if (folders[0] / "validation" / "predictions.csv").is_file():
         alone, together = (pd.read_csv(folder / "validation" / "predictions.csv") for folder in folders)
         assert alone["case_id"].tolist() == together["case_id"].tolist()
@@ -224,37 +244,49 @@ from adnext_plugin.trainers.variants.adnext import ADNeXtTrainer_T
 
 
 class KilledTrainer(ADNeXtTrainer_T):
-    """Loses its second process in the first step."""
+    """Loses the second of two processes in the second epoch."""
 
     def batch_loss(self, batch):
-        if self.local_rank == 1:
+        if self.local_rank == 1 and self.current_epoch == 1 and os.environ["KILLS"] == "yes":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().batch_loss(batch)
 '''
 
 
-def test_a_killed_process_ends_the_others_and_is_said_in_one_line(uneven: Workspace, monkeypatch, capfd) -> None:
+def test_a_run_of_two_processes_is_killed_and_torchruns_three_make_of_it_that_of_one(
+    uneven: Workspace, monkeypatch, capfd
+) -> None:
     folder = uneven.results.parent / "trainers"
     folder.mkdir()
     (folder / "killed.py").write_text(KILLED)
     monkeypatch.setenv("nnUNet_extTrainer", f"{hook_dir()}{os.pathsep}{folder}")
-    command = _command("-num_gpus", "2")
+    command = _command("--set=optimizer=sgd")
     command[command.index("ADNeXtTrainer_T")] = "KilledTrainer"
-    assert train.main(command) == 2
+
+    monkeypatch.setenv("KILLS", "no")
+    assert train.main(command) == 0
+    fold = next(uneven.results.glob("*/*/fold_0"))
+    alone, predicted = read_checkpoint(fold / "checkpoint_final.pth"), _predicted(fold)
+
+    monkeypatch.setenv("KILLS", "yes")
+    capfd.readouterr()
+    assert train.main([*command, "-num_gpus", "2", "--restart"]) == 2
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert said == [
         "error: process 2 of 2 was killed by SIGKILL, most likely for want of memory; the same command goes on with "
         "the run"
     ]
+    assert read_checkpoint(fold / "checkpoint_latest.pth")["adnext"]["processes"] == 2
 
-
-def test_torchrun_trains_with_the_usual_command(uneven: Workspace) -> None:
     programs = Path(sys.executable).parent
-    launcher = [programs / "torchrun", "--nproc-per-node", "2", "--standalone"]
+    launcher = [programs / "torchrun", "--nproc-per-node", "3", "--standalone"]
+    environment = {**os.environ, "KILLS": "no"}
     done = subprocess.run(
-        [*launcher, programs / "adnext_train", *_command("--set=epochs=1")], capture_output=True, text=True, timeout=240
+        [*launcher, programs / "adnext_train", *command], capture_output=True, text=True, timeout=240, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Held-out fold 0") == 1
-    final = next(uneven.results.glob("*/*/fold_0/checkpoint_final.pth"))
-    assert read_checkpoint(final)["adnext"]["processes"] == 2
+    assert done.stdout.count("fold 0 goes on after 1 of 2 epochs") == done.stdout.count("Held-out fold 0") == 1
+    together = read_checkpoint(fold / "checkpoint_final.pth")
+    assert (alone["adnext"]["processes"], together["adnext"]["processes"]) == (1, 3)
+    _require_same_weights(alone, together, "checkpoint_final.pth", slack=1)
+    np.testing.assert_allclose(_predicted(fold), predicted, atol=2e-3)
