@@ -25,6 +25,7 @@ from adnext_plugin.cli import import_dataset, plan_and_preprocess, train
 from adnext_plugin.data.loading import EpochSampler
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.paths import hook_dir
+from adnext_plugin.run_records import read_summary
 from adnext_plugin.trainers.processes import draws_at_random
 from adnext_plugin.training import checkpoint_saver
 from adnext_plugin.training.weights import read_checkpoint
@@ -128,6 +129,11 @@ def _require_same_weights(alone: dict, together: dict, name: str, slack: int) ->
         )
 
 
+def _report(fold: Path) -> dict[str, float]:
+    summary = read_summary(fold / "validation" / "summary.json")
+    return getattr(summary, "report", {}).get("mean_squared_error_of_masked_voxels", {})
+
+
 def _predicted(fold: Path) -> list[float]:
     return pd.read_csv(fold / "validation" / "predictions.csv")["prob_AD"].tolist()
 
@@ -153,6 +159,10 @@ def test_two_processes_train_the_network_that_one_would(trained: tuple[Path, Pat
         alone, together = (pd.read_csv(folder / "validation" / "predictions.csv") for folder in folders)
         assert alone["case_id"].tolist() == together["case_id"].tolist()
         np.testing.assert_allclose(alone["prob_AD"], together["prob_AD"], atol=2e-3)
+    # of pre-training: what the network's error stands beside, as that of the mean training scan, is of all scans, too
+    alone, together = (_report(folder) for folder in folders)
+    assert bool(alone) == what.endswith(("sparse", "dense"))
+    assert together == pytest.approx(alone, rel=2e-3)
 
 
 def test_a_process_without_a_case_of_the_last_batch_has_a_batch_less() -> None:
