@@ -52,7 +52,7 @@ class Provenance:
     monai: str
     numpy: str
     python: str
-    device: str  # name of the GPU or processor
+    device: str  # that trained, and its name; of several processes or one after the other, all of them
     commit: str
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,16 @@ def test_a_run_of_version_0_1_0_is_evaluated_compared_and_predicts() -> None:
     assert [fold.name for fold in model.folds] == ["0", "1", "2", "3"]
     assert model.folds[0].covariate_scale.names == ("age", "sex")
     assert model.trained_with["torch"].startswith("2.") and len(model.trained_with) == 8
+
+
+def test_a_model_whose_folds_were_trained_on_different_devices_names_them_all(tmp_path) -> None:
+    run = RunFolder(shutil.copytree(RUNS["Dataset301_Toy"].path, tmp_path / RUNS["Dataset301_Toy"].path.name))
+    for number, device in enumerate(("cuda:0 NVIDIA H100", "cuda:0 NVIDIA H100", "cpu AMD EPYC", "cuda:0 NVIDIA A100")):
+        path = run.fold(number).checkpoint_best
+        checkpoint = torch.load(path, weights_only=False)
+        checkpoint[BLOCK]["device"] = device
+        torch.save(checkpoint, path)
+    assert read_run(run).description.trained_with["device"] == "cuda:0 NVIDIA H100, cpu AMD EPYC, cuda:0 NVIDIA A100"
 
 
 def test_a_regression_of_version_0_1_0_predicts_in_the_unit_of_its_target() -> None:

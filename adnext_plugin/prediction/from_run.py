@@ -78,13 +78,18 @@ def read_run(run: RunFolder, folds: Sequence[str] | None = None, *, calls: bool 
         folds=tuple(_describe(run, name, task, notes[name], calls=calls) for name in names),
         ranges={},
         stamps=stamps_of(summary.warning for summary in summaries.values()),
-        trained_with=to_json(notes[names[0]].provenance),
+        trained_with=_made_by([to_json(notes[name].provenance) for name in names]),
     )
     models = tuple(
         FoldModel(weights=checkpoints[name]["network_weights"], learned=_learned(run, name, plan)) for name in names
     )
     seen = tuple(notes[name].pretraining_data for name in names)
     return Model(description=description, folds=models, seen=seen)
+
+
+def _made_by(folds: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Versions and devices of all folds, each once."""
+    return {key: ", ".join(dict.fromkeys(fold[key] for fold in folds)) for key in folds[0]}
 
 
 def _learned(run: RunFolder, name: str, plan: Plan) -> dict[str, np.ndarray]:

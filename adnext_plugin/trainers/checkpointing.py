@@ -29,6 +29,7 @@ from adnext_plugin.settings import Precision, RunSettings
 from adnext_plugin.trainers.processes import (
     device_of_process,
     draws_at_random,
+    from_all_processes,
     number_of_processes,
     unwrapped,
     wait_for_all,
@@ -39,13 +40,14 @@ from adnext_plugin.training.checkpoint_saver import CheckpointSaver
 from adnext_plugin.training.logger import RunLogger
 from adnext_plugin.training.plan_resolution import Layer, PlanKey, layered, resolve_plan, settings_for_resume
 from adnext_plugin.training.precision import Arithmetic, of_earlier_version
-from adnext_plugin.training.provenance import provenance
+from adnext_plugin.training.provenance import device_in_words, provenance
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.shared_settings import shared
 from adnext_plugin.training.states import newest_state
 from adnext_plugin.training.step_results import load_optimizer
 from adnext_plugin.training.weights import read_checkpoint, with_plain_names
 
+THEN = ", then "  # between devices that a run was trained on one after the other
 SECONDS_BETWEEN_STATES = 10  # that are written beside training: some epochs are over in less than one
 
 
@@ -161,6 +163,7 @@ class ResumableRun(TellingTrainer, ABC):
         self._saver = CheckpointSaver(in_background=self.device.type == "cuda")
         self._drawn_at = float("-inf")  # when the figure of progress was drawn last, on the monotonic clock
         self._kernels: dict[str, Any] | None = None  # how a GPU computes convolutions, as was chosen
+        self._trained_on: tuple[str, ...] = ()  # devices, those of an interrupted run that goes on elsewhere first
         self._corpus: Corpus | None = None  # whom the network has seen; of the first process only
         self._noted: dict[str, Any] | None = None  # what `checkpoint_notes` said beside scales, of a state gone on from
         if self.device.type == "cpu":
@@ -277,6 +280,7 @@ class ResumableRun(TellingTrainer, ABC):
         self.logger.load_checkpoint(checkpoint["logging"])
         self.current_epoch = checkpoint["current_epoch"]
         self._best, self._best_epoch = notes.best, notes.best_epoch
+        self._trained_on = tuple(notes.provenance.device.split(THEN))
         self._corpus = notes.pretraining_data
         self._noted = notes.further or None
 
@@ -309,7 +313,7 @@ class ResumableRun(TellingTrainer, ABC):
             settings=getattr(self.plan, self.plan_key),  # as `_use` has written them down
             best=self._best,
             best_epoch=self._best_epoch,
-            provenance=Provenance(**provenance()),
+            provenance=self._provenance(),
             precision=self.arithmetic.precision,
             kernels=self._kernels,
             processes=number_of_processes(),
@@ -317,6 +321,17 @@ class ResumableRun(TellingTrainer, ABC):
             further=stated,
             **scales,
         )
+
+    def _note_devices(self) -> None:
+        """Say on what is trained from here on, by every process, and keep it."""
+        # those of one machine once
+        here = ", ".join(dict.fromkeys(from_all_processes([device_in_words(self.device)])))
+        self._trained_on = tuple(dict.fromkeys([*self._trained_on, here]))
+        self.print_to_log_file(f"Trains on {here}", also_print_to_console=False)
+
+    def _provenance(self) -> Provenance:
+        """What software and which devices have trained."""
+        return Provenance(**provenance(THEN.join(self._trained_on) or device_in_words(self.device)))
 
     def _require_as_many_processes(self, notes: CheckpointNotes, where: Path | str) -> None:
         goes_on, now = self._continues and self.dataloader_train is None, number_of_processes()

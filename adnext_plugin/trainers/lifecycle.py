@@ -39,7 +39,7 @@ from adnext_plugin.paths import without_links
 from adnext_plugin.pretraining.gather import share_of_all_processes
 from adnext_plugin.progress import EpochProgress
 from adnext_plugin.records import to_json
-from adnext_plugin.run_records import Provenance, RunInfo, write_run_info
+from adnext_plugin.run_records import RunInfo, write_run_info
 from adnext_plugin.trainers.fold_run import FoldRun
 from adnext_plugin.trainers.processes import (
     from_all_processes,
@@ -54,7 +54,6 @@ from adnext_plugin.training.launching import LaunchedNetwork, launch_of
 from adnext_plugin.training.loggers import Watchers
 from adnext_plugin.training.plan_resolution import about_stock_data
 from adnext_plugin.training.precision import HALF, Arithmetic, chosen
-from adnext_plugin.training.provenance import provenance
 from adnext_plugin.training.schedule import EpochSchedule
 from adnext_plugin.training.states import mend_best
 from adnext_plugin.training.step_results import numbers, on_cpu, require_finite
@@ -221,6 +220,7 @@ class RunTrainer(FoldRun):
             if (done := mend_best(self._folder, self._best_epoch, is_needed=is_needed)) is not None:
                 self.print_to_log_file(f"WARNING: {done}")
         super().on_train_start()
+        self._note_devices()
         _let_convolutions_repeat()
         if self.plan.prepared_by == "nnunet":
             self.print_to_log_file(about_stock_data(self.plan, self.settings, self.plans_manager.plans))
@@ -232,7 +232,7 @@ class RunTrainer(FoldRun):
             self._note_data()
             self._keep_fitted_steps()
         if self.local_rank == 0:
-            info = RunInfo(settings=getattr(self.plan, self.plan_key), provenance=Provenance(**provenance()))
+            info = RunInfo(settings=getattr(self.plan, self.plan_key), provenance=self._provenance())
             write_run_info(info, self._folder.run_file)
             self._watch()
 

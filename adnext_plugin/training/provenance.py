@@ -3,23 +3,38 @@
 import functools
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 PACKAGE = Path(__file__).parents[1]
+CPU_INFO = Path("/proc/cpuinfo")
 NO_COMMIT = "unknown (installed from a package)"
 
 
-@functools.cache
-def provenance() -> dict[str, str]:
-    """Versions of what computes, the git commit where there is one, and the processor or GPU."""
+def provenance(device: str | None = None) -> dict[str, str]:
+    """Versions of what computes, the git commit where there is one, and the processor or GPU.
+
+    Args:
+        device: that computed, in words; None: whatever this machine would compute on by itself.
+    """
+    if device is None:
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     packages = {name: version(name) for name in ("adnext_plugin", "nnunetv2", "torch", "monai", "numpy")}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {**packages, "python": platform.python_version(), "device": device, "commit": commit_of(PACKAGE)}
 
 
+def device_in_words(device: torch.device) -> str:
+    """A device and what it is: "cuda:0 NVIDIA H100 80GB HBM3", or "cpu AMD EPYC 9454"."""
+    if device.type != "cuda":
+        return f"{device.type} {_processor()}"
+    number = torch.cuda.current_device() if device.index is None else device.index
+    return f"cuda:{number} {torch.cuda.get_device_name(number)}"
+
+
+@functools.cache
 def commit_of(package: Path) -> str:
     """The commit of a package that lies at the top of a git repository of its own.
 
@@ -36,3 +51,13 @@ def commit_of(package: Path) -> str:
         return NO_COMMIT
     top, commit = found.stdout.splitlines()
     return commit if Path(top).resolve() == package.resolve().parent else NO_COMMIT
+
+
+@functools.cache
+def _processor() -> str:
+    """Its name, or where the system tells none, its kind."""
+    with suppress(OSError):  # Linux, where Python itself knows no name
+        names = [line.partition(":")[2] for line in CPU_INFO.read_text().splitlines() if line.startswith("model name")]
+        if names:
+            return " ".join(names[0].split())
+    return platform.processor() or platform.machine()

@@ -160,6 +160,29 @@ def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(
     assert sorted(path.name for path in folder.glob("*.pth")) == ["checkpoint_best.pth", "checkpoint_final.pth"]
 
 
+def test_a_fold_says_on_which_devices_it_was_trained_not_what_the_machine_has(toy, monkeypatch) -> None:
+    def recorded(trainer) -> str:
+        return json.loads((Path(trainer.output_folder) / "run.json").read_text())["device"]
+
+    first = _trainer(monkeypatch, epochs=2)
+    with monkeypatch.context() as machine:  # that has a GPU, which is not trained on
+        machine.setattr(torch.cuda, "is_available", lambda: True)
+        machine.setattr(torch.cuda, "get_device_name", lambda *_: "NVIDIA H100")
+        first.on_train_start()
+    first.run_epoch()
+    here = recorded(first)
+    assert re.fullmatch(r"cpu \S.*", here)
+    assert f"Trains on {here}" in Path(first.log_file).read_text()
+    state = read_checkpoint(Path(first.output_folder) / "checkpoint_latest.pth")
+    assert state["adnext"]["device"] == here
+    state["adnext"]["device"] = "cuda:0 NVIDIA H100"
+    resumed = _trainer(monkeypatch, resume=True, epochs=2)
+    resumed.load_checkpoint(state)
+    resumed.on_train_start()
+    assert recorded(resumed) == f"cuda:0 NVIDIA H100, then {here}"
+    assert resumed._notes().provenance.device == recorded(resumed)
+
+
 def test_the_inflation_meter_looks_at_every_epoch_and_changes_nothing(toy, monkeypatch) -> None:
     def left_by(trainer) -> tuple[str, str, bytes]:
         folder = Path(trainer.output_folder)
