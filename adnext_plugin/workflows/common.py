@@ -72,6 +72,15 @@ def choose_device(name: str | None) -> str:
     return name or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def trains_on_gpu(device: str | None) -> bool:
+    """Whether networks would be trained on a GPU; looked up where no device is asked for."""
+    if device is None:
+        import torch
+
+        return torch.cuda.is_available()
+    return device != "cpu"
+
+
 def note_reason(dataset_folder: Path, what: str, reason: str) -> None:
     """Keep what a user said of people where the people are: in `reasons.log` of the preprocessed dataset.
 

@@ -23,7 +23,7 @@ from adnext_plugin.paths import (
     raw_dir,
     results_dir,
 )
-from adnext_plugin.workflows.common import Tell, choose_device, require_processes
+from adnext_plugin.workflows.common import Tell, choose_device, require_processes, trains_on_gpu
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,7 +179,7 @@ def _plan_and_preprocess(dataset: str, plan: "Plan", request: Request, tell: Tel
         tell(f"{len(splits)} folds of subjects are in {folder / 'splits_final.json'}")
         _tell_absent_classes(subjects, task, splits, tell)
         _tell_power(subjects, task, tell)
-        _tell_advice(subjects, task, splits, plan, tell)
+        _tell_advice(subjects, task, splits, plan, request.device, tell)
     scans = sorted(subjects["case_id"])
     planned: dict[str, Any] = {
         "folder": folder,
@@ -240,17 +240,20 @@ def _tell_power(subjects: "pd.DataFrame", task: "Task", tell: Tell) -> None:
 
 
 def _tell_advice(
-    subjects: "pd.DataFrame", task: "Task", splits: Sequence[Mapping[str, Any]], plan: "Plan", tell: Tell
+    subjects: "pd.DataFrame",
+    task: "Task",
+    splits: Sequence[Mapping[str, Any]],
+    plan: "Plan",
+    device: str | None,
+    tell: Tell,
 ) -> None:
-    """Which trainer to begin with; nothing for scans without a target."""
+    """Which trainer to begin with on the device that was asked for; nothing for scans without a target."""
     if task.kind == "unlabelled":
         return
-    import torch
-
     from adnext_plugin.plans.advice import SMALL, advice
 
     training = subjects[subjects["case_id"].isin(splits[0]["train"])]["subject_id"].nunique()
-    threads = None if torch.cuda.is_available() else cpu_threads()
+    threads = None if trains_on_gpu(device) else cpu_threads()
     tell(advice(training, math.prod(plan.preprocessing.input_size_voxels), SMALL.epochs, len(splits), threads))
 
 

@@ -3,7 +3,7 @@
 from adnext_plugin.errors import PathsError
 from adnext_plugin.paths import results_dir
 from adnext_plugin.run_folder import RunFolder
-from adnext_plugin.workflows.common import DatasetRequest, Tell, say_nothing
+from adnext_plugin.workflows.common import DatasetRequest, Tell, say_nothing, trains_on_gpu
 from adnext_plugin.workflows.segmentation_datasets import with_nnunets_plans
 
 
@@ -25,12 +25,7 @@ def trainer_to_begin_with(which: DatasetRequest, device: str | None = None, tell
 
     cohort = Cohort.open(which.dataset_folder)
     learn_from = cohort.rows(cohort.splits[0]["train"])["subject_id"].nunique()
-    if device is None:
-        import torch
-
-        has_gpu = torch.cuda.is_available()
-    else:
-        has_gpu = device != "cpu"
+    has_gpu = trains_on_gpu(device)
     trainer = recommended_trainer(learn_from, has_gpu=has_gpu)
     where = "a GPU" if has_gpu else "this CPU"
     tell(f"Training {trainer}, recommended for {learn_from} subjects a fold on {where}; name another with -tr.")
