@@ -4,15 +4,17 @@ import errno
 import os
 
 from adnext_plugin.errors import AdnextError
-from adnext_plugin.memory_shortage import shortage
+from adnext_plugin.memory_shortage import shortage_in_words
+
+FOR_ANY_WORK = "use fewer processes (-np), smaller batches or a machine with more"
 
 
 def problem(error: Exception) -> list[str] | None:
     """The lines that tell a user what to mend; None where it is a fault of ours."""
     if isinstance(error, AdnextError):
         return str(error).splitlines() or [type(error).__name__]
-    if (what := shortage(error)) is not None:
-        return [f"{what}; use fewer processes (-np), smaller batches or a machine with more"]
+    if (line := shortage_in_words(error, FOR_ANY_WORK)) is not None:
+        return [line]
     if isinstance(error, OSError) and error.errno in NO_FILE_NEEDED:
         return [f"{error.strerror}; {NO_FILE_NEEDED[error.errno]}"]
     if isinstance(error, OSError) and error.filename is not None:

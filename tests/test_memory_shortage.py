@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adnext_plugin.errors import AdnextError
-from adnext_plugin.memory_shortage import memory_that_may_run_out
+from adnext_plugin.memory_shortage import advising, memory_that_may_run_out
 
 
 class _Large:
@@ -43,6 +43,17 @@ def test_want_of_memory_is_one_line_and_nothing_is_held(error: Exception, messag
 def test_a_real_want_of_memory_is_known() -> None:
     with pytest.raises(AdnextError, match="memory ran out; try less"), memory_that_may_run_out("try less"):
         torch.empty(1 << 60)
+
+
+def test_whoever_knows_what_ran_says_what_to_do() -> None:
+    with (
+        pytest.raises(AdnextError, match=r"^memory ran out; cut it$"),
+        memory_that_may_run_out("try less"),
+        advising(lambda: "cut it"),
+    ):
+        torch.empty(1 << 60)
+    with pytest.raises(ValueError, match="other"), advising(lambda: pytest.fail("nobody asked")):
+        raise ValueError("other")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("out of memory")])

@@ -52,3 +52,18 @@ def recompute_in(network: nn.Module) -> int:
             continue
         parts += 1
     return parts
+
+
+@contextmanager
+def computing_again(network: nn.Module) -> Iterator[int]:
+    """Let a network compute parts of itself again for a while; how many are asked to that did not do so before."""
+    names = {
+        module: "recompute" if isinstance(module, MayRecompute) else USE_CHECKPOINT for module in network.modules()
+    }
+    before = {module: getattr(module, name) for module, name in names.items() if hasattr(module, name)}
+    try:
+        recompute_in(network)
+        yield sum(not is_on for is_on in before.values())
+    finally:
+        for module, is_on in before.items():
+            setattr(module, names[module], is_on)

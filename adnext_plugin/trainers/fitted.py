@@ -14,6 +14,7 @@ import torch
 
 from adnext_plugin.errors import SettingsError
 from adnext_plugin.evaluation.studies.kernel_fit import KernelModel, fit_classes, fit_number
+from adnext_plugin.memory_shortage import FOR_PREDICTION
 from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.settings import FittedSettings
 from adnext_plugin.trainers.labelled import ADNeXtTrainer
@@ -58,6 +59,14 @@ class FittedTrainer(ADNeXtTrainer):
 
     def require_trainable(self) -> None:
         """Nothing goes through the network in batches to be trained on, so that none is too small."""
+
+    def about_run(self) -> list[str]:
+        """The stamps; nothing is kept for a gradient, which would need memory."""
+        return list(self._stamps())
+
+    def memory_advice(self) -> str:
+        """Batches only go through the network, as in prediction."""
+        return FOR_PREDICTION
 
     def run_epoch(self) -> None:
         """Fit, score `selection`, save."""

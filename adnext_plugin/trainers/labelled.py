@@ -24,11 +24,10 @@ from adnext_plugin.run_records import FoldSummary, write_summary
 from adnext_plugin.settings import TrainerSettings
 from adnext_plugin.stamps import PEOPLE_NOT_KNOWN
 from adnext_plugin.trainers.lifecycle import RunTrainer
-from adnext_plugin.trainers.processes import number_of_processes, of_first_process, wait_for_all
-from adnext_plugin.training.batch_norm import batch_norms
+from adnext_plugin.trainers.processes import of_first_process, wait_for_all
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.layer_rates import parameter_groups
-from adnext_plugin.training.memory import computing_again, memory_line, needed_of_parts
+from adnext_plugin.training.memory import kept_bytes
 from adnext_plugin.training.predictions import Predictions, write_predictions
 from adnext_plugin.training.task_kinds import TASK_KINDS, TaskKind
 
@@ -162,39 +161,15 @@ class ADNeXtTrainer(RunTrainer):
         return weights[batch.targets].sum()
 
     def about_run(self) -> list[str]:
-        """The stamps of what makes results unlike those of an honest run, and what memory a GPU will need."""
-        return [*self._stamps(), *([self._about_memory()] if self.device.type == "cuda" else [])]
+        """The stamps of what makes results unlike those of an honest run, and what any run says."""
+        return [*self._stamps(), *super().about_run()]
 
-    def _about_memory(self) -> str:
-        size, batch = self.network_input_voxels, self._batch_of_process
-        shapes: list[tuple[int, ...]] = [(self.num_input_channels, *size)]
+    def bytes_of_case(self) -> int:
+        """Of a pass through the network, with covariates where it is given some."""
+        shapes: list[tuple[int, ...]] = [(self.num_input_channels, *self.network_input_voxels)]
         if self.columns_told():
             shapes.append((len(self.columns_told()),))
-        precision, network = self.arithmetic.used, self._plain_network()
-        again: list[int] = []
-        try:
-            needed = needed_of_parts(network, shapes, precision, batch)
-            with computing_again(network) as count:
-                if count:
-                    again = needed_of_parts(network, shapes, precision, batch)
-        except Exception as error:  # a network of somebody's own may need values; training goes on
-            return f"How much memory a step needs cannot be estimated ({type(error).__name__})"
-        voxels = "×".join(map(str, size))
-        what = f"{self.plan.network.name}, batch {batch}, {voxels} voxels, {precision}"
-        free_bytes, _ = torch.cuda.mem_get_info(self.device)
-        parts, smallest, most = min(self.settings.accumulate, len(needed)), 1, len(needed)
-        if batch_norms(network):
-            processes = number_of_processes()
-            # each part has a case in every process, and two cases or more in all
-            smallest, most = 2, max(parts, self._cases_of_batch // max(2, processes))
-        return memory_line(
-            what,
-            needed[parts - 1 : most],
-            free_bytes,
-            parts,
-            recomputed_bytes=again[parts - 1 : most],
-            smallest_part=smallest,
-        )
+        return kept_bytes(self._plain_network(), shapes, self.arithmetic.used)
 
     def _stamps(self) -> tuple[str, ...]:
         """Those of the settings, and whether it is known whom the first weights have seen; of the first process."""

@@ -5,6 +5,7 @@ nnU-Net constructs the class, calls `initialize`, `load_checkpoint` or `run_trai
 
     checkpointing.ResumableRun   settings and state, written down and found again
     fold_run.FoldRun             the data of the fold
+    run_memory.MemoryOfRun       what it takes of a GPU's memory
     RunTrainer                   the loop
     labelled, self_supervised    what is learned
 """
@@ -31,6 +32,7 @@ from adnext_plugin.data.loading import Loader
 from adnext_plugin.environment import LaunchSetting, launch_setting, loggers_from_environment
 from adnext_plugin.errors import SettingsError, WeightsError
 from adnext_plugin.log import is_told
+from adnext_plugin.memory_shortage import advising
 from adnext_plugin.networks.kernels.choice import fastest_plans, layers_by_shape, plans_from_json, use_plans
 from adnext_plugin.networks.kernels.triton_here import switch
 from adnext_plugin.networks.recomputation import parts_computed_again
@@ -40,7 +42,6 @@ from adnext_plugin.pretraining.gather import share_of_all_processes
 from adnext_plugin.progress import EpochProgress
 from adnext_plugin.records import to_json
 from adnext_plugin.run_records import RunInfo, write_run_info
-from adnext_plugin.trainers.fold_run import FoldRun
 from adnext_plugin.trainers.processes import (
     from_all_processes,
     number_of_processes,
@@ -48,6 +49,7 @@ from adnext_plugin.trainers.processes import (
     seed_torch,
     wait_for_all,
 )
+from adnext_plugin.trainers.run_memory import MemoryOfRun
 from adnext_plugin.training.batch_norm import batch_norms, settle_batch_norms, share_batch_norms
 from adnext_plugin.training.checkpoints import set_earlier_run_aside
 from adnext_plugin.training.launching import LaunchedNetwork, launch_of
@@ -62,7 +64,7 @@ from adnext_plugin.training.weights import load_encoder
 SECONDS_BETWEEN_FIGURES = 60  # a figure of progress takes as long as an epoch of a small cohort
 
 
-class RunTrainer(FoldRun):
+class RunTrainer(MemoryOfRun):
     """A run on one fold. Subclasses say which network, which loss, and how epochs are scored.
 
     What a subclass must say is abstract: `settings`, `plan_key`, `score_names`, `build_network`, `batch_loss`,
@@ -128,8 +130,8 @@ class RunTrainer(FoldRun):
         return False
 
     def about_run(self) -> list[str]:
-        """Lines for the beginning of the log."""
-        return []
+        """Lines for the beginning of the log: what memory a GPU will need."""
+        return [self.about_memory()] if self.device.type == "cuda" else []
 
     def require_trainable(self) -> None:
         """Refuse what cannot be trained although network and loaders could be built; called before anything is touched.
@@ -148,11 +150,6 @@ class RunTrainer(FoldRun):
             )
 
     # ------------------------------------------------------------------ what a variant may override
-
-    @property
-    def network_input_voxels(self) -> tuple[int, int, int]:
-        """(Z, Y, X) of what the network is fed."""
-        return self.plan.preprocessing.input_size_voxels
 
     def build_optimizer(self) -> torch.optim.Optimizer:
         """The settings' optimizer over every parameter."""
@@ -253,6 +250,10 @@ class RunTrainer(FoldRun):
 
     def run_training(self) -> None:
         """nnU-Net's loop, left early where the settings' patience is at an end."""
+        with advising(self.memory_advice):
+            self._run_training()
+
+    def _run_training(self) -> None:
         self.on_train_start()
         try:
             while self.current_epoch < self.num_epochs and not self._is_out_of_patience():
@@ -507,16 +508,6 @@ class RunTrainer(FoldRun):
             for shape, plan in found.items():
                 self.print_to_log_file(f"Convolutions of {shape}: {plan}")
         use_plans(self.network, size, plans_from_json(self._kernels or {}, "the checkpoint, kernels"))
-
-    @property
-    def _batch_of_process(self) -> int:
-        """Cases that a process is given of a whole batch, at most."""
-        return math.ceil(self.settings.batch_size / number_of_processes())
-
-    @property
-    def _cases_of_batch(self) -> int:
-        """Cases of a whole batch; of fewer than that there is a batch in training only where it is the only one."""
-        return min(self.settings.batch_size, len(self.do_split()[0]))
 
     @torch.no_grad()
     def _validate(self, loader: Loader) -> list[dict]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import TracebackType
 
 from adnext_plugin.errors import AdnextError
-from adnext_plugin.memory_shortage import FOR_TRAINING, shortage
+from adnext_plugin.memory_shortage import FOR_TRAINING, shortage_in_words
+from adnext_plugin.mending import problem
 
 LOADER = "load_pretrained_weights"  # of nnU-Net: function and file
 
@@ -22,9 +23,9 @@ def say_errors_in_one_line() -> None:
 
 def show_error(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
     """Write an error to the terminal."""
-    line = str(error) if isinstance(error, AdnextError) else _about_first_weights(error, frames)
-    if line is None and (what := shortage(error)) is not None:
-        line = f"{what}; {FOR_TRAINING}"
+    line = _about_first_weights(error, frames) or shortage_in_words(error, FOR_TRAINING)
+    if line is None and isinstance(error, Exception) and (lines := problem(error)) is not None:
+        line = "\n".join(lines)
     if line is None:
         sys.__excepthook__(kind, error, frames)
     else:
@@ -33,6 +34,8 @@ def show_error(kind: type[BaseException], error: BaseException, frames: Tracebac
 
 def _about_first_weights(error: BaseException, frames: TracebackType | None) -> str | None:
     """What nnU-Net's loader of `-pretrained_weights` found wrong with the file; None for any other error."""
+    if isinstance(error, AdnextError | OSError):  # which say themselves what is wrong
+        return None
     for frame, _ in traceback.walk_tb(frames):
         if frame.f_code.co_name == LOADER and Path(frame.f_code.co_filename).stem == LOADER:
             path = frame.f_locals.get("fname")

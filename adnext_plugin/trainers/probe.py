@@ -157,7 +157,7 @@ class ADNeXtProbeTrainer(FittedTrainer):
     def _first(self) -> dict:
         path = self._first_weights()
         assert path is not None
-        return read_checkpoint(path, self.device)
+        return read_checkpoint(path)  # on the CPU: it is asked once, and would take memory of a GPU to the end
 
     @property
     def _name_of_layer(self) -> str:

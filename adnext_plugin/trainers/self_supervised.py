@@ -19,6 +19,8 @@ from adnext_plugin.run_records import PretrainingSummary, write_summary
 from adnext_plugin.settings import PretrainingSettings, RunSettings
 from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.trainers.processes import LossOf, of_first_process
+from adnext_plugin.trainers.run_memory import in_words
+from adnext_plugin.training.memory import CASES, kept_by
 from adnext_plugin.training.plan_resolution import Layer
 
 CASES_SHOWN = 4
@@ -146,7 +148,7 @@ class SelfSupervisedTrainer(RunTrainer):
             SettingsError: there are to be such.
         """
         super().require_trainable()
-        if self.settings.accumulate > 1 and self.loss_weight(self._blank_case()) is None:
+        if self.settings.accumulate > 1 and not self.batch_can_be_cut():
             raise self._no_parts()
 
     def on_train_start(self) -> None:
@@ -168,6 +170,30 @@ class SelfSupervisedTrainer(RunTrainer):
     def loss_weight(self, batch: Batch) -> torch.Tensor | None:
         """What the objective's is a mean over."""
         return self._fitted.weight(batch)
+
+    def batch_can_be_cut(self) -> bool:
+        """Not where the loss compares the scans of a batch."""
+        return self.loss_weight(self._blank_case()) is not None
+
+    def bytes_of_case(self) -> int:
+        """Of the objective's loss, with as much of a scan as its masks leave and as many views as it is fed."""
+        shape, columns = (CASES, *self._shape_fed), self._blank_case().covariates.shape[1]
+        seeds = [(self.settings.seed, 1, index) for index in range(CASES)]
+
+        def passed(network: nn.Module, device: torch.device) -> torch.Tensor:
+            images, targets = torch.empty(shape, device=device), torch.empty(CASES, dtype=torch.int64, device=device)
+            batch = Batch(images, targets, torch.empty(CASES, columns, device=device), torch.arange(CASES))
+            if self.is_ddp:  # nothing is exchanged that has no values
+                return self._fitted.losses(network, batch, seeds)
+            return self._fitted.loss(network, batch, seeds)
+
+        return kept_by(passed, self._plain_network(), self.arithmetic.used, torch.device(self.device.type))
+
+    def step_in_words(self) -> str:
+        """With the objective, and all that it is fed of a scan."""
+        *views, _, z, y, x = self._shape_fed
+        fed = "".join([f"{count} × " for count in views]) + in_words((z, y, x))
+        return f"{self.plan.network.name} by {self.settings.objective}, batch {self._batch_of_process}, {fed}"
 
     def validation_step(self, batch: Batch) -> dict:
         """What the objective's scores need of one batch, under seeds that are each case's own and never change."""
@@ -227,6 +253,13 @@ class SelfSupervisedTrainer(RunTrainer):
     def _fitted(self) -> Objective[Any]:
         training, _ = self.do_split()
         return self.objective.fitted(self._data.rows(training))
+
+    @property
+    def _shape_fed(self) -> tuple[int, ...]:
+        """Of an image as the objective's views make it, (C, Z, Y, X) or (V, C, Z, Y, X)."""
+        image = self._blank_case().images[0]
+        views = self.objective.unchanged_views(lambda image_czyx, seed: image_czyx)
+        return tuple((image if views is None else views(image, 1)).shape)
 
     def _blank_case(self) -> Batch:
         """A training case without its image: what an objective weighs it by is asked before any image is read."""

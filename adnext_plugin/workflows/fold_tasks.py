@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adnext_plugin.errors import AdnextError
+from adnext_plugin.workflows.endings import end_in_words
 
 MODULE = "adnext_plugin.cli.fold_task"
 MOST_TRIES = 3  # of a fold, if it is killed each time
@@ -90,6 +91,7 @@ class TaskProcess:
 
     def __init__(self, task: FoldTask, variables: Mapping[str, str]) -> None:
         self.device = ""  # is known in the end
+        self.ended_by = 0  # the signal that killed it, if one did
         self._task = task
         self._process = subprocess.Popen(
             [sys.executable, "-m", task.module, json.dumps(dict(task.request))],
@@ -115,6 +117,7 @@ class TaskProcess:
             raise AdnextError(f"{self._task.name}: {(said or lines or ['it said nothing'])[-1]}")
         if code > 0 and code - 128 not in (KILLED, signal.SIGTERM):
             raise AdnextError("\n".join([f"{self._task.name} ended with exit code {code}:", *lines[-20:]]))
+        self.ended_by = -code if code < 0 else max(0, code - 128)
         return code == 0
 
     def end(self) -> None:
@@ -141,19 +144,28 @@ def run_task(task: FoldTask, variables: Mapping[str, str] | None = None) -> str:
     Raises:
         AdnextError: what the process said is to be mended, or it was killed too often.
     """
+    ended_by = 0
     for _ in range(MOST_TRIES):
         process = TaskProcess(task, variables or {})
         try:
             if process.is_finished():
                 return process.device
+            ended_by = process.ended_by
         finally:
             process.end()
-    raise AdnextError(killed_too_often(task))
+    raise AdnextError(killed_too_often(task, ended_by))
 
 
-def killed_too_often(task: FoldTask) -> str:
-    """What is said of a task that is given up."""
-    return (
-        f"{task.name} was killed {MOST_TRIES} times, most likely because memory ran out; run the same command again "
-        "with fewer folds at once, and it goes on"
-    )
+def killed_too_often(task: FoldTask, ended_by: int | None = None) -> str:
+    """What is said of a task that is given up.
+
+    Args:
+        task: that was tried so often.
+        ended_by: the signal that killed it last; None where another machine was to tell, and is gone or has not.
+    """
+    times, again = f"{MOST_TRIES} times", "run the same command again"
+    if ended_by is None:
+        reasons = "as for want of memory, or of the time that it was given"
+        return f"{task.name} was killed {times}, {reasons}; {again} with more of it, and it goes on"
+    fewer = " with fewer folds at once" if ended_by == KILLED else ""
+    return f"{task.name} {end_in_words(ended_by, times)}; {again}{fewer}, and it goes on"

@@ -23,10 +23,11 @@ from adnext_plugin.environment import environment_with, usable_cpus
 from adnext_plugin.errors import AdnextError, LostProcessError, SettingsError
 from adnext_plugin.files import read_json, write_json
 from adnext_plugin.log import telling, without_nnunets_search
-from adnext_plugin.memory_shortage import FOR_TRAINING, memory_that_may_run_out
+from adnext_plugin.memory_shortage import FOR_TRAINING, free_gpu_memory, memory_that_may_run_out
 from adnext_plugin.mending import problem
 from adnext_plugin.nnunet_lookup import find_in_files
 from adnext_plugin.workflows.common import Tell, say_nothing
+from adnext_plugin.workflows.endings import SENT, end_in_words
 
 PATIENCE = timedelta(hours=1)  # for one process that is slower than the others
 POLL_S = 5.0
@@ -68,8 +69,7 @@ class FoldTraining:
         finally:
             # a run refers to itself, and want of a GPU's memory has nobody look for it: the next fold would have less
             gc.collect()
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            free_gpu_memory()
 
 
 def require_processes(count: int, device: str) -> None:
@@ -192,6 +192,11 @@ def _join(device: str, place: int, **meeting: Any) -> None:
     import torch.distributed as dist
 
     if device == "cuda":
+        if place >= (there_are := torch.cuda.device_count()):
+            raise SettingsError(
+                f"process {place + 1} of this machine has no GPU: torch sees {there_are} here; start as many "
+                f"processes (torchrun --nproc-per-node {max(1, there_are)}), or compute on processors (-device cpu)"
+            )
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE, **meeting)
 
@@ -260,13 +265,5 @@ def _reason(error: Any, processes: Any, folder: Path) -> AdnextError | None:
     code = processes[error.error_index].exitcode
     if code is None or code >= 0:
         return None
-    known = {number.value: number.name for number in signal.Signals}
-    name = known.get(-code, f"signal {-code}")
-    who = f"process {error.error_index + 1} of {len(processes)}"
-    if name == "SIGKILL":
-        return AdnextError(f"{who} was killed by {name}, most likely for want of memory; {AGAIN}")
-    if name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        return AdnextError(f"{who} was ended by {name}, which another program or a person sent; {AGAIN}")
-    return AdnextError(
-        f"{who} was ended by {name}, a fault in a library or the machine: what it said last stands above; {AGAIN}"
-    )
+    said = ": what it said last stands above" if -code not in SENT else ""
+    return AdnextError(f"process {error.error_index + 1} of {len(processes)} {end_in_words(-code)}{said}; {AGAIN}")

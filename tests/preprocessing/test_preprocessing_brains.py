@@ -216,6 +216,7 @@ def test_want_of_a_gpus_memory_is_known_by_its_words(monkeypatch, method: str, e
         return np.ones((4, 4, 4), bool)
 
     monkeypatch.setattr(brain_networks, f"_by_{method}", find)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     arguments = (_volume(np.zeros((4, 4, 4)), 1.0), PreprocessingSettings(brain_extraction=method), 1, "cuda", "x.nii")
     if "illegal" in str(error):

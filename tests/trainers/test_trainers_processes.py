@@ -112,6 +112,6 @@ def test_a_fold_that_a_gpu_has_no_memory_for_says_what_helps(monkeypatch) -> Non
     monkeypatch.setattr(run_training, "run_training", train)
     training = FoldTraining(arguments={"trainer_class_name": "ADNeXtTrainer_T"}, device="cpu")
     with pytest.raises(
-        AdnextError, match=r"^the GPU's memory ran out; --set accumulate=2 computes a batch in two parts"
+        AdnextError, match=r"^the GPU's memory ran out; take a smaller batch_size, network or input, or end other"
     ):
         training.run()

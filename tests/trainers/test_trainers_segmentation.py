@@ -1,5 +1,6 @@
 """Trainers of segmentation through nnU-Net's own commands, on crops of phantoms with two structures."""
 
+import errno
 import json
 import os
 import pickle
@@ -22,6 +23,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from adnext_plugin import mending
 from adnext_plugin.cli import predict, train
 from adnext_plugin.errors import AdnextError, SegmentationError
 from adnext_plugin.networks.segmentation.build import build_segmenter
@@ -470,7 +472,11 @@ def test_what_a_user_can_mend_is_one_line_under_nnunets_commands_and_other_fault
     with pytest.raises(torch.OutOfMemoryError) as short:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
     show_error(*short._excinfo)
-    assert capsys.readouterr().err.startswith("error: the GPU's memory ran out; --set accumulate=2 computes")
+    assert capsys.readouterr().err.startswith("error: the GPU's memory ran out; take a smaller batch_size")
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "checkpoint_latest.pth"))
+    show_error(OSError, full, None)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert [line] == [f"error: {said}" for said in mending.problem(full)] and "free some space" in line
     with pytest.raises(ZeroDivisionError) as fault:
         _ = 1 / 0
     show_error(*fault._excinfo)

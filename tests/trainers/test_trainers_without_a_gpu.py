@@ -191,6 +191,58 @@ def test_the_loss_of_an_objective_is_found_on_the_gpu_in_float32(launched_one_by
             _require_of_gpu(trainer._fitted.loss(trainer.network, batch, seeds))
 
 
+def _ready(name: str, precision: str, device: str) -> SelfSupervisedTrainer:
+    """A pre-training that can be asked what its steps keep."""
+    trainer = _trainer(KINDS[name])
+    _, columns = _prepared(trainer)
+    case = Batch(torch.zeros(1, 1, *[EDGE] * 3), torch.zeros(1), torch.zeros(1, columns), torch.zeros(1))
+    trainer._blank_case = lambda: case
+    trainer.do_split = lambda: (["case"] * 64, [])
+    trainer._arithmetic = SimpleNamespace(used=precision)
+    trainer.device, trainer.was_initialized = torch.device(device), True
+    return trainer
+
+
+@pytest.mark.parametrize("name", ["fcmae adnext", "contrastive adnext", "mae vit", "hybrid adnext", "amaes unet"])
+def test_what_a_step_of_pre_training_keeps_for_its_gradient_is_known_before(fake_gpu, name: str) -> None:
+    trainer = _ready(name, "float32", "cpu")
+    estimated = trainer.bytes_of_case()
+    network = trainer.build_network(trainer.plan, 1).train()
+    shape, columns = _prepared(trainer)
+    batch = Batch(torch.rand(shape), torch.zeros(BATCH), torch.rand(BATCH, columns), torch.arange(BATCH))
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        trainer._fitted.loss(network, batch, [(1, 1, index) for index in range(BATCH)])
+    for weight in (*network.parameters(), *network.buffers()):
+        kept.pop(weight.untyped_storage()._cdata, None)
+    assert estimated == pytest.approx(sum(storage.nbytes() for storage in kept.values()) / BATCH, rel=0.03)
+    # as a GPU would compute it; copies of weights in 16 bits are not of a case
+    on_gpu = {precision: _ready(name, precision, "cuda").bytes_of_case() for precision in ("float32", "bfloat16")}
+    assert on_gpu["bfloat16"] < on_gpu["float32"] < 1.3 * estimated
+
+
+@pytest.mark.parametrize(
+    ("name", "free_bytes", "said"),
+    [
+        ("contrastive adnext", 2**40, "batch 64, 2 × 64×64×64 voxels, bfloat16: about"),
+        ("contrastive adnext", 2**29, "It will hardly fit: --set batch_size="),
+        ("fcmae adnext", 105_000_000, "It will hardly fit: --set accumulate="),
+    ],
+)
+def test_pre_training_on_a_gpu_says_first_what_memory_it_will_need(fake_gpu, monkeypatch, name, free_bytes, said):
+    trainer = _ready(name, "bfloat16", "cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free_bytes, 2**40))
+    (line,) = trainer.about_run()
+    assert said in line and f"{trainer.plan.network.name} by {name.split()[0]}" in line
+    assert ("accumulate" in trainer.memory_advice()) == name.startswith("fcmae")
+    assert "recompute" not in trainer.memory_advice() and "batch_size" in trainer.memory_advice()
+
+
 @pytest.mark.parametrize("name", SEGMENTING)
 def test_the_loss_of_a_segmentation_is_found_on_the_gpu_in_float32(launched_one_by_one, monkeypatch, name: str) -> None:
     kind = KINDS[name]

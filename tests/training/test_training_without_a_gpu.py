@@ -1,6 +1,7 @@
 """What a GPU would refuse or run out of, found on tensors without data: no GPU is needed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from adnext_plugin.networks.recomputation import parts_computed_again, recompute
 from adnext_plugin.paths import hook_dir
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.registry import NETWORKS, registered_names
-from adnext_plugin.trainers import labelled
+from adnext_plugin.trainers import run_memory
 from adnext_plugin.training.memory import GIB, kept_bytes, memory_line, needed_of_parts
 
 SIZES = {"liu_cnn": 71, "polimi_cnn": 87, "resenc_l": 64}
@@ -95,7 +96,8 @@ def test_blocks_that_are_computed_again_keep_their_input_alone_and_the_inside_of
 
 
 def test_the_estimate_of_a_step_is_what_an_h100_needed(fake_gpu) -> None:
-    needed = needed_of_parts(_without_data("mednext_b_k3", 128), [(1, 128, 128, 128)], "bfloat16", 2)
+    network = _without_data("mednext_b_k3", 128)
+    needed = needed_of_parts(network, kept_bytes(network, [(1, 128, 128, 128)], "bfloat16"), 2)
     assert needed[0] / 2**20 == pytest.approx(6739, rel=0.1)  # its peak of allocated memory
     assert len(needed) == 2 and needed[1] == pytest.approx(needed[0] / 2, rel=0.1)
 
@@ -120,6 +122,12 @@ def test_the_line_about_memory_advises_what_a_network_can() -> None:
     assert of_parts.endswith("so that parts are another training than the whole batch") and "batch norm" in of_parts
     none = memory_line("x", needed, 10 * GIB, smallest_part=2)
     assert none.endswith("Not even a part of 2 scans fits: take a smaller network or input")
+    whole = {"smaller_batches": [(3, 44 * GIB), (2, 30 * GIB)]}
+    smaller = memory_line("x", [58 * GIB], 40 * GIB, **whole)
+    assert "It will hardly fit: --set batch_size=2 needs 30.0. The loss compares the scans of a batch" in smaller
+    assert memory_line("x", [58 * GIB], 10 * GIB, **whole).endswith(
+        "Not even a batch of 2 scans fits: take a smaller network or input"
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,8 +146,9 @@ def test_a_run_is_advised_what_its_network_can(toy, fake_gpu, monkeypatch, name:
     heard: list[str] = []
     told: list[int] = []
 
-    def line(what, needed, free, first, *, recomputed_bytes, smallest_part):
+    def line(what, needed, free, first, *, recomputed_bytes, smallest_part, smaller_batches):
         told.append(len(needed))
+        assert not smaller_batches  # it can be cut
         assert len(recomputed_bytes) == len(needed) and recomputed_bytes[0] < needed[0]
         fitting = recomputed_bytes[0] if name.endswith("T") else needed[-1]
         heard.append(
@@ -155,9 +164,13 @@ def test_a_run_is_advised_what_its_network_can(toy, fake_gpu, monkeypatch, name:
         return heard[-1]
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (0, 80 * GIB))
-    monkeypatch.setattr(labelled, "memory_line", line)
+    monkeypatch.setattr(run_memory, "memory_line", line)
     trainer.about_run()
     assert told == [parts] and said in heard[0]
+    helps = "--set accumulate=2 computes a batch in 2 parts, --set recompute=true holds less of the network; or take a"
+    assert trainer.memory_advice().startswith(helps)
+    trainer.settings = replace(trainer.settings, accumulate=parts)
+    assert "accumulate" not in trainer.memory_advice()  # in which it cannot be cut further
     assert not parts_computed_again(trainer.network)
 
 

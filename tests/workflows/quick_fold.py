@@ -21,7 +21,7 @@ def main() -> int:
         sys.stdin.read()  # nobody is left at its other end
         os.kill(os.getpid(), signal.SIGKILL)
     if count <= request.get("is_killed", 0):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), request.get("signal", signal.SIGKILL))
     if "mend" in request:
         print("a line before", file=sys.stderr)
         print(f"error: {request['mend']}", file=sys.stderr)

@@ -38,9 +38,14 @@ def _tries(folder: Path, fold: int) -> int:
 def test_a_killed_task_is_tried_again_and_given_up_after_three_times(tmp_path: Path) -> None:
     run_task(_task(tmp_path, 0, is_killed=2))
     assert (tmp_path / "0.json").is_file() and _tries(tmp_path, 0) == 3
-    with pytest.raises(AdnextError, match=r"^fold 1 was killed 3 times, most likely because memory ran out"):
+    with pytest.raises(AdnextError, match=r"^fold 1 was killed by SIGKILL 3 times, most likely for want of memory;"):
         run_task(_task(tmp_path, 1, is_killed=3))
     assert not (tmp_path / "1.json").exists() and _tries(tmp_path, 1) == 3
+    for number, signal_, how in ((2, signal.SIGTERM, "which another program"), (3, signal.SIGSEGV, "a fault in a")):
+        run = LocalFolds([{}]).run if number == 2 else lambda tasks, _: run_task(*tasks)
+        with pytest.raises(AdnextError, match=rf"^fold {number} was ended by {signal_.name} 3 times, {how}") as caught:
+            run([_task(tmp_path, number, is_killed=3, signal=int(signal_))], lambda *_: None)
+        assert "memory" not in str(caught.value)
 
 
 def test_what_is_to_be_mended_is_not_tried_again(tmp_path: Path) -> None:

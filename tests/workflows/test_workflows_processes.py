@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from stricken import Stricken
 from torch.multiprocessing.spawn import ProcessException
 
 from adnext_plugin.cli.command import REPORT
 from adnext_plugin.errors import AdnextError, SettingsError
 from adnext_plugin.workflows.common import say_nothing
-from adnext_plugin.workflows.processes import train_together
+from adnext_plugin.workflows.processes import follow, train_together
 
 HERE = Path(__file__).parent
 LOST = "error: another of the processes that train together has ended; it, or what started it, says why, and the same "
@@ -41,6 +42,13 @@ def test_a_process_that_ends_early_is_one_line_that_says_how(what: str, kind: ty
 def test_a_fault_of_ours_in_a_process_keeps_its_traceback() -> None:
     with pytest.raises(ProcessException, match=r"(?s)Traceback.*KeyError: 'ours'"):
         train_together(Stricken(rank=0, what="fault"), 2, say_nothing)
+
+
+def test_a_process_of_torchruns_without_a_gpu_is_one_line(monkeypatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(SettingsError, match=r"^process 3 of this machine has no GPU: torch sees 2 here; .*node 2\)"):
+        follow("cuda")
 
 
 def _torchrun(rank: int, what: str) -> subprocess.CompletedProcess[str]:

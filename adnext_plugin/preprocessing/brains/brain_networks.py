@@ -16,7 +16,7 @@ import numpy as np
 
 from adnext_plugin.errors import AdnextWarning, ImageError, SettingsError, WeightsError
 from adnext_plugin.images import Volume, file_sha256, largest_component
-from adnext_plugin.memory_shortage import shortage
+from adnext_plugin.memory_shortage import free_gpu_memory, shortage
 from adnext_plugin.parallel import processes_that_fit
 from adnext_plugin.plan import PreprocessingSettings
 
@@ -96,7 +96,7 @@ def extract_brain(
         if device == "cpu" or shortage(error) is None:
             raise
     if mask_zyx is None:  # only here is the error gone, which holds on to the GPU's memory
-        torch.cuda.empty_cache()
+        free_gpu_memory()
         warnings.warn(_ON_CPU.format(name=name), AdnextWarning, stacklevel=2)
         mask_zyx = _find(volume, settings, "cpu")
     if not mask_zyx.any():

@@ -40,7 +40,8 @@ def cut(
         for z, y, x in boxes(size, largest, random):
             noise = random.standard_normal(found[index, :, z, y, x].shape)
             noise = (noise - noise.min()) / max(np.ptp(noise), np.finfo(float).tiny)
-            found[index, :, z, y, x] = torch.from_numpy(noise).to(found)
+            values = torch.from_numpy(noise).to(found.dtype)
+            found[index, :, z, y, x] = values.to(found.device, non_blocking=True)
             is_cut[index, z, y, x] = True
         other = int(random.integers(len(found)))
         if other == index:

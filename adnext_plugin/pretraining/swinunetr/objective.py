@@ -119,7 +119,9 @@ class SwinUNETRObjective(Objective[SwinUNETROptions]):
             turns = [int(random.integers(QUARTER_TURNS)) for random in randoms]
             images = turned(batch.images, turns, self.options.plane)
             shown, is_cut = cut(images, self.options.largest_cut, randoms)
-            found.append(View(images, torch.tensor(turns, device=images.device), shown, is_cut))
+            # without waiting for what a GPU has still to do
+            told = torch.tensor(turns).to(images.device, non_blocking=True)
+            found.append(View(images, told, shown, is_cut))
         return found
 
     def _judged(self, network: nn.Module, batch: Batch, seeds: Seeds) -> dict[str, torch.Tensor]:

@@ -23,6 +23,8 @@ from adnext_plugin.cpu_memory import keep_large_buffers
 from adnext_plugin.environment import cpu_threads
 from adnext_plugin.errors import AdnextError, SegmentationError
 from adnext_plugin.files import replacing
+from adnext_plugin.memory_shortage import FOR_TRAINING, advising
+from adnext_plugin.networks.recomputation import computing_again
 from adnext_plugin.networks.segmentation.build import Decoder, build_segmenter
 from adnext_plugin.networks.segmentation.segmenter import Segmenter
 from adnext_plugin.plan import NetworkSettings
@@ -221,6 +223,18 @@ class ADNeXtSegmentationTrainer(TellingTrainer):
         for line in self._about():
             self.print_to_log_file(line)
         super().on_train_start()
+
+    def run_training(self) -> None:
+        """nnU-Net's loop."""
+        with advising(self.memory_advice):
+            super().run_training()
+
+    def memory_advice(self) -> str:
+        """What helps this run where memory ran out."""
+        if self.plan.settings.recompute or not self.was_initialized:
+            return FOR_TRAINING
+        with computing_again(unwrapped(self.network)) as count:
+            return f"--set recompute=true holds less of the network; or {FOR_TRAINING}" if count else FOR_TRAINING
 
     def save_checkpoint(self, filename: str) -> None:
         """As nnU-Net's, but a kill leaves the file as it was before."""
