@@ -47,6 +47,7 @@ from adnext_plugin.trainers.processes import (
     number_of_processes,
     of_first_process,
     seed_torch,
+    sharing_gradients,
     wait_for_all,
 )
 from adnext_plugin.trainers.run_memory import MemoryOfRun
@@ -186,11 +187,7 @@ class RunTrainer(MemoryOfRun):
             share_batch_norms(self.network)
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         if self.is_ddp:
-            own_gpu = [self.device.index] if self.device.type == "cuda" else None
-            # shared batch norms have equal statistics everywhere, so no buffers need be sent
-            self.network = DistributedDataParallel(
-                self.network_in_processes(), device_ids=own_gpu, broadcast_buffers=False
-            )
+            self.network = sharing_gradients(self.network_in_processes(), self.device)
         self.dataset_class = nnUNetDatasetBlosc2
         self.was_initialized = True
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,6 +36,21 @@ class LossOf(nn.Module):
 
     def forward(self, *arguments: Any) -> torch.Tensor:
         return self._loss(self.network, *arguments)
+
+
+def sharing_gradients(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """A network whose gradients are the mean over all processes of a group.
+
+    Args:
+        network: or its loss (`LossOf`), on the device of this process.
+        device: this.
+    """
+    for parameter in network.parameters():
+        if parameter.requires_grad and 1 in parameter.shape:
+            parameter.register_hook(partial(_with_strides, strides=parameter.stride()))
+    own_gpu = [device.index] if device.type == "cuda" else None
+    # shared batch norms have equal statistics everywhere, so no buffers need be sent
+    return DistributedDataParallel(network, device_ids=own_gpu, broadcast_buffers=False)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -98,6 +114,18 @@ def seed_torch(seed: int, epoch: int, rank: int) -> None:
     # rank apart, so that processes drop different residual branches
     seeds = np.random.SeedSequence((seed, epoch + 1, rank if epoch >= 0 else 0))
     torch.manual_seed(int(seeds.generate_state(1)[0]))
+
+
+def _with_strides(gradient: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
+    """The gradient with a parameter's strides, where they differ along axes of length 1 alone and so mean the same.
+
+    `DistributedDataParallel` compares them all, and warns that a copy may be slow. It is not: filters of depthwise
+    convolutions, (C, 1, K, K, K), lie in memory as their gradients do.
+    """
+    axes = zip(gradient.shape, gradient.stride(), strides, strict=True)
+    if gradient.stride() == strides or any(size > 1 and own != asked for size, own, asked in axes):
+        return gradient
+    return gradient.as_strided(gradient.shape, strides)
 
 
 def _together() -> bool:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adnext_plugin.batch import Batch
 from adnext_plugin.errors import SettingsError
@@ -117,3 +118,27 @@ def test_what_does_not_go_together_is_one_line(network, size, options, message) 
         with torch.device("meta"):
             objective.build(plan, 1)
     assert "\n" not in str(refusal.value)
+
+
+class _Copies(TorchDispatchMode):
+    """Whether each copy from the CPU to another device was waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[bool] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and args[0].is_cpu and kwargs.get("device") == torch.device("meta"):
+            self.waited.append(not kwargs.get("non_blocking"))
+        return func(*args, **kwargs)
+
+
+def test_no_turn_and_no_noise_is_waited_for_on_its_way_to_a_gpu() -> None:
+    objective = SwinUNETRObjective(SwinUNETROptions())
+    images = torch.zeros(3, 1, 16, 16, 16, device="meta")
+    batch = Batch(images, torch.zeros(3), torch.zeros(3, 0), torch.arange(3))
+    with _Copies() as copies:
+        objective._views(batch, [(1, 1, index) for index in range(3)])
+    # two views' turns, and noise in boxes
+    assert len(copies.waited) > 2 and not any(copies.waited)

@@ -18,6 +18,7 @@ from adnext_plugin.networks.build import build_network
 from adnext_plugin.networks.with_covariates import WithCovariates
 from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.trainers.linear import REGIONS_OF_AD
+from adnext_plugin.trainers.probe import ADNeXtProbeTrainer
 from adnext_plugin.trainers.variants.anatomy import VOLUMES
 from adnext_plugin.trainers.variants.small import OPTIONS
 from adnext_plugin.training.weights import read_checkpoint
@@ -248,3 +249,10 @@ def test_anatomy_is_taught_and_then_read_off_by_the_names_of_trainers(
     assert train.main([*words, "-tr", "ADNeXtTrainer_T_Anatomy", "-pretrained_weights", str(weights)]) == 0
     told = " and ".join([", ".join(REGIONS_OF_AD), "2 covariates"])
     assert f"what the encoder tells of {told}" in capsys.readouterr().out
+
+
+def test_what_a_probe_begins_with_takes_no_memory_of_a_gpu(tmp_path: Path) -> None:
+    torch.save({"network_weights": {"weight": torch.ones(2)}}, tmp_path / "first.pth")
+    trainer = ADNeXtProbeTrainer.__new__(ADNeXtProbeTrainer)
+    trainer.device, trainer._first_weights = torch.device("meta"), lambda: tmp_path / "first.pth"
+    assert trainer._first["network_weights"]["weight"].is_cpu

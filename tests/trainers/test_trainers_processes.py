@@ -1,6 +1,7 @@
 """What several processes exchange while they train one network, with real processes on a CPU."""
 
 import tempfile
+import warnings
 import weakref
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from adnext_plugin.errors import AdnextError
+from adnext_plugin.networks.build import build_network
+from adnext_plugin.plan import NetworkSettings
 from adnext_plugin.trainers.processes import (
     LossOf,
     from_all_processes,
     number_of_processes,
     of_first_process,
     seed_torch,
+    sharing_gradients,
     unwrapped,
 )
 from adnext_plugin.workflows.processes import FoldTraining
@@ -73,6 +77,31 @@ def test_processes_share_gradients_of_a_loss_that_reaches_into_the_network() -> 
         for name, parameter in alone.named_parameters():
             torch.testing.assert_close(one["gradients"][name], parameter.grad)
         assert one["all"] == [0, 10, 1, 11] and one["first"] == {"rank": 0} and one["count"] == PROCESSES
+
+
+def test_gradients_of_depthwise_filters_are_shared_without_a_warning_and_stay_what_they_are(tmp_path: Path) -> None:
+    images = torch.randn(2, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def said_and_found(wrap) -> tuple[bool, list[torch.Tensor]]:
+        torch.manual_seed(0)
+        network = build_network(NetworkSettings(name="adnext_t", options={"drop_path_rate": 0.0}), 1, 2, (32,) * 3)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            wrapped = wrap(network.train())  # which shares nothing once it is gone
+            wrapped(images).square().sum().backward()
+        return any("Grad strides" in str(one.message) for one in caught), [p.grad for p in network.parameters()]
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    torch.set_warn_always(True)
+    try:
+        warned, _ = said_and_found(DistributedDataParallel)
+        again, shared = said_and_found(lambda network: sharing_gradients(network, torch.device("cpu")))
+    finally:
+        torch.set_warn_always(False)
+        dist.destroy_process_group()
+    assert warned and not again
+    _, alone = said_and_found(lambda network: network)
+    assert all(torch.equal(*pair) for pair in zip(shared, alone, strict=True))
 
 
 def test_one_process_alone_has_nobody_to_ask() -> None:
