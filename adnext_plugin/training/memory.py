@@ -70,18 +70,18 @@ def kept_by(
             kept[storage._cdata] = storage
         return tensor
 
-    inside = [0]
+    inside, watch = [0], _ValuesOfCPU()
 
     def passed_again(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
         before = set(kept)
         y = layer(x)
-        new = [kept.pop(key) for key in kept.keys() - before]
-        inside.append(sum(storage.nbytes() for storage in new))
+        new = {key: kept.pop(key) for key in kept.keys() - before}
+        inside.append(sum(storage.nbytes() for key, storage in new.items() if key not in watch.of_weights))
         keep(x)
         return y
 
     half, step = HALF.get(precision), _Step(network, passed)
-    with FakeTensorMode(allow_non_fake_inputs=True), _ValuesOfCPU() as watch:
+    with FakeTensorMode(allow_non_fake_inputs=True), watch:
         state = {name: _without_data(tensor, device) for name, tensor in _state(step).items()}
         watch.of_weights |= {tensor.untyped_storage()._cdata for tensor in state.values()}
         with (

@@ -86,7 +86,7 @@ def test_what_a_step_keeps_for_its_gradient_is_known_before(fake_gpu, name, opti
     assert kept_bytes(network, [(1, 128, 128, 128)], "float32") > 1.2 * kept
 
 
-@pytest.mark.parametrize(("name", "least"), [("adnext_l", 3), ("mednext_b_k3", 2)])
+@pytest.mark.parametrize(("name", "least"), [("adnext_l", 2.5), ("mednext_b_k3", 2)])
 def test_blocks_that_are_computed_again_keep_their_input_alone_and_the_inside_of_one(fake_gpu, name, least) -> None:
     network = _without_data(name, 64)
     whole = kept_bytes(network, [(1, 64, 64, 64)], "bfloat16")
