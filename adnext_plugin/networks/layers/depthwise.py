@@ -71,7 +71,12 @@ def forward_kernel_is_faster(device: torch.device) -> bool:
 
     The rule looks at the instruction set only, so that two runs on one machine always compute alike.
     """
-    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return device.type == "cpu" and _has_avx()
+
+
+@torch.compiler.assume_constant_result  # torch.compile cannot ask the processor
+def _has_avx() -> bool:
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 def _by_kernels(x_bzyxc: torch.Tensor, conv: nn.Conv3d, plan: list[int], *, of_volumes: bool = False) -> torch.Tensor:
