@@ -27,7 +27,6 @@ from adnext_plugin.trainers.lifecycle import RunTrainer
 from adnext_plugin.trainers.processes import of_first_process, wait_for_all
 from adnext_plugin.training.covariates import CovariateScale, plain_columns
 from adnext_plugin.training.layer_rates import parameter_groups
-from adnext_plugin.training.memory import kept_bytes
 from adnext_plugin.training.predictions import Predictions, write_predictions
 from adnext_plugin.training.task_kinds import TASK_KINDS, TaskKind
 
@@ -163,13 +162,6 @@ class ADNeXtTrainer(RunTrainer):
     def about_run(self) -> list[str]:
         """The stamps of what makes results unlike those of an honest run, and what any run says."""
         return [*self._stamps(), *super().about_run()]
-
-    def bytes_of_case(self) -> int:
-        """Of a pass through the network, with covariates where it is given some."""
-        shapes: list[tuple[int, ...]] = [(self.num_input_channels, *self.network_input_voxels)]
-        if self.columns_told():
-            shapes.append((len(self.columns_told()),))
-        return kept_bytes(self._plain_network(), shapes, self.arithmetic.used)
 
     def _stamps(self) -> tuple[str, ...]:
         """Those of the settings, and whether it is known whom the first weights have seen; of the first process."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,8 +50,11 @@ def sharing_gradients(network: nn.Module, device: torch.device) -> DistributedDa
         if parameter.requires_grad and 1 in parameter.shape:
             parameter.register_hook(partial(_with_strides, strides=parameter.stride()))
     own_gpu = [device.index] if device.type == "cuda" else None
-    # shared batch norms have equal statistics everywhere, so no buffers need be sent
-    return DistributedDataParallel(network, device_ids=own_gpu, broadcast_buffers=False)
+    # shared batch norms have equal statistics everywhere, so no buffers need be sent; the word has been renamed
+    known = signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    unsent: dict[str, Any] = {name: False}
+    return DistributedDataParallel(network, device_ids=own_gpu, **unsent)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

@@ -1,7 +1,6 @@
 """What a run needs of a GPU's memory: said before it begins, and where there was too little, what helps this run."""
 
 import math
-from abc import abstractmethod
 
 import torch
 
@@ -10,17 +9,22 @@ from adnext_plugin.networks.recomputation import computing_again
 from adnext_plugin.trainers.fold_run import FoldRun
 from adnext_plugin.trainers.processes import number_of_processes
 from adnext_plugin.training.batch_norm import batch_norms
-from adnext_plugin.training.memory import memory_line, needed_of_parts
+from adnext_plugin.training.memory import kept_bytes, memory_line, needed_of_parts
 
 
 class MemoryOfRun(FoldRun):
     """A run that knows what a step of it will take."""
 
-    # ------------------------------------------------------------------ what a subclass says
+    # ------------------------------------------------------------------ what a subclass may override
 
-    @abstractmethod
     def bytes_of_case(self) -> int:
-        """What a training step keeps of one case for the gradient, estimated without data."""
+        """What a training step keeps of one case for the gradient, estimated without data: of a pass of an image, with
+        columns where there are some, through the network.
+        """
+        shapes: list[tuple[int, ...]] = [(self.num_input_channels, *self.network_input_voxels)]
+        if self.columns_told():
+            shapes.append((len(self.columns_told()),))
+        return kept_bytes(self._plain_network(), shapes, self.arithmetic.used)
 
     def step_in_words(self) -> str:
         """What is trained, and the size of its input."""

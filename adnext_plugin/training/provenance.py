@@ -23,7 +23,7 @@ def provenance(device: str | None = None) -> dict[str, str]:
     if device is None:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     packages = {name: version(name) for name in ("adnext_plugin", "nnunetv2", "torch", "monai", "numpy")}
-    return {**packages, "python": platform.python_version(), "device": device, "commit": commit_of(PACKAGE)}
+    return {**packages, "python": platform.python_version(), "device": device, "commit": _commit()}
 
 
 def device_in_words(device: torch.device) -> str:
@@ -34,7 +34,6 @@ def device_in_words(device: torch.device) -> str:
     return f"cuda:{number} {torch.cuda.get_device_name(number)}"
 
 
-@functools.cache
 def commit_of(package: Path) -> str:
     """The commit of a package that lies at the top of a git repository of its own.
 
@@ -51,6 +50,11 @@ def commit_of(package: Path) -> str:
         return NO_COMMIT
     top, commit = found.stdout.splitlines()
     return commit if Path(top).resolve() == package.resolve().parent else NO_COMMIT
+
+
+@functools.cache
+def _commit() -> str:
+    return commit_of(PACKAGE)
 
 
 @functools.cache

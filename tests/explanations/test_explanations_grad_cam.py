@@ -1,5 +1,7 @@
 """Grad-CAM on networks whose answer is known, at layers of every family of networks."""
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import pytest
 import torch
@@ -94,22 +96,22 @@ def test_classes_of_three_have_maps_of_their_own() -> None:
     assert all(_alike(first, second) < 0.99 for first, second in ((maps[0], maps[1]), (maps[1], maps[2])))
 
 
-def _small(*after: nn.Module) -> nn.Sequential:
+def _small(after: Callable[[], Iterable[nn.Module]]) -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv3d(1, 6, 4, 4), nn.ReLU(), nn.Conv3d(6, 4, 1), *after)
+    return nn.Sequential(nn.Conv3d(1, 6, 4, 4), nn.ReLU(), nn.Conv3d(6, 4, 1), *after())
 
 
 @pytest.mark.parametrize(
     ("ours", "monais", "end"),
     [
-        (GradCAM, MonaiGradCAM, (nn.Flatten(), nn.Linear(256, 1))),
+        (GradCAM, MonaiGradCAM, lambda: (nn.Flatten(), nn.Linear(256, 1))),
         # MONAI multiplies each place's feature by that place's own gradient where the paper sums up features alone
         # (equation 19), so that both are the same only where the gradient of a channel is the same everywhere
-        (GradCAMPlusPlus, MonaiGradCAMpp, (nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 1))),
+        (GradCAMPlusPlus, MonaiGradCAMpp, lambda: (nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 1))),
     ],
 )
 def test_maps_are_those_of_monai(ours, monais, end) -> None:
-    network = _small(*end)
+    network = _small(end)
     with torch.no_grad():  # MONAI adds 1e-7 to denominators, which small gradients would notice
         network[-1].weight.mul_(100)
     found = ours(GradCAMSettings(layer="1"))(_explained(network, AGE), _image())

@@ -292,6 +292,7 @@ def test_a_run_of_two_processes_is_killed_and_torchruns_three_make_of_it_that_of
         [*launcher, programs / "adnext_train", *command], capture_output=True, text=True, timeout=240, env=environment
     )
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     assert done.stdout.count("fold 0 goes on after 1 of 2 epochs") == done.stdout.count("Held-out fold 0") == 1
     together = read_checkpoint(fold / "checkpoint_final.pth")
     assert (alone["adnext"]["processes"], together["adnext"]["processes"]) == (1, 3)
