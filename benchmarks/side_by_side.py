@@ -49,7 +49,12 @@ def run(measure: Callable[[argparse.Namespace], list[dict]], arguments: argparse
         torch.set_num_threads(arguments.threads)
         print(json.dumps(measure(arguments)))
         return
-    report = {"made_by": provenance(), "threads": arguments.threads, "allocators": {}}
+    report = {
+        "made_by": provenance(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": arguments.threads,
+        "allocators": {},
+    }
     for allocator in ("default", "kept"):
         command = [sys.executable, *sys.argv, "--allocator", allocator]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
