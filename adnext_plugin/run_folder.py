@@ -100,6 +100,11 @@ class FoldFolder:
         return self.path / "checkpoint_final.pth"
 
     @property
+    def checkpoints(self) -> list[Path]:
+        """All that are there, by name."""
+        return sorted(self.path.glob("checkpoint_*.pth"))
+
+    @property
     def is_begun(self) -> bool:
         """Whether training has left anything to go on with or to judge."""
         checkpoints = (self.checkpoint_latest, self.checkpoint_previous, self.checkpoint_best, self.checkpoint_final)

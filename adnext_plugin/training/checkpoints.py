@@ -115,9 +115,8 @@ def set_earlier_run_aside(fold_folder: Path) -> Path | None:
         The folder they are in now; None if there were none.
     """
     fold = FoldFolder(fold_folder)
-    checkpoints = sorted(fold_folder.glob("checkpoint_*.pth"))
     further = (fold.summary_file.parent, fold_folder / METER_FOLDER, fold.fitted_steps_file)
-    results = [*checkpoints, *(path for path in further if path.exists())]
+    results = [*fold.checkpoints, *(path for path in further if path.exists())]
     if not results:
         return None
     aside = fold_folder / f"earlier_run_{datetime.now():%Y%m%d_%H%M%S_%f}"

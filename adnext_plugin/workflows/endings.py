@@ -12,10 +12,10 @@ def end_in_words(number: int, times: str = "") -> str:
         number: of the signal.
         times: how often, such as "3 times"; once if empty.
     """
-    known = {one.value: one.name for one in signal.Signals}
-    name = known.get(number, f"signal {number}") + (f" {times}" if times else "")
-    if known.get(number) == "SIGKILL":
-        return f"was killed by {name}, most likely for want of memory"
-    if known.get(number) in ("SIGTERM", "SIGINT", "SIGHUP"):
-        return f"was ended by {name}, which another program or a person sent"
-    return f"was ended by {name}, a fault in a library or the machine"
+    name = {one.value: one.name for one in signal.Signals}.get(number, f"signal {number}")
+    what = f"{name} {times}".rstrip()
+    if name == "SIGKILL":
+        return f"was killed by {what}, most likely for want of memory"
+    if name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        return f"was ended by {what}, which another program or a person sent"
+    return f"was ended by {what}, a fault in a library or the machine"

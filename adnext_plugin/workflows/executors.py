@@ -154,7 +154,6 @@ class LocalFolds:
         with running.lock:
             place = free.pop()
         try:
-            ended_by = 0
             for _ in range(MOST_TRIES):
                 with running.lock:
                     if running.is_over.is_set():
@@ -164,12 +163,11 @@ class LocalFolds:
                 if process.is_finished():
                     done(task, process.device)
                     return
-                ended_by = process.ended_by
                 with running.lock:
                     running.processes.discard(process)
                 if running.is_over.is_set():
                     return
-            raise AdnextError(killed_too_often(task, ended_by))
+            raise AdnextError(killed_too_often(task, process.ended_by))
         finally:
             with running.lock:
                 free.append(place)

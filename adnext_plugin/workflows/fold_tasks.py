@@ -144,16 +144,14 @@ def run_task(task: FoldTask, variables: Mapping[str, str] | None = None) -> str:
     Raises:
         AdnextError: what the process said is to be mended, or it was killed too often.
     """
-    ended_by = 0
     for _ in range(MOST_TRIES):
         process = TaskProcess(task, variables or {})
         try:
             if process.is_finished():
                 return process.device
-            ended_by = process.ended_by
         finally:
             process.end()
-    raise AdnextError(killed_too_often(task, ended_by))
+    raise AdnextError(killed_too_often(task, process.ended_by))
 
 
 def killed_too_often(task: FoldTask, ended_by: int | None = None) -> str:

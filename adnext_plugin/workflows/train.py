@@ -255,12 +255,7 @@ def train_fold(request: Request, tell: Tell = say_nothing) -> str:
     """
     import torch
 
-    job = _look_up(request)
-    if request.restart and EARLIER in os.environ:
-        # once: where none of the states is there any more that a restart was asked for, a fold that was killed goes on
-        earlier = json.loads(os.environ[EARLIER])
-        is_there = any(state in earlier for state in _states(job, job.folds[0]))
-        job = replace(job, request=replace(request, restart=is_there))
+    job = _restarted_once(_look_up(request))
     require_processes(request.num_gpus, job.device)
     trainer = find_trainer(request.trainer)
     is_ours, _ = check_settings(trainer, job.overrides)
@@ -340,9 +335,18 @@ def _tasks(job: _Job, which: str) -> "list[FoldTask]":
     ]
 
 
+def _restarted_once(job: _Job) -> _Job:
+    """Where none of the states is there any more that a restart was asked for, a fold that was killed goes on."""
+    if not job.request.restart or EARLIER not in os.environ:
+        return job
+    earlier = json.loads(os.environ[EARLIER])
+    is_there = any(state in earlier for state in _states(job, job.folds[0]))
+    return replace(job, request=replace(job.request, restart=is_there))
+
+
 def _states(job: _Job, fold: Fold) -> list[list[int]]:
     """What tells the states of a fold from those that take their places, on any machine that sees the folder."""
-    found = [path.stat() for path in sorted(job.run.fold(fold).path.glob("checkpoint_*.pth"))]
+    found = [path.stat() for path in job.run.fold(fold).checkpoints]
     return [[status.st_size, status.st_mtime_ns] for status in found]
 
 
